@@ -1,0 +1,66 @@
+# make demo    the whole job on bundled data, in its own environment (.venv)
+# make test    the tests, without PyTorch
+# make check   lint, types, layers, tests, and the oracle tests against PyTorch in an environment of its own (.venv-oracle)
+#
+# PYTHON=python3.12 make demo    chooses the interpreter (3.10, 3.11 or 3.12); otherwise the first that runs is taken.
+
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.10 python3,\
+            $(shell $(p) -c 'import sys; 10 <= sys.version_info[1] <= 12 and print("$(p)")' 2>/dev/null)))
+VENV ?= .venv
+ORACLE ?= .venv-oracle
+JOBS ?= 2
+PIP = -m pip --disable-pip-version-check --quiet --no-input
+
+.PHONY: demo test check lint types layers oracle lock clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/runtime
+	$(VENV)/bin/dsd-ort demo
+
+test: $(VENV)/test
+	$(VENV)/bin/python -m pytest -n $(JOBS)
+
+check: lint types layers test oracle
+
+lint: $(VENV)/dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/dev
+	$(VENV)/bin/mypy
+
+layers: $(VENV)/dev
+	$(VENV)/bin/lint-imports
+
+oracle: $(ORACLE)/oracle
+	$(ORACLE)/bin/python -m pytest -m oracle -n $(JOBS) tests/oracle
+
+# One stamp file an environment and set of packages: a changed lock file installs again.
+$(VENV)/runtime $(VENV)/test $(VENV)/dev: $(VENV)/%: requirements/%.txt pyproject.toml
+	@$(call make-environment,$(VENV))
+	$(VENV)/bin/python $(PIP) install -r $<
+	$(VENV)/bin/python $(PIP) install --no-deps --editable .
+	@touch $@
+
+$(ORACLE)/oracle: requirements/torch.txt requirements/test.txt pyproject.toml
+	@$(call make-environment,$(ORACLE))
+	$(ORACLE)/bin/python $(PIP) install -r requirements/torch.txt
+	$(ORACLE)/bin/python $(PIP) install -r requirements/test.txt
+	$(ORACLE)/bin/python $(PIP) install --no-deps --editable .
+	@touch $@
+
+define make-environment
+	if [ -z "$(PYTHON)" ]; then \
+	  echo "dsd-ort needs Python 3.10, 3.11 or 3.12, and none was found. Install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 3; fi; \
+	[ -x $(1)/bin/python ] || $(PYTHON) -m venv $(1) || { \
+	  echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf $(1); exit 3; }
+endef
+
+# Writes the lock files anew, for all supported Python versions and systems at once; needs uv.
+lock:
+	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml -o requirements/runtime.txt
+	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group test -o requirements/test.txt
+	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group dev -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) $(ORACLE) build dist *.egg-info

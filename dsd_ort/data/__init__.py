@@ -1,0 +1,10 @@
+"""Arrays, files and Python loaders → batches that fit a model.
+
+source (named by a path, module:function, or a Python object) ─ match (names) ─ fit (shape, dtype, values) ─ batches
+"""
+
+from dsd_ort.data.batches import Batches, prefetch
+from dsd_ort.data.dataset import Batch, Dataset, check_batch_size, open_data
+from dsd_ort.fields import Field
+
+__all__ = ["Batch", "Batches", "Dataset", "Field", "check_batch_size", "open_data", "prefetch"]

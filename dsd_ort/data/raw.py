@@ -1,0 +1,138 @@
+"""What a source of data gives before it is matched with the model: whole arrays, examples, or a stream of batches."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dsd_ort.errors import DataError, DsdError
+
+Named = dict[str, np.ndarray]
+
+# Frames of this package, of the standard library, of what is installed and of frozen modules: no user's code.
+_NOT_THEIRS = (str(Path(__file__).parent), "<", *(sysconfig.get_path(p) for p in ("stdlib", "purelib", "platlib")))
+
+
+class Indexable(Protocol):
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Whole arrays ``[N, …]`` by name, in order; each is read only when it is asked for."""
+
+    readers: Mapping[str, Callable[[], Any]]
+    where: str
+
+    def read(self, name: str) -> np.ndarray:
+        """Raises DataError: the array cannot be read."""
+        with reading(self.where, f"array {name!r}"):
+            return np.asarray(self.readers[name]())
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Single examples by number; each a dict of arrays, a tuple of them, or one array."""
+
+    items: Indexable
+    where: str
+
+    def take(self, indices: Iterable[int]) -> Named:
+        """The examples of these numbers, stacked along a new axis 0.
+
+        Raises:
+            DataError: an example cannot be read, or differs from the first in its names or shapes.
+        """
+        examples: list[Named] = []
+        for index in indices:
+            with calling(self.where, f"example {index}"):
+                examples.append(named(self.items[int(index)]))
+            first, last = examples[0], examples[-1]
+            if shapes(first) != shapes(last):
+                raise DataError(
+                    f"example {index} has {shapes(last)}, others of its batch have {shapes(first)}",
+                    where=self.where,
+                    fix="give all examples the same names and shapes, or a stream of batches that are padded",
+                )
+        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A function of (epoch, seed) that gives the batches of one epoch in order."""
+
+    make: Callable[..., Iterable[Any]]
+    where: str
+
+    def batches(self, epoch: int, seed: int) -> Generator[Named]:
+        """Raises DataError: the function or its iterator raised something."""
+        end = object()
+        with calling(self.where, "the function"):
+            batches = iter(self.make(epoch=epoch, seed=seed))
+        try:
+            while True:
+                with calling(self.where, "the function"):
+                    if (batch := next(batches, end)) is end:
+                        return
+                    arrays = named(batch)
+                yield arrays
+        finally:
+            if close := getattr(batches, "close", None):
+                close()
+
+
+def named(value: Any) -> Named:
+    """A dict of arrays as it is; a tuple or list under the names "#0", "#1", …; a single array under "#0"."""
+    if isinstance(value, Mapping):
+        return {str(name): np.asarray(array) for name, array in value.items()}
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    return {f"#{i}": np.asarray(array) for i, array in enumerate(values)}
+
+
+def shapes(arrays: Named) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
+
+
+@contextmanager
+def reading(where: str, what: str) -> Iterator[None]:
+    """Whatever NumPy, zipfile or zlib raise on a damaged file (almost anything) becomes a DataError."""
+    try:
+        yield
+    except DsdError:
+        raise
+    except MemoryError as error:
+        fix = "save each array as a .npy file in one folder: those are memory-mapped"
+        raise DataError(f"{what} does not fit into memory: {error}", where=where, fix=fix) from error
+    except OSError as error:
+        fix = "check the path and its permissions"
+        raise DataError(f"{what} cannot be read: {error.strerror or error}", where=where, fix=fix) from error
+    except Exception as error:
+        if "Object arrays" in str(error) or "Python objects" in str(error):
+            fix = "save it with a numeric dtype: a pickle is never loaded"
+            raise DataError(f"{what} holds Python objects", where=where, fix=fix) from error
+        fix = "it is cut off, damaged or in another format: write it again with numpy.save or numpy.savez"
+        raise DataError(f"{what} cannot be read", where=where, fix=fix) from error
+
+
+@contextmanager
+def calling(where: str, what: str) -> Iterator[None]:
+    """Whatever a user's loader raises becomes a DataError that names the line in the user's file."""
+    try:
+        yield
+    except DsdError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
+        line = f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
+        raise DataError(
+            f"{what} raised {type(error).__name__}: {error}", where=where + line, fix="mend the loader there"
+        ) from error

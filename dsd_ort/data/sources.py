@@ -1,0 +1,88 @@
+"""From what a user names (``--data``) to raw data: files by the table below, or Python objects and loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dsd_ort.data import idx, loader
+from dsd_ort.data.raw import Arrays, Examples, Stream, reading
+from dsd_ort.errors import DataError, nearest
+
+
+class Format(NamedTuple):
+    """A kind of file or folder: what it is, whether a path is one, and how it opens."""
+
+    name: str
+    recognises: Callable[[Path], bool]
+    opens: Callable[[Path], Arrays]
+
+
+def _npz(path: Path) -> Arrays:
+    """The archive's order is the arrays' order; an array is read whole, and only if the model wants it."""
+
+    def member(name: str) -> np.ndarray:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            array: np.ndarray = archive[name]
+        return array
+
+    # NumPy leaves a file open that it opened itself and that proves to be no archive.
+    with reading(str(path), "the archive"), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return Arrays({name: partial(member, name) for name in archive.files}, str(path))
+
+
+def _npy_folder(path: Path) -> Arrays:
+    """Stems are names, in alphabetical order; memory-mapped, so they may be larger than memory."""
+    files = sorted(path.glob("*.npy"))
+    return Arrays({f.stem: partial(np.load, f, mmap_mode="r", allow_pickle=False) for f in files}, str(path))
+
+
+def _idx(path: Path) -> Arrays:
+    return Arrays({name: partial(idx.read, file) for name, file in idx.pair(path).items()}, str(path))
+
+
+FORMATS = (
+    Format("a .npz file", lambda path: path.suffix == ".npz" and path.is_file(), _npz),
+    Format("a folder of .npy files", lambda path: path.is_dir() and any(path.glob("*.npy")), _npy_folder),
+    Format(
+        "IDX files as the prefix of a split (mnist/train for mnist/train-images-idx3-ubyte.gz)",
+        lambda path: bool(idx.splits(path)) or path.name in idx.splits(path.parent),
+        _idx,
+    ),
+)
+
+
+def open_source(spec: Any) -> Arrays | Examples | Stream:
+    """Raw data of a path, of ``module:function``, or of a Python object.
+
+    Raises:
+        DataError: nothing there, or nothing that can be read.
+    """
+    if not isinstance(spec, (str, Path)):
+        return loader.from_python(spec, "the data given from Python")
+    path = Path(spec)
+    with reading(str(path), "the data"):
+        for format_ in FORMATS:
+            if format_.recognises(path):
+                return format_.opens(path)
+        if path.exists():
+            raise _unknown(path)
+    if isinstance(spec, str) and loader.is_spec(spec):
+        return loader.open_spec(spec)
+    siblings = {p.name for p in path.parent.iterdir()} | set(idx.splits(path.parent)) if path.parent.is_dir() else set()
+    fix = nearest(path.name, sorted(siblings)) or "give " + ", ".join(f.name for f in FORMATS) + ", or module:function"
+    raise DataError("there is no such file or folder", where=str(path), fix=fix)
+
+
+def _unknown(path: Path) -> DataError:
+    if path.is_dir():
+        held = sorted(p.name for p in path.iterdir())
+        holds = ", ".join(held[:5]) + (", …" if len(held) > 5 else "") if held else "nothing"
+        what = f"the folder holds no data that can be read here (it holds {holds})"
+    else:
+        what = "the file is no data that can be read here"
+    return DataError(what, where=str(path), fix="give " + ", ".join(f.name for f in FORMATS) + ", or module:function")

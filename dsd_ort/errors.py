@@ -1,0 +1,69 @@
+"""Everything that dsd-ort refuses, as one tree of exceptions.
+
+A message has three parts, in this order: *what* is wrong, *where* (file, node, key, shape), and what to do
+about it (*fix*).  The command line prints exactly this text and exits with ``exit_status``; it never shows a
+traceback for a :class:`DsdError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DsdError(Exception):
+    """Base of all errors that a user can cause and can mend.
+
+    Args:
+        what: one sentence, what is wrong.
+        where: the file, node, key or tensor that it is about.
+        fix: what to do about it, as an instruction.
+    """
+
+    exit_status = 3
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what, where, fix)
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  fix:   {self.fix}")
+        return "\n".join(lines)
+
+
+class InstallationError(DsdError):
+    """The Python environment cannot run dsd-ort (ONNX Runtime is missing, doubled or of the wrong kind)."""
+
+
+class ModelError(DsdError):
+    """The ONNX file cannot be read, or is not what its name says."""
+
+
+class UnsupportedError(ModelError):
+    """The model is sound, but this part of it cannot be trained."""
+
+
+class RecipeError(DsdError):
+    """A recipe with a wrong key, type or value, or a pattern that matches nothing."""
+
+
+class DataError(DsdError):
+    """Data that is missing, unreadable or does not fit the model."""
+
+
+class RunError(DsdError):
+    """A run folder that is missing, incomplete, or belongs to something else."""
+
+
+class DivergedError(DsdError):
+    """The loss or a weight became NaN or infinite."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the name of *names* nearest to *name*, or an empty string."""
+    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}?" if match else ""

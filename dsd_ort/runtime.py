@@ -1,0 +1,119 @@
+"""The ONNX Runtime of this environment: is it the right one, and sessions on it.
+
+All distributions of ONNX Runtime (``onnxruntime``, ``onnxruntime-gpu``, ``onnxruntime-training``, …) install into the
+same folder, so two of them overwrite one another's files: exactly one may be there, and it must be a training build.
+This is the only module that imports onnxruntime at its top; ``onnxruntime.training`` is never imported, as it needs
+PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import onnx
+
+from dsd_ort.errors import InstallationError, ModelError
+
+TRAINING_DISTRIBUTIONS = ("onnxruntime-training", "onnxruntime-training-cpu")
+SUPPORTED_OPSET = 21
+SUPPORTED_IR = 10
+
+_FIX = (
+    "pip uninstall -y {installed} && pip install --force-reinstall --no-deps {wanted}==1.19.2"
+    "   (onnxruntime-training for Linux x86-64 with Python ≤ 3.11, otherwise onnxruntime-training-cpu)"
+)
+
+
+def distributions(names: Iterable[str] | None = None) -> list[str]:
+    """The installed distributions that provide the package ``onnxruntime``, sorted."""
+    if names is None:
+        names = (d.metadata["Name"] or "" for d in importlib.metadata.distributions())
+    normal = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+    extensions = ("onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools")
+    return sorted(
+        n for n in normal if (n == "onnxruntime" or n.startswith(("onnxruntime-", "ort-nightly"))) and n not in extensions
+    )
+
+
+def require_training_build(installed: list[str] | None = None) -> None:
+    """Refuses an environment in which the gradient builder cannot work.
+
+    Raises:
+        InstallationError: there is no ONNX Runtime, more than one, or one without training.
+    """
+    found = distributions() if installed is None else installed
+    wanted = next((d for d in found if d in TRAINING_DISTRIBUTIONS), "onnxruntime-training-cpu")
+    fix = _FIX.format(installed=" ".join(found), wanted=wanted)
+    if not found:
+        raise InstallationError("ONNX Runtime is not installed", fix=f"pip install {wanted}==1.19.2")
+    if len(found) > 1:
+        raise InstallationError(
+            f"{len(found)} distributions of ONNX Runtime are installed and overwrite each other: {', '.join(found)}",
+            where="this Python environment",
+            fix=fix,
+        )
+    if found[0] not in TRAINING_DISTRIBUTIONS:
+        raise InstallationError(
+            f"{found[0]} is installed, which cannot differentiate models", where="this Python environment", fix=fix
+        )
+
+
+def require_device(device: str) -> None:
+    """Refuses a device that training cannot run on.
+
+    Raises:
+        InstallationError: any device but the CPU.
+    """
+    if device not in ("auto", "cpu"):
+        raise InstallationError(
+            f"training on {device!r} is not available in this version of dsd-ort", fix="use --device cpu"
+        )
+
+
+def session_options(threads: int = 0, *, spinning: bool = True) -> Any:
+    """Quiet options with *threads* intra-op threads (0: one a core)."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def session(model: onnx.ModelProto | str, options: Any = None, *, where: str = "model") -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the graph; its message is in it.
+    """
+    import onnxruntime
+
+    content = model if isinstance(model, str) else model.SerializeToString()
+    try:
+        return onnxruntime.InferenceSession(content, options or session_options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # the native exception types are private to the extension module
+        raise ModelError(
+            f"ONNX Runtime cannot run the graph: {native_message(error)}",
+            where=where,
+            fix="check that the file runs in ONNX Runtime 1.19; if it does, this is a defect of dsd-ort: please report it",
+        ) from error
+
+
+def native_message(error: BaseException) -> str:
+    """The readable part of a native exception's text, on one line: without source files and C++ signatures."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"^.* was false\. ", "", text)
+    return re.sub(r"/onnxruntime_src/\S+ ", "", text)[:400]
+
+
+def seed(value: int) -> None:
+    """Seeds the generator from which Dropout nodes without a seed of their own draw."""
+    import onnxruntime
+
+    onnxruntime.set_seed(value)
