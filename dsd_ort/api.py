@@ -1,0 +1,224 @@
+"""The verbs of the project as Python functions; the command line has the same ones.
+
+::
+
+    import dsd_ort
+
+    dsd_ort.prepare("model.onnx", "run", dsd_ort.Recipe.load("recipe.toml"))
+    dsd_ort.train("run", "train.npz", eval_data="test.npz")
+    dsd_ort.export("run", "final.onnx")
+    assert dsd_ort.verify("model.onnx", "final.onnx").same
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dsd_ort import runtime
+from dsd_ort.data import open_data
+from dsd_ort.errors import DsdError, RunError
+from dsd_ort.graph import export as export_files
+from dsd_ort.graph import source as source_files
+from dsd_ort.graph import verify as verify_files
+from dsd_ort.graph.prepare import evaluation, prepare
+from dsd_ort.graph.program import Program, open_program
+from dsd_ort.graph.source import Source
+from dsd_ort.graph.verify import Verdict
+from dsd_ort.recipe import Recipe
+from dsd_ort.run import checkpoint
+from dsd_ort.run.arena import Arena
+from dsd_ort.run.evaluate import Evaluator
+from dsd_ort.run.journal import Event, Journal, read
+from dsd_ort.run.phases import Trainer, new_arena, weights_file
+
+__all__ = ["default_recipe", "evaluate", "export", "inspect", "phases", "prepare", "train", "verify"]
+
+
+def inspect(model: str | Path) -> Source:
+    """Reads an ONNX file: its ``parameters`` with name, shape, role and layer, and its ``statistics``.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    return source_files.load(model)
+
+
+def train(
+    run: str | Path,
+    data: Any,
+    *,
+    eval_data: Any = None,
+    resume: bool = False,
+    device: str = "auto",
+    threads: int = 0,
+    checkpoint_seconds: float = 300.0,
+    listener: Callable[[Event], None] = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Event]:
+    """Trains a prepared run: all phases, or with *resume* what is left of them.
+
+    Args:
+        run: the folder that :func:`prepare` made.
+        data: what :func:`dsd_ort.data.open_data` takes: a path, ``"module:function"``, arrays by name.
+        eval_data: likewise; evaluated after each epoch.
+        resume: go on from the last checkpoint.
+        device: ``"auto"`` or ``"cpu"``.
+        threads: of ONNX Runtime; 0 means one a core.
+        checkpoint_seconds: the longest time between two checkpoints.
+        listener: is told every event, see :mod:`dsd_ort.run.journal`.
+        stop: asked after each update; on yes the state is saved and :class:`dsd_ort.run.phases.Stopped` raised.
+
+    Returns:
+        The ``phase-end`` events: metrics, density and seconds of each phase.
+
+    Raises:
+        RunError: *run* is no run folder, or is in another state than *resume* says.
+        DataError: the data does not fit the model.
+        DivergedError: loss or weights became NaN or infinite.
+    """
+    runtime.require_training_build()
+    runtime.require_device(device)
+    program = open_program(run)
+    recipe, manifest = program.recipe, program.manifest
+    fields = [*manifest.inputs, *manifest.labels]
+    train_data = open_data(data, fields, recipe.data)
+    held_out = open_data(eval_data, fields, recipe.data) if eval_data is not None else None
+    journal = Journal(program.folder, listener)
+    try:
+        for opened, name in ((train_data, "data"), (held_out, "eval-data")):
+            for note in opened.notes if opened else ():
+                journal.tell({"event": "note", "text": f"{name}: {note}"})
+        Trainer(
+            program,
+            train_data,
+            held_out,
+            journal,
+            stop=stop,
+            checkpoint_seconds=checkpoint_seconds,
+            threads=threads,
+        ).run(resume=resume)
+    finally:
+        journal.close()
+    return phases(run)
+
+
+def phases(run: str | Path) -> list[Event]:
+    """The ``phase-end`` events of a run so far."""
+    return [event for event in read(Path(run)) if event["event"] == "phase-end"]
+
+
+def evaluate(
+    model: str | Path,
+    data: Any,
+    recipe: Recipe | None = None,
+    *,
+    phase: int | None = None,
+    best: bool = False,
+    threads: int = 0,
+) -> dict[str, float]:
+    """Metrics of an ONNX file, or of a run's weights, over *data*.
+
+    Args:
+        model: an ONNX file or a run folder.
+        data: see :func:`train`.
+        recipe: loss, metrics, batch size and data section, for a file; a run has its own.
+        phase: of a run, from 1; by default the last one that is complete.
+        best: take that phase's best epoch.
+        threads: of ONNX Runtime; 0 means one a core.
+
+    Raises:
+        ModelError, RunError, DataError: see :func:`train`.
+    """
+    runtime.require_training_build()
+    if Path(model).is_dir():
+        program = open_program(model)
+        recipe, manifest = program.recipe, program.manifest
+        weights: dict[str, npt.NDArray[np.float32]] = _weights(program, phase, best, sparse=False).values()
+        evaluator = Evaluator.of_program(program, weights, threads=threads)
+        fields = [*manifest.inputs, *manifest.labels]
+    else:
+        source = source_files.load(model)
+        recipe = recipe or default_recipe()
+        parts = evaluation(source, recipe)
+        weights = {p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)}
+        evaluator = Evaluator(
+            parts.graph, weights, outputs=parts.outputs, loss=parts.loss, recipe=recipe, threads=threads
+        )
+        fields = [*parts.inputs, *parts.labels]
+    return evaluator(open_data(data, fields, recipe.data))
+
+
+def export(
+    run: str | Path, final: str | Path, *, phase: int | None = None, best: bool = False, sparse: bool = False
+) -> Verdict:
+    """Writes the model with trained weights and proves that nothing else changed.
+
+    Args:
+        run: a trained run folder.
+        final: the new file; an existing one is replaced.
+        phase: whose weights, from 1; by default the last one that is complete.
+        best: the weights of that phase's best epoch rather than its last.
+        sparse: the last sparse phase's weights.
+
+    Raises:
+        RunError: that phase is not complete.
+        DsdError: the written file does not verify, which is a defect of dsd-ort.
+    """
+    program = open_program(run)
+    arena = _weights(program, phase, best, sparse)
+    source = program.source()
+    export_files.write_weights(source, arena.values(), Path(final))
+    verdict = verify_files.verify(program.source_path, Path(final))
+    if not verdict.same:
+        raise DsdError(
+            "the exported file differs from the model in more than weights: " + "; ".join(verdict.reasons),
+            where=str(final),
+            fix="this is a defect of dsd-ort: please report it with the model",
+        )
+    return verdict
+
+
+def verify(model: str | Path, final: str | Path) -> Verdict:
+    """Whether *final* is *model* with nothing changed but its weights; ``.same`` is the answer.
+
+    Raises:
+        ModelError: one of the files cannot be read.
+    """
+    return verify_files.verify(Path(model), Path(final))
+
+
+def default_recipe() -> Recipe:
+    """The recipe that ``prepare`` takes where none is given."""
+    return Recipe.load(Path(__file__).parent / "recipes" / "default.toml")
+
+
+def _weights(program: Program, phase: int | None, best: bool, sparse: bool) -> Arena:
+    """The arena with the weights of a phase."""
+    kinds = [p.kind for p in program.recipe.phase]
+    done = [e["phase"] for e in phases(program.folder)]
+    if phase is None:
+        done = [p for p in done if kinds[p - 1] == "sparse"] if sparse else done
+        if not done:
+            raise RunError(
+                f"no {'sparse ' if sparse else ''}phase of the run is complete",
+                where=str(program.folder),
+                fix=f"dsd-ort train {program.folder} --data DATA   (with --resume if it was interrupted)",
+            )
+        phase = done[-1]
+    if not 1 <= phase <= len(kinds):
+        raise RunError(f"there is no phase {phase}", where=str(program.folder), fix=f"give 1 to {len(kinds)}")
+    arena = new_arena(program)
+    path = weights_file(program.folder, phase - 1, kinds[phase - 1], ".best" if best else "")
+    record = checkpoint.load(path, arena)
+    if record["program"] != program.digest:
+        raise RunError(
+            "the weights belong to another model or recipe than this run folder",
+            where=str(path),
+            fix="train this run folder, or export from the one that they came from",
+        )
+    return arena

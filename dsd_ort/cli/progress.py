@@ -1,0 +1,104 @@
+"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dsd_ort.run.journal import Event
+
+LINE_EVERY = 30.0
+"""Seconds between two plain lines within an epoch."""
+
+
+@contextmanager
+def reporter(*, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
+    """A listener for a :class:`~dsd_ort.run.journal.Journal`; everything goes to standard error."""
+    if quiet:
+        yield lambda event: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield _Bars(progress)
+
+
+def describe(event: Event) -> str:
+    """One line for an event that people should keep seeing; empty for the others."""
+    kind = event["event"]
+    if kind == "phase":
+        sparsity = f", sparsity {event['sparsity']:g}" if event["sparsity"] is not None else ""
+        length = f"{event['epochs']} epochs" if "epochs" in event else f"{event['steps']} steps"
+        return f"phase {event['phase']} of {event['phases']}: {event['kind']}{sparsity}, {length}"
+    if kind == "epoch":
+        shown = {"train loss": event["train_loss"]} | {f"eval {k}": v for k, v in event["metrics"].items()}
+        return f"  epoch {event['epoch']}: {format_metrics(shown)}{'  *' if event['best'] else ''}"
+    if kind == "phase-end":
+        return f"  {event['reason']} done in {event['seconds']:.0f} s, density {event['density']:.3f}"
+    if kind == "resume":
+        return f"going on from update {event['step']}"
+    return f"note: {event['text']}" if kind == "note" else ""
+
+
+def format_metrics(metrics: dict[str, Any]) -> str:
+    """``loss 0.1234  top-1 98.12 %``."""
+    return "  ".join(
+        f"{name} {100 * value:.2f} %" if "top-" in name else f"{name} {value:.4f}" for name, value in metrics.items()
+    )
+
+
+class _Lines:
+    """Plain lines: phases, epochs, and within long epochs one every half minute."""
+
+    def __init__(self) -> None:
+        self.steps, self.printed, self.began, self.done = 0, time.monotonic(), time.monotonic(), 0
+
+    def __call__(self, event: Event) -> None:
+        if event["event"] == "phase-steps":
+            self.steps, self.done, self.began = event["steps"], event["done"], time.monotonic()
+        elif event["event"] == "tick" and time.monotonic() - self.printed > LINE_EVERY:
+            self.printed = time.monotonic()
+            per_step = (self.printed - self.began) / max(event["done"] - self.done, 1)
+            left = per_step * (self.steps - event["done"])
+            click.echo(f"  step {event['done']}/{self.steps}, {_state(event)}, {left:.0f} s left", err=True)
+        elif line := describe(event):
+            self.printed = time.monotonic()
+            click.echo(line, err=True)
+
+
+class _Bars:
+    """One bar a phase; lines that stay are printed above it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.title = progress, ""
+        self.task: Any = None
+
+    def __call__(self, event: Event) -> None:
+        if line := describe(event):
+            self.progress.console.print(line, highlight=False, markup=False)
+        if event["event"] == "phase-steps":
+            self.task = self.progress.add_task("", total=event["steps"], completed=event["done"], state="")
+        elif event["event"] == "tick":
+            title = f"phase {event['phase']}, epoch {event['epoch']}"
+            self.progress.update(self.task, completed=event["done"], description=title, state=_state(event))
+        elif event["event"] in ("phase-end", "stopped") and self.task is not None:
+            self.progress.remove_task(self.task)
+            self.task = None
+
+
+def _state(event: Event) -> str:
+    return f"loss {event['loss']:.4f}, {event['examples_per_second']:.0f} examples/s"

@@ -1,0 +1,78 @@
+"""Forward graph with a loss → training step graph with a gradient output per parameter.
+
+The one caller of ONNX Runtime's gradient builder, and the only place that knows how it spells names: the gradient of
+a graph input ``w`` is the value ``w_grad``.
+
+Requires a legalized graph (:mod:`dsd_ort.graph.legalize`): the builder gives wrong gradients for some operators and
+ends the process on others.  Ensures that the graph's outputs are the old ones followed by one gradient each, in the
+order of *trainable*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from dsd_ort import runtime
+from dsd_ort.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """A differentiated graph: ``gradients`` maps a parameter to the graph output that holds ∂loss/∂parameter."""
+
+    model: ir.Model
+    gradients: dict[str, str]
+
+
+def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "loss") -> StepGraph:
+    """The gradients of the scalar output *loss* with respect to the graph inputs *trainable*.
+
+    Raises:
+        UnsupportedError: the gradient builder refuses the graph.
+    """
+    from onnxruntime.capi import _pybind_state as native
+
+    gradients = {name: f"{name}_grad" for name in trainable}
+    _free_names(model.graph, set(gradients.values()))
+    proto = onnx.shape_inference.infer_shapes(ir.to_proto(model))
+    try:
+        builder = native.GradientGraphBuilder(
+            proto.SerializeToString(), {loss}, set(trainable), loss, runtime.session_options()
+        )
+        builder.build()
+        built = onnx.load_from_string(builder.get_model())
+    except RuntimeError as error:
+        raise UnsupportedError(
+            f"ONNX Runtime cannot differentiate the model: {runtime.native_message(error)}",
+            fix="name another output with --output, or freeze the parameters in front of that operator",
+        ) from error
+    step = ir.from_proto(built)
+    _order_outputs(step.graph, [o.name for o in model.graph.outputs if o.name], gradients)
+    return StepGraph(step, gradients)
+
+
+def _free_names(graph: ir.Graph, taken: set[str]) -> None:
+    """Renames values of the model that are called what the builder will call a gradient."""
+    values = [*graph.inputs, *(out for node in graph for out in node.outputs)]
+    for value in values:
+        if value.name in taken:
+            if value in graph.inputs or value in graph.outputs:
+                raise UnsupportedError(
+                    f"the name {value.name!r} is needed for a gradient", fix="rename this input or output of the model"
+                )
+            value.name = f"{value.name}.forward"
+
+
+def _order_outputs(graph: ir.Graph, forward: list[str], gradients: dict[str, str]) -> None:
+    values = {value.name: value for node in graph for value in node.outputs}
+    values.update({value.name: value for value in graph.inputs})
+    shapes = {value.name: value for value in graph.inputs}
+    for parameter, gradient in gradients.items():
+        values[gradient].shape = shapes[parameter].shape
+        values[gradient].dtype = shapes[parameter].dtype
+    graph.outputs.clear()
+    graph.outputs.extend(values[name] for name in [*forward, *gradients.values()])

@@ -1,0 +1,83 @@
+"""The whole state of a run, in one file that is replaced atomically.
+
+A safetensors file: ``weights/NAME``, ``statistics/NAME``, ``slots/SLOT/NAME`` (f32) and ``masks/NAME`` (u8), and in its
+header, under ``dsd_ort``, a JSON record: position, best metric so far, digest of the Program.  Randomness needs no state of
+its own: shuffles are functions of (seed, epoch), dropout masks of (seed, step).  So a resumed run continues to the bit
+(law 6).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from dsd_ort.errors import RunError
+from dsd_ort.run.arena import Arena, view
+
+FILE = "checkpoint.safetensors"
+
+
+def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = True) -> None:
+    """Writes weights and statistics, and with *training* also slots and masks.
+
+    The file appears complete under *path* or not at all.
+
+    Raises:
+        RunError: it cannot be written (the old one is still there then).
+    """
+    tensors: dict[str, npt.NDArray[Any]] = {f"weights/{p.name}": view(arena.weights, p) for p in arena.parameters}
+    tensors |= {f"statistics/{s.name}": view(arena.statistics, s) for s in arena.statistic_slices}
+    if training:
+        for slot, buffer in arena.slots.items():
+            tensors |= {f"slots/{slot}/{p.name}": view(buffer, p) for p in arena.trained}
+        tensors |= {f"masks/{p.name}": view(arena.masks, p).astype(np.uint8) for p in arena.prunable}
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        safetensors.numpy.save_file(tensors, temporary, metadata={"dsd_ort": json.dumps(record)})
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"the checkpoint cannot be written: {error}",
+            where=str(path),
+            fix="make room or permissions, then continue with --resume",
+        ) from error
+
+
+def load(path: Path, arena: Arena) -> dict[str, Any]:
+    """Fills *arena* with what the file holds and returns its record.
+
+    Raises:
+        RunError: no such file, damaged, or of another model.
+    """
+    fix = "prepare the model anew, or remove the file to start from the beginning"
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            record: dict[str, Any] = json.loads(file.metadata()["dsd_ort"])
+            names = set(file.keys())
+            for piece in arena.parameters:
+                view(arena.weights, piece)[...] = file.get_tensor(f"weights/{piece.name}")
+            for piece in arena.statistic_slices:
+                view(arena.statistics, piece)[...] = file.get_tensor(f"statistics/{piece.name}")
+            for slot, buffer in arena.slots.items():
+                for piece in arena.trained:
+                    if f"slots/{slot}/{piece.name}" in names:
+                        view(buffer, piece)[...] = file.get_tensor(f"slots/{slot}/{piece.name}")
+            for piece in arena.prunable:
+                if f"masks/{piece.name}" in names:
+                    view(arena.masks, piece)[...] = file.get_tensor(f"masks/{piece.name}")
+    except FileNotFoundError as error:
+        raise RunError("no such checkpoint", where=str(path), fix="train the run first") from error
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise RunError(f"the checkpoint cannot be read: {error}", where=str(path), fix=fix) from error
+    return record

@@ -1,0 +1,81 @@
+"""Metrics of a model over data, measured on the graph that ships: the source itself with its weights as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from dsd_ort import runtime
+from dsd_ort.data import Batches, Dataset, prefetch
+from dsd_ort.graph.program import Program
+from dsd_ort.recipe import Recipe
+from dsd_ort.run.metrics import Meter, default_metrics
+
+
+class Evaluator:
+    """An evaluate graph and its weights.
+
+    Args:
+        graph: the model, or the file of it.
+        weights: what its inputs other than data are fed with; the arrays are read anew at each call.
+        outputs: output that a loss reads → that loss's label; the metrics are of the first.
+        loss: the output that holds the loss.
+        recipe: batch size, losses and metrics.
+        threads: of ONNX Runtime; 0 means one a core.
+    """
+
+    def __init__(
+        self,
+        graph: onnx.ModelProto | str,
+        weights: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        outputs: Mapping[str, str],
+        loss: str,
+        recipe: Recipe,
+        threads: int = 0,
+    ) -> None:
+        self.recipe, self.loss = recipe, loss
+        self.output, self.label = next(iter(outputs.items()))
+        self.session = runtime.session(graph, runtime.session_options(threads), where="the evaluate graph")
+        wanted = {value.name for value in self.session.get_inputs()}
+        self.weights = {name: value for name, value in weights.items() if name in wanted}
+
+    @classmethod
+    def of_program(
+        cls, program: Program, weights: Mapping[str, npt.NDArray[np.float32]], *, threads: int = 0
+    ) -> Evaluator:
+        """The evaluator of a run folder."""
+        return cls(
+            str(program.graph_path("evaluate")),
+            weights,
+            outputs=program.manifest.outputs,
+            loss=program.manifest.loss,
+            recipe=program.recipe,
+            threads=threads,
+        )
+
+    def __call__(self, data: Dataset) -> dict[str, float]:
+        """The recipe's metrics over all of *data*."""
+        meter = Meter(self.recipe.metrics or default_metrics(self.recipe.losses), self.recipe.losses[0])
+        batches = Batches(data, self.recipe.batch_size, shuffle=False)
+        with closing(prefetch(batches)) as stream:
+            for batch in stream:
+                output, loss = self.run(batch)
+                meter.add(output, batch[self.label], float(loss))
+        return meter.result()
+
+    def run(self, batch: Mapping[str, npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        """The output that the metrics are of, and the loss, for one batch."""
+        binding = self.session.io_binding()
+        for name, array in {**self.weights, **batch}.items():
+            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for name in (self.output, self.loss):
+            binding.bind_output(name, "cpu")
+        self.session.run_with_iobinding(binding)
+        output, loss = binding.copy_outputs_to_cpu()
+        return output, loss

@@ -1,0 +1,81 @@
+"""The record of a run: one JSON object a line in ``journal.jsonl``, and what a person sees meanwhile.
+
+Every line has ``event`` and ``step`` (updates so far, over all phases):
+
+=============  ==========================================================================================
+``phase``      a phase begins: ``phase`` (from 1), ``kind``, ``sparsity``, ``epochs`` or ``steps``
+``progress``   every few steps: ``loss``, ``learning_rate``, ``examples_per_second``
+``epoch``      an epoch ends: ``epoch``, ``train_loss``, ``metrics`` on the evaluation data, ``best``
+``phase-end``  ``metrics``, ``density``, ``seconds``, ``reason``
+``resume``     ``keep``: of the events above this line the first that many count, the rest is done again
+``end``        the run is complete
+=============  ==========================================================================================
+
+:func:`read` gives the events that count.  A line that a crash tore is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+FILE = "journal.jsonl"
+
+
+class Journal:
+    """Appends events to a run's journal and tells listeners.
+
+    Args:
+        folder: the run folder.
+        listeners: called with each event, and with ``{"event": "tick", …}`` ones that are not recorded.
+    """
+
+    def __init__(self, folder: Path, *listeners: Callable[[Event], None]) -> None:
+        self.path, self.listeners = folder / FILE, listeners
+        self.count = len(read(folder))
+        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
+        self.file = self.path.open("a", encoding="utf-8")
+        if torn:
+            self.file.write("\n")
+
+    def write(self, event: str, step: int, **content: Any) -> None:
+        """Records an event; it is with the operating system when this returns."""
+        record = {"event": event, "step": step, "time": round(time.time(), 3), **content}
+        self.file.write(json.dumps(record) + "\n")
+        self.file.flush()
+        self.count += 1
+        self.tell(record)
+
+    def resume(self, step: int, keep: int) -> None:
+        """Marks that the run goes on from a checkpoint at which *keep* events counted."""
+        self.write("resume", step, keep=keep)
+        self.count = keep
+
+    def tell(self, event: Event) -> None:
+        """Shows an event without recording it."""
+        for listener in self.listeners:
+            listener(event)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def read(folder: Path) -> list[Event]:
+    """The events of a run that count, in order; empty where there is no journal."""
+    path = folder / FILE
+    events: list[Event] = []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if event["event"] == "resume":
+            del events[event["keep"] :]
+        else:
+            events.append(event)
+    return events

@@ -1,0 +1,370 @@
+"""Dense → sparse → dense: the training loop, from a Program and data to trained weights.
+
+The position in a run is five counters (:class:`Position`); everything random is a function of them and the seed.  A
+checkpoint holds the position and the arena, so training goes on from one as if it had never stopped (law 6).
+
+Files in the run folder::
+
+    checkpoint.safetensors          the whole state, replaced at the end of each epoch and every few minutes
+    phases/1-dense.safetensors      weights and statistics at the end of a phase
+    phases/1-dense.best.safetensors those of its best epoch, by the recipe's ``monitor``
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from dsd_ort.data import Batches, Dataset, prefetch
+from dsd_ort.errors import DivergedError, RecipeError, RunError
+from dsd_ort.graph.program import Program
+from dsd_ort.graph.update import OPTIMIZERS
+from dsd_ort.recipe import Phase
+from dsd_ort.run import checkpoint
+from dsd_ort.run.arena import Arena
+from dsd_ort.run.engine import Batch, Engine
+from dsd_ort.run.evaluate import Evaluator
+from dsd_ort.run.journal import Journal, read
+from dsd_ort.run.metrics import better
+from dsd_ort.run.prune import write_masks
+from dsd_ort.run.schedule import learning_rate
+
+T = TypeVar("T")
+
+PROGRESS_EVERY = 20
+"""Updates between two progress events in the journal."""
+
+KEPT = "the last good checkpoint is kept"
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is."""
+
+    phase: int = 0
+    """Index of the phase in the recipe."""
+    epoch: int = 0
+    """Whole epochs in this phase."""
+    batch: int = 0
+    """Batches of this epoch that are done."""
+    phase_step: int = 0
+    """Updates in this phase."""
+    step: int = 0
+    """Updates in the whole run."""
+    epochs: int = 0
+    """Epochs begun and left in the whole run; the shuffle's seed."""
+
+
+@dataclass
+class Progress:
+    """What a phase has seen so far, beside the position; saved with it."""
+
+    loss_sum: float = 0.0
+    """Σ loss · examples of this epoch."""
+    examples: int = 0
+    best: float | None = None
+    stale_epochs: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the last evaluation."""
+    seconds: float = 0.0
+    """Time spent in this phase."""
+
+
+class Stopped(Exception):
+    """The user asked to stop; the state is saved."""
+
+
+class Trainer:
+    """Trains one run.
+
+    Args:
+        program: a prepared run.
+        data: to train on.
+        eval_data: evaluated after each epoch.
+        journal: is told all that happens.
+        stop: asked after each update; when it says yes, the state is saved and :class:`Stopped` raised.
+        checkpoint_seconds: the longest time between two checkpoints.
+        threads: of ONNX Runtime; 0 means one a core.
+
+    Raises:
+        RecipeError: the recipe's monitor needs evaluation data.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        data: Dataset,
+        eval_data: Dataset | None,
+        journal: Journal,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        checkpoint_seconds: float = 300.0,
+        threads: int = 0,
+    ) -> None:
+        self.program, self.recipe = program, program.recipe
+        self.data, self.eval_data, self.journal, self.stop = data, eval_data, journal, stop
+        self.checkpoint_seconds, self.saved_at = checkpoint_seconds, time.monotonic()
+        if eval_data is None and self.recipe.monitor != "loss":
+            raise RecipeError(
+                f"monitor = {self.recipe.monitor!r} needs data to evaluate on",
+                fix='give --eval-data, or set monitor = "loss"',
+            )
+        self.arena = new_arena(program)
+        self.engine = Engine(program, self.arena, threads=threads)
+        self.evaluator = Evaluator.of_program(program, self.arena.values(), threads=threads)
+        self.position, self.progress = Position(), Progress()
+
+    def run(self, *, resume: bool = False) -> None:
+        """All phases, or with *resume* what the checkpoint has left of them.
+
+        Raises:
+            RunError: there is a checkpoint and *resume* is false, or none and it is true, or it is another run's.
+            DivergedError: loss or weights are not finite; the last good checkpoint is kept.
+            Stopped: *stop* said so.
+        """
+        if resume:
+            self._resume()
+        else:
+            self._start()
+        for phase in self.recipe.phase[self.position.phase :]:
+            self._phase(phase)
+        if not any(event["event"] == "end" for event in read(self.program.folder)):
+            self.journal.write("end", self.position.step)
+
+    def _start(self) -> None:
+        path = self.program.folder / checkpoint.FILE
+        if path.exists():
+            raise RunError(
+                "this run has been trained already, wholly or in part",
+                where=str(path),
+                fix="go on with --resume, or prepare the model into a new folder",
+            )
+        source = self.program.source()
+        self.arena.fill({s.name: source.value(s.name) for s in (*self.arena.parameters, *self.arena.statistic_slices)})
+        self._save()
+
+    def _resume(self) -> None:
+        path = self.program.folder / checkpoint.FILE
+        record = checkpoint.load(path, self.arena)
+        if record["program"] != self.program.digest:
+            raise RunError(
+                "the checkpoint belongs to another model or recipe than this run folder",
+                where=str(path),
+                fix="put the run's own checkpoint back, or prepare the model into a new folder",
+            )
+        self.position, self.progress = Position(**record["position"]), Progress(**record["progress"])
+        self.journal.resume(self.position.step, record["events"])
+
+    def _phase(self, phase: Phase) -> None:
+        """One phase, from its beginning or from where the position is in it."""
+        if (self.position.epoch, self.position.batch, self.position.phase_step) == (0, 0, 0):
+            self._begin(phase)
+        self.steps_per_epoch = self._steps_per_epoch(phase)
+        self.steps = phase.steps if phase.steps is not None else (phase.epochs or 0) * self.steps_per_epoch
+        self.journal.tell({"event": "phase-steps", "done": self.position.phase_step, "steps": self.steps})
+        while not (reason := self._complete(phase)):
+            began = time.monotonic()
+            self._epoch(phase)
+            self.progress.seconds += time.monotonic() - began
+            self._after_epoch(phase)
+        self._end(phase, reason)
+
+    def _begin(self, phase: Phase) -> None:
+        """Prunes, in a sparse phase; in a dense one the pruned weights are simply free again, from 0.0."""
+        self.progress = Progress()
+        if phase.kind == "sparse":
+            write_masks(self.arena, phase.sparsity or 0.0, self.recipe.prune)
+            self.arena.apply_masks()
+        length = {"epochs": phase.epochs} if phase.epochs is not None else {"steps": phase.steps}
+        self.journal.write(
+            "phase",
+            self.position.step,
+            phase=self.position.phase + 1,
+            phases=len(self.recipe.phase),
+            kind=phase.kind,
+            sparsity=phase.sparsity,
+            **length,
+        )
+
+    def _complete(self, phase: Phase) -> str:
+        """Why the phase is over, or an empty string."""
+        if phase.patience is not None and self.progress.stale_epochs >= phase.patience:
+            return "converged"
+        if phase.epochs is not None:
+            return "epochs" if self.position.epoch >= phase.epochs else ""
+        return "steps" if self.position.phase_step >= self.steps else ""
+
+    def _epoch(self, phase: Phase) -> None:
+        """The batches that are left of this epoch, or of the phase's steps."""
+        accumulate = self.recipe.optimizer.accumulate
+        began, examples = time.monotonic(), self.progress.examples
+        with closing(prefetch(_with_last(self._batches()))) as stream:
+            for batch, last in stream:
+                loss = self._forward_backward(batch, sparse=phase.kind == "sparse")
+                self.position = replace(self.position, batch=self.position.batch + 1)
+                if self.position.batch % accumulate and not last:
+                    continue
+                rate = learning_rate(
+                    phase.schedule, self.position.phase_step, steps=self.steps, steps_per_epoch=self.steps_per_epoch
+                )
+                self.engine.update(rate, self.position.step + 1)
+                self.position = replace(
+                    self.position, step=self.position.step + 1, phase_step=self.position.phase_step + 1
+                )
+                speed = (self.progress.examples - examples) / (time.monotonic() - began)
+                self._tell_progress(loss, rate, speed)
+                if self.position.phase_step == phase.steps:
+                    break
+                self._save_if_due()
+
+    def _forward_backward(self, batch: Batch, *, sparse: bool) -> float:
+        seeds = np.random.SeedSequence([self.recipe.seed, self.position.epochs, self.position.batch])
+        loss = self.engine.step(batch, sparse=sparse, seed=int(seeds.generate_state(1)[0] >> 1))
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss became {loss} in phase {self.position.phase + 1}, at update {self.position.step + 1}",
+                where=f"the first tensor that is not finite is {self.engine.first_bad_tensor(batch)}",
+                fix=f"{KEPT}; use a lower learning rate, warm-up or optimizer.clip_norm",
+            )
+        examples = len(next(iter(batch.values())))
+        self.progress.loss_sum += loss * examples
+        self.progress.examples += examples
+        return loss
+
+    def _tell_progress(self, loss: float, rate: float, speed: float) -> None:
+        content = {
+            "phase": self.position.phase + 1,
+            "epoch": self.position.epoch + 1,
+            "loss": loss,
+            "learning_rate": rate,
+            "examples_per_second": round(speed, 1),
+        }
+        if self.position.phase_step % PROGRESS_EVERY == 0:
+            self.journal.write("progress", self.position.step, **content)
+        self.journal.tell({"event": "tick", "done": self.position.phase_step, **content})
+
+    def _after_epoch(self, phase: Phase) -> None:
+        """Evaluates, keeps the best weights, and saves."""
+        train_loss = self.progress.loss_sum / max(self.progress.examples, 1)
+        metrics = self.progress.metrics = self._evaluate()
+        value = metrics.get(self.recipe.monitor, train_loss)
+        best = better(self.recipe.monitor, value, self.progress.best)
+        self.position = replace(self.position, epoch=self.position.epoch + 1, batch=0, epochs=self.position.epochs + 1)
+        self.progress.loss_sum, self.progress.examples = 0.0, 0
+        self.progress.stale_epochs = 0 if best else self.progress.stale_epochs + 1
+        if best:
+            self.progress.best = value
+            self._save_weights(phase, ".best", metrics)
+        self.journal.write(
+            "epoch",
+            self.position.step,
+            phase=self.position.phase + 1,
+            epoch=self.position.epoch,
+            train_loss=train_loss,
+            metrics=metrics,
+            best=best,
+        )
+        self._save()
+
+    def _evaluate(self) -> dict[str, float]:
+        return self.evaluator(self.eval_data) if self.eval_data is not None else {}
+
+    def _end(self, phase: Phase, reason: str) -> None:
+        metrics = self.progress.metrics or self._evaluate()
+        self._save_weights(phase, "", metrics)
+        self.journal.write(
+            "phase-end",
+            self.position.step,
+            phase=self.position.phase + 1,
+            kind=phase.kind,
+            reason=reason,
+            metrics=metrics,
+            density=self.arena.density(),
+            seconds=round(self.progress.seconds, 3),
+        )
+        self.position = Position(
+            phase=self.position.phase + 1, step=self.position.step, epochs=self.position.epochs
+        )
+        self._save()
+
+    def _save_if_due(self) -> None:
+        stopping = self.stop()
+        if stopping or time.monotonic() - self.saved_at > self.checkpoint_seconds:
+            self._save()
+        if stopping:
+            raise Stopped
+
+    def _save(self) -> None:
+        """The checkpoint, unless the weights went bad: then the last good one stays."""
+        if not np.isfinite(self.arena.weights).all():
+            bad = next(name for name, value in self.arena.values().items() if not np.isfinite(value).all())
+            raise DivergedError(
+                f"the weights are no longer finite after update {self.position.step}",
+                where=f"the weight {bad!r}",
+                fix=f"{KEPT}; use a lower learning rate, warm-up or optimizer.clip_norm",
+            )
+        record = {
+            "program": self.program.digest,
+            "position": asdict(self.position),
+            "progress": asdict(self.progress),
+            "events": self.journal.count,
+        }
+        checkpoint.save(self.program.folder / checkpoint.FILE, self.arena, record)
+        self.saved_at = time.monotonic()
+
+    def _save_weights(self, phase: Phase, suffix: str, metrics: dict[str, float]) -> None:
+        path = weights_file(self.program.folder, self.position.phase, phase.kind, suffix)
+        checkpoint.save(path, self.arena, {"program": self.program.digest, "metrics": metrics}, training=False)
+
+    def _batches(self) -> Batches:
+        """What is left of this epoch."""
+        recipe = self.recipe
+        return Batches(
+            self.data,
+            recipe.batch_size,
+            seed=recipe.seed,
+            epoch=self.position.epochs,
+            shuffle=recipe.data.shuffle,
+            drop_last=recipe.data.drop_last,
+            start=self.position.batch,
+        )
+
+    def _steps_per_epoch(self, phase: Phase) -> int:
+        count = self._batches().count
+        if count is None:
+            if phase.steps is None:
+                raise RecipeError(
+                    f"phase {self.position.phase + 1} is given in epochs, but a stream of batches has no known length",
+                    where=self.data.where,
+                    fix="give the phase's length in steps",
+                )
+            return phase.steps
+        return math.ceil(count / self.recipe.optimizer.accumulate)
+
+
+def _with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Each item, and whether it is the last one."""
+    iterator = iter(items)
+    for item in iterator:
+        for following in iterator:
+            yield item, False
+            item = following
+        yield item, True
+
+
+def new_arena(program: Program) -> Arena:
+    """Buffers of zeros for *program*."""
+    slots = OPTIMIZERS[program.recipe.optimizer.name].slots
+    return Arena(program.manifest.parameters, program.manifest.statistics, slots)
+
+
+def weights_file(folder: Path, index: int, kind: str, suffix: str = "") -> Path:
+    """Where the weights of phase *index* (from 0) are kept; suffix ``.best`` for its best epoch."""
+    return folder / "phases" / f"{index + 1}-{kind}{suffix}.safetensors"

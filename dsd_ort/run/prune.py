@@ -1,0 +1,68 @@
+"""Magnitudes → masks.
+
+A layer of N weights keeps the N − round(N · sparsity) largest by magnitude (Han et al. 2017, algorithm 1).  Ties are
+broken by position, the first are pruned, so a mask is a function of the weights alone (law 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dsd_ort.graph import select
+from dsd_ort.graph.program import Slice
+from dsd_ort.graph.source import Parameter
+from dsd_ort.recipe import Prune
+from dsd_ort.run.arena import Arena, Array, view
+
+
+def magnitude_mask(weights: Array, sparsity: float) -> Array:
+    """1 where a weight is kept, 0 at exactly round(N · sparsity) weights of smallest magnitude.
+
+    Args:
+        weights: f32 of any shape, N entries, finite.
+        sparsity: in [0, 1).
+    """
+    mask = np.ones(weights.size, np.float32)
+    pruned = round(weights.size * sparsity)
+    if pruned:
+        magnitude = np.abs(weights).reshape(-1)
+        threshold = np.partition(magnitude, pruned - 1)[pruned - 1]
+        below = magnitude < threshold
+        mask[below] = 0
+        ties = np.flatnonzero(magnitude == threshold)
+        mask[ties[: pruned - np.count_nonzero(below)]] = 0
+    return mask.reshape(weights.shape)
+
+
+def write_masks(arena: Arena, sparsity: float, rules: Prune) -> None:
+    """Fills ``arena.masks`` from ``arena.weights``.
+
+    Layers with a sparsity of their own get it; the others get *sparsity*, each for itself or, with
+    ``rules.scope == "global"``, all of them as if they were one layer.
+    """
+    arena.masks[:] = 1
+    shared = []
+    for piece in arena.prunable:
+        own = _own_sparsity(piece, rules)
+        if own is None and rules.scope == "global":
+            shared.append(piece)
+        else:
+            view(arena.masks, piece)[...] = magnitude_mask(
+                view(arena.weights, piece), sparsity if own is None else own
+            )
+    _write_global(arena, shared, sparsity)
+
+
+def _write_global(arena: Arena, pieces: Sequence[Slice], sparsity: float) -> None:
+    if not pieces:
+        return
+    mask = magnitude_mask(np.concatenate([view(arena.weights, p).reshape(-1) for p in pieces]), sparsity)
+    for piece, part in zip(pieces, np.split(mask, np.cumsum([p.size for p in pieces])[:-1]), strict=True):
+        view(arena.masks, piece)[...] = part.reshape(piece.shape)
+
+
+def _own_sparsity(piece: Slice, rules: Prune) -> float | None:
+    parameter = Parameter(name=piece.name, shape=piece.shape, role=piece.role, layer=piece.layer, storage="")
+    return next((value for selector, value in rules.layers.items() if select.matches(selector, parameter)), None)
