@@ -9,17 +9,18 @@ import onnx
 import onnx.numpy_helper
 import onnx.parser
 
+# ONNX text has no dots in names; "__" becomes one.
 CNN = """
 <ir_version: 8, opset_import: ["" : 17]>
 cnn (float[N, 1, 6, 6] image) => (float[N, 3] scores) {
-    a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (image, conv1.weight)
-    b = BatchNormalization (a, bn.weight, bn.bias, bn.mean, bn.var)
+    a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (image, conv1__weight)
+    b = BatchNormalization (a, bn__weight, bn__bias, bn__mean, bn__var)
     c = Relu (b)
     d = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c)
-    e = Conv <kernel_shape = [3, 3]> (d, conv2.weight, conv2.bias)
+    e = Conv <kernel_shape = [3, 3]> (d, conv2__weight, conv2__bias)
     f = Relu (e)
     g = Flatten (f)
-    logits = Gemm <transB = 1> (g, fc.weight, fc.bias)
+    logits = Gemm <transB = 1> (g, fc__weight, fc__bias)
     scores = Softmax <axis = -1> (logits)
 }
 """
@@ -42,6 +43,8 @@ def write_cnn(path: Path, *, seed: int = 0, dropout: bool = False) -> Path:
     if dropout:
         text = text.replace("g = Flatten (f)", "h = Dropout (f)\n    g = Flatten (h)")
     model = onnx.parser.parse_model(text)
+    for node in model.graph.node:
+        node.input[:] = [name.replace("__", ".") for name in node.input]
     rng = np.random.default_rng(seed)
     for name, shape in CNN_SHAPES.items():
         value = rng.standard_normal(shape) * 0.4

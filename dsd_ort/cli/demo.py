@@ -16,7 +16,14 @@ from dsd_ort.errors import RunError
 from dsd_ort.recipe import Recipe
 from dsd_ort.run.journal import Event
 
-BUNDLED = {"digits_cnn.onnx": "model.onnx", "digits.toml": "recipe.toml", "LICENSE-digits.txt": "LICENSE-digits.txt"}
+BUNDLED = {
+    "digits_cnn.onnx": "model.onnx",
+    "digits.toml": "recipe.toml",
+    "digits-train.npz": "train.npz",
+    "digits-test.npz": "test.npz",
+    "LICENSE-digits.txt": "LICENSE-digits.txt",
+}
+"""Bundled file → its name in the demo's folder."""
 
 
 def run(folder: Path, threads: int) -> None:

@@ -110,7 +110,7 @@ def phase_rows(events: list[Event]) -> list[list[str]]:
     ]
 
 
-PHASE_COLUMNS = {"phase": "left", "at its end": "left", "density": "right", "seconds": "right"}
+PHASE_COLUMNS = {"phase": "left", "at its end": "left", "non-zero weights": "right", "seconds": "right"}
 
 
 def show_phases(events: list[Event]) -> None:
@@ -127,7 +127,7 @@ def show_verdict(verdict: Verdict, final: Path) -> None:
         for reason in verdict.reasons:
             click.echo(f"  {reason}")
         return
-    changed = [tensor for tensor in verdict.changed if tensor.share_changed > 0]
+    changed = [tensor for tensor in verdict.changed if tensor.share > 0]
     click.echo(f"{final} is the same graph: {len(changed)} tensors have other values, and nothing else differs")
     for name in verdict.initialized:
         click.echo(f"  {name}: its ConstantOfShape node became an initializer")

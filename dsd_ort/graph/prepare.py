@@ -1,6 +1,6 @@
 """Model file → Program: the graph half of the project, read from top to bottom.
 
-source → legalize → loss → differentiate → lower → masks → update, and the layout of the flat buffers.
+source → legalize → loss → differentiate → masks → update, and the layout of the flat buffers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from dsd_ort.graph import masks, select
 from dsd_ort.graph import source as source_files
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize, to_supported
-from dsd_ort.graph.lower import lower
 from dsd_ort.graph.program import Manifest, Program, Slice, refuse_existing, write_program
 from dsd_ort.graph.source import Parameter, Source
 from dsd_ort.graph.update import update_graph
@@ -58,7 +57,6 @@ def build(source: Source, recipe: Recipe) -> tuple[Manifest, dict[str, onnx.Mode
     legal = legalize(training, {p.name for p in trained}, outputs=wanted, batch_norm=recipe.batch_norm)
     attached = losses.attach(legal.model, recipe.losses, legal.logits)
     step = differentiate(legal.model, [p.name for p in trained], loss=attached.loss)
-    notes = [*legal.notes, *lower(step.model)]
     sparse = step.model.clone()
     masks.insert(sparse, {p.name: step.gradients[p.name] for p in trained if p.name in prunable})
     shipped = evaluation(source, recipe)
@@ -74,7 +72,7 @@ def build(source: Source, recipe: Recipe) -> tuple[Manifest, dict[str, onnx.Mode
         loss=shipped.loss,
         parameters=_lay_out(source.parameters, step.gradients, prunable, recipe),
         statistics=_lay_out_statistics(source.statistics, legal.statistics),
-        notes=notes,
+        notes=list(legal.notes),
         graph_digests={},
     )
     graphs = {

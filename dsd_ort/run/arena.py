@@ -46,6 +46,7 @@ class Arena:
         self.gradients = aligned_zeros(_end(self.trained))
         self.slots = {slot: aligned_zeros(_end(self.trained)) for slot in slots}
         self.masks = aligned_zeros(_end(self.prunable))
+        self.masks += 1
         self.statistics = aligned_zeros(_end(self.statistic_slices))
         self.next_statistics = aligned_zeros(_end(self.statistic_slices))
 

@@ -7,18 +7,23 @@ that writes its successor; the step graph never does, so new statistics go to a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.graph import masks
+from dsd_ort.graph.lower import lower
 from dsd_ort.graph.program import Program
 from dsd_ort.graph.update import OPTIMIZERS
 from dsd_ort.run import diagnose
 from dsd_ort.run.arena import Arena, Array, Segment, aligned_zeros, view
+
+log = logging.getLogger(__name__)
 
 Batch = Mapping[str, npt.NDArray[Any]]
 
@@ -105,8 +110,12 @@ class Engine:
         return self._graphs[name]
 
     def _open(self, name: str) -> tuple[Any, Any]:
+        """A prepared graph is portable; here it takes the form that is fastest on this machine."""
         path = self.program.graph_path(name)
-        session = runtime.session(str(path), runtime.session_options(self.threads), where=str(path))
+        model = ir.load(path)
+        for note in lower(model, "cpu"):
+            log.debug("%s: %s", name, note)
+        session = runtime.session(ir.to_proto(model), runtime.session_options(self.threads), where=str(path))
         binding = session.io_binding()
         wanted = {value.name for value in session.get_inputs()}
         for parameter, value in self.arena.values().items():

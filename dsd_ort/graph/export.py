@@ -1,0 +1,212 @@
+"""Trained weights into a copy of the source: every byte but the weights' own stays as it is.
+
+The new file is the old one with *holes* where the weights' float32 stand; each hole is filled with as many bytes as it
+has.  A ConstantOfShape node has no bytes for its weights, so its field in the graph gives way, in its place, to::
+
+    node { op_type: "ConstantOfShape", output: w, … }  →  initializer { name: w, dims, FLOAT, raw_data: ⟨hole⟩ }
+
+and the lengths of the graph around it grow.  Files of IR version 3, where every initializer has to be an input of the
+model too, get a Constant node instead.  :func:`layout` says what a file then consists of: :func:`write_weights` writes
+it, and :mod:`dsd_ort.graph.verify` compares a file with it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import onnx
+
+from dsd_ort.errors import DivergedError, ModelError, RunError, nearest
+from dsd_ort.graph import wire
+from dsd_ort.graph.source import Filled, Floats, Source
+
+CHUNK = 1 << 20
+"""Bytes that are copied or compared at a time."""
+_LARGEST = 2**31 - 1
+"""Bytes of a protobuf message: no reader takes more."""
+
+
+def layout(source: Source, names: Iterable[str]) -> dict[Path, list[wire.Piece]]:
+    """Each of the source's files → the pieces of its copy, with holes for the weights called *names*."""
+    edits: dict[Path, list[wire.Edit]] = {file: [] for file in source.files}
+    for name in names:
+        place = source.places[name]
+        if isinstance(place, Filled):
+            pieces = _stored(name, place, source.file.ir_version)
+            field = place.node.field
+            edits[source.path].append(wire.Edit(field.start, field.end, pieces, field.parent))
+        elif place.external:
+            start = place.external.offset
+            hole = wire.Hole(name, 0, place.size)
+            edits[source.path.parent / place.external.location].append(wire.Edit(start, start + len(hole), (hole,)))
+        else:
+            first = 0
+            for span in place.spans:
+                hole = wire.Hole(name, first, span.floats, span.tagged)
+                edits[source.path].append(wire.Edit(span.body, span.end, (hole,)))
+                first += span.floats
+    return {file: wire.splice(file.stat().st_size, edits[file]) for file in source.files}
+
+
+def _stored(name: str, place: Filled, ir_version: int) -> tuple[bytes, wire.Hole]:
+    """The field of GraphProto that holds what a ConstantOfShape node makes; its last bytes are the hole."""
+    hole = wire.Hole(name, 0, int(np.prod(place.dims, dtype=np.int64)))
+    tensor = onnx.TensorProto(dims=place.dims, data_type=onnx.TensorProto.FLOAT)
+    if ir_version > 3:
+        tensor.name = name
+        return _opened([(5, tensor.SerializeToString()), (9, b"")], hole), hole
+    attribute = onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR).SerializeToString()
+    node = onnx.NodeProto(op_type="Constant", name=place.node.name, output=[name]).SerializeToString()
+    return _opened([(1, node), (5, attribute), (5, tensor.SerializeToString()), (9, b"")], hole), hole
+
+
+def _opened(levels: list[tuple[int, bytes]], hole: wire.Hole) -> bytes:
+    """What stands in front of a hole that lies in field in field: (number, the bytes in it before the next one)."""
+    out = b""
+    for number, before in reversed(levels):
+        out = before + out
+        out = wire.opened(number, len(out) + len(hole)) + out
+    return out
+
+
+def write_weights(source: Source, weights: Mapping[str, Floats], destination: Path) -> None:
+    """Writes the source with other weights to *destination*, and its external-data files beside it.
+
+    The files appear under their names only when they are complete; the model file appears last.
+
+    Args:
+        source: the model; its files are only read.
+        weights: parameters and statistics by name, float32 of their shapes; what is not there stays as it is.
+        destination: the new model file; an existing one is replaced.
+
+    Raises:
+        RunError: a name or shape that the model does not have, a destination that would overwrite the source or another
+            model's data, a file that cannot be written, or a source that changed meanwhile.
+        DivergedError: a weight is NaN or infinite.
+        ModelError: the file would be too large for one ONNX file.
+    """
+    destination = Path(destination)
+    _require_fitting(source, weights)
+    source.require_unchanged()
+    names = [name for name in weights if not _still_filled(source, name, weights[name])]
+    pieces = layout(source, names)
+    targets = {file: destination.parent / file.relative_to(source.path.parent) for file in source.files}
+    targets[source.path] = destination
+    _require_room(source, pieces, targets)
+    size = sum(len(piece) for piece in pieces[source.path])
+    if size > max(_LARGEST, source.file.size):
+        raise ModelError(
+            f"with its weights the model takes {size} bytes, and an ONNX file can have {_LARGEST}",
+            where=str(source.path),
+            fix="save the model with external data first: onnx.save(model, path, save_as_external_data=True)",
+        )
+    temporary = {file: _beside(target) for file, target in targets.items() if not _is_same(file, target)}
+    try:
+        for file, path in temporary.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as old, path.open("xb") as new:
+                _fill(old, new, pieces[file], weights)
+                new.flush()
+                os.fsync(new.fileno())
+        for file in reversed(temporary):  # the model file last: whoever sees it finds its data
+            temporary[file].replace(targets[file])
+        _sync_folder(destination.parent)
+    except OSError as error:
+        what = f"the model cannot be written: {error.strerror}"
+        raise RunError(what, where=str(destination), fix="choose another place for it") from error
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+
+
+def _require_fitting(source: Source, weights: Mapping[str, Floats]) -> None:
+    """Names, shapes and values."""
+    parameters = {parameter.name: parameter for parameter in (*source.parameters, *source.statistics)}
+    for name, value in weights.items():
+        if name not in parameters:
+            what, fix = f"the model has no parameter {name!r}", nearest(name, parameters) or None
+            raise RunError(what, where=str(source.path), fix=fix or "give weights of this model")
+        shape = parameters[name].shape
+        if value.shape != shape or value.dtype != np.float32:
+            raise RunError(
+                f"the weights of {name!r} are {value.dtype}{list(value.shape)}, the model's are float32{list(shape)}",
+                where=str(source.path),
+                fix="give weights of this model",
+            )
+        if not np.isfinite(value).all():
+            raise DivergedError(
+                f"the weights of {name!r} are not finite",
+                where=parameters[name].layer,
+                fix="export an earlier phase, and train with a smaller learning rate",
+            )
+
+
+def _still_filled(source: Source, name: str, value: Floats) -> bool:
+    """Whether a ConstantOfShape node still makes these weights, to the bit."""
+    place = source.places[name]
+    filled = np.float32(place.value).view(np.uint32) if isinstance(place, Filled) else None
+    return filled is not None and bool((np.ascontiguousarray(value).view(np.uint32) == filled).all())
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
+def _require_room(source: Source, pieces: Mapping[Path, list[wire.Piece]], targets: Mapping[Path, Path]) -> None:
+    """Refuses to overwrite the source, or data that another model may use."""
+    destination = targets[source.path]
+    if any(_is_same(file, destination) for file in source.files):
+        raise RunError("the source is never overwritten", where=str(destination), fix="choose another name")
+    if destination.is_dir():
+        raise RunError("the destination is a folder", where=str(destination), fix="give the name of a new .onnx file")
+    for file, target in list(targets.items())[1:]:
+        if target == destination or not target.exists():
+            clash = target == destination
+        elif _is_same(file, target):
+            clash = any(isinstance(piece, wire.Hole) for piece in pieces[file])
+        else:  # left from an earlier export to the same name, unless there is another model that it may belong to
+            others = [path for path in destination.parent.glob("*.onnx") if path != destination]
+            clash = bool(others) or not destination.exists()
+        if clash:
+            raise RunError(
+                f"the model's external data would overwrite {target.name!r}, whose name cannot be changed",
+                where=str(destination),
+                fix="choose another, empty folder",
+            )
+
+
+def _fill(old: BinaryIO, new: BinaryIO, pieces: Iterable[wire.Piece], weights: Mapping[str, Floats]) -> None:
+    for piece in pieces:
+        if isinstance(piece, wire.Hole):
+            new.write(piece.encode(weights[piece.name].reshape(-1)[piece.first : piece.first + piece.count]).data)
+        elif isinstance(piece, wire.Copy):
+            old.seek(piece.start)
+            left = len(piece)
+            while left:
+                chunk = old.read(min(left, CHUNK))
+                if not chunk:
+                    raise RunError("the model changed while it was in use", where=old.name, fix="start again with it")
+                new.write(chunk)
+                left -= len(chunk)
+        else:
+            new.write(piece)
+
+
+def _beside(path: Path) -> Path:
+    """A temporary name in the same folder, so that a rename is atomic."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the renames last through a power failure, where the system knows how to (not on Windows)."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,175 @@
+"""What ONNX Runtime cannot differentiate, or differentiates wrongly, becomes what it can.
+
+Requires a training copy: a model whose parameters and running statistics are inputs.  Ensures opset 18, IR version 10,
+training behaviour of batch norm and dropout, and that every operator between a trainable input and an output is one
+whose gradient is right, as :mod:`~dsd_ort.graph.legalize.table` lists them; but for batch norm and dropout the model
+computes what it computed before.  What cannot be had is refused here, by name: the gradient builder itself ends the
+process on some graphs and is silently wrong on others.
+
+The steps: :mod:`opset` (one opset), the rules of the table, each a function of one node in the file of its family, and
+:mod:`names` (a builder's bug).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass, RemoveInitializersFromInputsPass, RemoveUnusedNodesPass
+
+from dsd_ort.errors import ModelError, UnsupportedError, nearest
+from dsd_ort.graph.legalize import names
+from dsd_ort.graph.legalize.opset import to_opset, to_supported
+from dsd_ort.graph.legalize.path import Path
+from dsd_ort.graph.legalize.site import Rule, Site, apply, place
+from dsd_ort.graph.legalize.table import FIXES, MANY_OUTPUTS, MODES, NATIVE, REASONS, RULES, key
+from dsd_ort.graph.loss import Logits, peel
+
+__all__ = ["Legalized", "legalize", "to_supported"]
+
+
+@dataclass(frozen=True)
+class Legalized:
+    """A model that can be differentiated; its outputs are the wanted ones, then the new running statistics."""
+
+    model: ir.Model
+    statistics: dict[str, str]
+    """Running statistic, an input of the model → the output that holds its value after this step."""
+    notes: tuple[str, ...]
+    """What was rewritten, one line a node."""
+    logits: dict[str, Logits]
+    """Wanted output → where a loss attaches: the value in front of a final Softmax or Sigmoid, or itself."""
+
+
+def legalize(
+    model: ir.Model,
+    trainable: Iterable[str],
+    *,
+    outputs: Sequence[str],
+    batch_norm: Literal["train", "frozen"] = "train",
+) -> Legalized:
+    """Rewrites *model*, in place, so that ONNX Runtime differentiates *outputs* rightly by the inputs *trainable*.
+
+    Args:
+        model: a training copy: parameters and running statistics are inputs of its graph.
+        trainable: the inputs that get a gradient.
+        outputs: the outputs that losses read; other outputs, and what only they need, are removed.
+        batch_norm: with statistics of the batch, or with the running statistics, as constants.
+
+    Raises:
+        ModelError: no such output.
+        UnsupportedError: a node between a trainable input and an output has no right gradient, or stands in its way.
+    """
+    _refuse_unknown(outputs, model.graph)
+    to_opset(model)
+    graph = model.graph
+    _keep_only(model, outputs)
+    wanted_inputs = set(trainable)
+    weights = [value for value in graph.inputs if value.name in wanted_inputs]
+    refusals: list[UnsupportedError] = []
+    statistics, notes = _apply_rules(graph, weights, batch_norm, refusals)
+    wanted = list(graph.outputs)
+    graph.outputs.extend(statistics.values())
+    model.opset_imports.setdefault("com.microsoft", 1)
+    names.separate(Path(graph, weights, wanted), weights)
+    NameFixPass()(model)
+    path = Path(graph, weights, wanted)
+    refusals += [error for node in path.nodes() if (error := _judge(node, path)) is not None]
+    refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
+    _raise(refusals)
+    return Legalized(
+        model,
+        {str(old.name): str(new.name) for old, new in statistics.items()},
+        tuple(notes),
+        {name: peel(model, name) for name in outputs},
+    )
+
+
+def _refuse_unknown(outputs: Sequence[str], graph: ir.Graph) -> None:
+    known = [str(value.name) for value in graph.outputs]
+    for name in outputs:
+        if name not in known:
+            raise ModelError(
+                f"the model has no output {name!r}", fix=nearest(name, known) or f"its outputs are {', '.join(known)}"
+            )
+
+
+def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
+    """Removes the other outputs, and what nothing reads."""
+    kept = [value for value in model.graph.outputs if value.name in outputs]
+    model.graph.outputs.clear()
+    model.graph.outputs.extend(kept)
+    RemoveInitializersFromInputsPass()(model)
+    RemoveUnusedNodesPass()(model)
+
+
+def _apply_rules(
+    graph: ir.Graph, weights: Sequence[ir.Value], batch_norm: str, refusals: list[UnsupportedError]
+) -> tuple[dict[ir.Value, ir.Value], list[str]]:
+    """Rewrites each node once; returns the new running statistics and the notes."""
+    path = Path(graph, weights, graph.outputs)
+    on_path = set(path.nodes())
+    statistics: dict[ir.Value, ir.Value] = {}
+    notes = []
+    for node in list(graph):
+        rule = MODES[batch_norm].get(key(node)) or (RULES.get(key(node)) if node in on_path else None)
+        if rule is None:
+            continue
+        try:
+            if apply(rule, Site(node, path, statistics)):
+                notes.append(f"{place(node)}: {_summary(rule)}")
+        except UnsupportedError as error:
+            refusals.append(error)
+    return statistics, notes
+
+
+def _summary(rule: Rule) -> str:
+    return (inspect.getdoc(rule) or "rewritten").partition("\n")[0].replace("``", "")
+
+
+def _judge(node: ir.Node, path: Path) -> UnsupportedError | None:
+    """Why the gradient of *node* would be missing or wrong, or None."""
+    operator = key(node)
+    if operator not in NATIVE:
+        reason = REASONS.get(operator, "has no gradient in ONNX Runtime, and dsd-ort has no rule for it")
+        fix = FIXES.get(reason, "replace it in the model, or freeze the parameters in front of it")
+        return UnsupportedError(f"the operator {operator} {reason}", where=place(node), fix=fix)
+    for i, value in enumerate(node.inputs):
+        if path.is_active(value) and i not in NATIVE[operator]:
+            return UnsupportedError(
+                f"the operator {operator} has no gradient with respect to its input {i}, which depends on a parameter",
+                where=f"{place(node)}, input {value.name!r}" if value else place(node),
+                fix="make this input a constant, or freeze the parameters that it depends on",
+            )
+    for value in node.outputs[1:]:
+        if path.carries(value) and operator not in MANY_OUTPUTS:
+            return UnsupportedError(
+                f"the operator {operator} has a gradient for its first output only",
+                where=f"{place(node)}, output {value.name!r}",
+                fix="compute this output by other operators",
+            )
+    return None
+
+
+def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:
+    end = path.end_of(weight)
+    why = f"a derivative of {end.op_type} is zero or does not exist" if end else "no output depends on it"
+    return UnsupportedError(
+        f"no gradient reaches the parameter {weight.name!r}: {why}",
+        where=place(end) if end else None,
+        fix=f"freeze it: freeze = [{weight.name!r}]",
+    )
+
+
+def _raise(refusals: Sequence[UnsupportedError]) -> None:
+    """All refused nodes in one error."""
+    if not refusals:
+        return
+    first, *others = refusals
+    if not others:
+        raise first
+    others_where = "; ".join(dict.fromkeys(error.where or error.what for error in others))
+    raise UnsupportedError(first.what, where=f"{first.where}; and {others_where}", fix=first.fix) from first

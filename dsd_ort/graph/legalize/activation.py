@@ -1,0 +1,115 @@
+"""Activations without a gradient in ONNX Runtime, in terms of those that have one.
+
+At a kink each form keeps the derivative that PyTorch takes: Clip's is 1 on its bounds, Relu's and Abs's are 0 at 0.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dsd_ort.graph.legalize.site import Site
+
+
+def _negative_part(site: Site, x: ir.Value) -> ir.Value:
+    """``min(x, 0)``"""
+    return site.Clip(x, None, 0.0)
+
+
+def _exponential(site: Site, alpha: float, scale: float, inner: float) -> ir.Value:
+    """``scale · (max(x, 0) + α · (exp(min(x, 0) / inner) - 1))``"""
+    x = site.input(0)
+    below = _negative_part(site, x)
+    if inner != 1:
+        below = site.Div(below, inner)
+    y = site.Add(site.Relu(x), site.Mul(site.Sub(site.Exp(below), 1.0), alpha))
+    return y if scale == 1 else site.Mul(y, scale)
+
+
+def elu(site: Site) -> ir.Value:
+    """``max(x, 0) + α · (exp(min(x, 0)) - 1)``"""
+    return _exponential(site, site.node.attributes.get_float("alpha", 1.0), 1.0, 1.0)
+
+
+def selu(site: Site) -> ir.Value:
+    """``γ · (max(x, 0) + α · (exp(min(x, 0)) - 1))``"""
+    attributes = site.node.attributes
+    gamma = attributes.get_float("gamma", 1.05070102214813232421875)
+    return _exponential(site, attributes.get_float("alpha", 1.67326319217681884765625), gamma, 1.0)
+
+
+def celu(site: Site) -> ir.Value:
+    """``max(x, 0) + α · (exp(min(x, 0) / α) - 1)``"""
+    alpha = site.node.attributes.get_float("alpha", 1.0)
+    return _exponential(site, alpha, 1.0, alpha)
+
+
+def prelu(site: Site) -> ir.Value:
+    """``max(x, 0) + slope · min(x, 0)``"""
+    x, slope = site.input(0), site.input(1)
+    return site.Add(site.Relu(x), site.Mul(slope, _negative_part(site, x)))
+
+
+def thresholded_relu(site: Site) -> ir.Value:
+    """``x · [x > α]``"""
+    x = site.input(0)
+    above = site.Greater(x, site.node.attributes.get_float("alpha", 1.0))
+    return site.Mul(x, site.Cast(above, to=ir.DataType.FLOAT))
+
+
+def hard_sigmoid(site: Site) -> ir.Value:
+    """``min(max(α·x + β, 0), 1)``"""
+    attributes = site.node.attributes
+    line = site.Add(site.Mul(site.input(0), attributes.get_float("alpha", 0.2)), attributes.get_float("beta", 0.5))
+    return site.Clip(line, 0.0, 1.0)
+
+
+def hard_swish(site: Site) -> ir.Value:
+    """``x · min(max(x/6 + ½, 0), 1)``"""
+    x = site.input(0)
+    return site.Mul(x, site.Clip(site.Add(site.Div(x, 6.0), 0.5), 0.0, 1.0))
+
+
+def _softplus(site: Site, x: ir.Value) -> ir.Value:
+    # The obvious max(x, 0) + log(1 + e^-|x|) has the derivative 0 at 0; here the parts in |x| are even and smooth.
+    size = site.Abs(x)
+    smooth = site.Log(site.Add(site.Exp(site.Neg(size)), 1.0))
+    return site.Add(site.Mul(site.Add(x, size), 0.5), smooth)
+
+
+def softplus(site: Site) -> ir.Value:
+    """``½·(x + |x|) + log(1 + exp(-|x|))``"""
+    return _softplus(site, site.input(0))
+
+
+def mish(site: Site) -> ir.Value:
+    """``x · tanh(softplus(x))``"""
+    x = site.input(0)
+    return site.Mul(x, site.Tanh(_softplus(site, x)))
+
+
+def softsign(site: Site) -> ir.Value:
+    """``x / (1 + |x|)``"""
+    x = site.input(0)
+    return site.Div(x, site.Add(site.Abs(x), 1.0))
+
+
+def shrink(site: Site) -> ir.Value:
+    """``(x - bias) · [x > λ] + (x + bias) · [x < -λ]``"""
+    x = site.input(0)
+    limit = site.node.attributes.get_float("lambd", 0.5)
+    bias = site.node.attributes.get_float("bias", 0.0)
+    above = site.Cast(site.Greater(x, limit), to=ir.DataType.FLOAT)
+    below = site.Cast(site.Less(x, -limit), to=ir.DataType.FLOAT)
+    return site.Add(site.Mul(site.Sub(x, bias), above), site.Mul(site.Add(x, bias), below))
+
+
+def gelu(site: Site) -> ir.Value:
+    """com.microsoft's Gelu, or FastGelu for the tanh approximation"""
+    tanh = site.node.attributes.get_string("approximate", "none") == "tanh"
+    return site.op("com.microsoft.FastGelu" if tanh else "com.microsoft.Gelu", site.input(0))
+
+
+def step(site: Site) -> ir.Value:
+    """Behind a cast to whole numbers and back, where no gradient passes: it is 0 almost everywhere"""
+    whole = site.Cast(site.op(site.node.op_type, site.input(0), **site.attributes()), to=ir.DataType.INT64)
+    return site.Cast(whole, to=ir.DataType.FLOAT)

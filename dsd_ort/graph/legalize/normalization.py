@@ -1,0 +1,94 @@
+"""Normalisation by the statistics of the example itself: layer, instance and group norm, LRN, Lp and mean-variance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from dsd_ort.graph.legalize.batch_norm import channels
+from dsd_ort.graph.legalize.site import Site
+
+
+def layer_norm(site: Site) -> Sequence[ir.Value] | None:
+    """LayerNormalization with a bias and with names for all three outputs, which its gradient reads"""
+    scale, bias = site.input(1), site.optional(2)
+    if bias is not None and len(site.node.outputs) == 3:
+        return None
+    if bias is None:
+        bias = site.ConstantOfShape(site.Shape(scale))
+    return site.several("LayerNormalization", 3, site.input(0), scale, bias, **site.attributes())
+
+
+def _standardized(site: Site, x: ir.Value, axes: Sequence[int]) -> ir.Value:
+    """(x - mean) / √(variance + ε), both over *axes*"""
+    epsilon = site.node.attributes.get_float("epsilon", 1e-5)
+    centred = site.Sub(x, site.ReduceMean(x, axes, keepdims=1))
+    variance = site.ReduceMean(site.Pow(centred, 2.0), axes, keepdims=1)
+    return site.Div(centred, site.Sqrt(site.Add(variance, epsilon)))
+
+
+def _scaled(site: Site, x: ir.Value) -> ir.Value:
+    """``x · scale + bias``, per channel."""
+    scale, bias = site.input(1), site.input(2)
+    return site.Add(site.Mul(x, channels(site, scale, x)), channels(site, bias, x))
+
+
+def instance_norm(site: Site) -> ir.Value:
+    """Standardised over each channel of each example, scaled and shifted"""
+    x = site.input(0)
+    y = _standardized(site, x, range(2, site.rank(x)))
+    y.shape = x.shape
+    return _scaled(site, y)
+
+
+def _grouped(site: Site) -> ir.Value:
+    """The input as [N, groups, …], standardised over each group."""
+    return _standardized(site, site.Reshape(site.input(0), [0, site.node.attributes["num_groups"].as_int(), -1]), [2])
+
+
+def group_norm_per_group(site: Site) -> ir.Value:
+    """Standardised over groups of channels, scaled and shifted per group (opset 18)"""
+    y = _grouped(site)
+    y = site.Add(site.Mul(y, site.Unsqueeze(site.input(1), [1])), site.Unsqueeze(site.input(2), [1]))
+    return site.Reshape(y, site.Shape(site.input(0)))
+
+
+def group_norm_per_channel(site: Site) -> ir.Value:
+    """Standardised over groups of channels, scaled and shifted per channel (opset 21)"""
+    x = site.input(0)
+    y = site.Reshape(_grouped(site), site.Shape(x))
+    y.shape = x.shape
+    return _scaled(site, y)
+
+
+def local_response(site: Site) -> ir.Value:
+    """``x · (k + α/size · Σx²)^-β``, where a 1×1 convolution with a band matrix sums over neighbouring channels"""
+    x = site.input(0)
+    attributes = site.node.attributes
+    count, width = site.size(x, 1), attributes["size"].as_int()
+    offset = np.subtract.outer(np.arange(count), np.arange(count))  # channel written - channel read
+    band = ((offset <= (width - 1) // 2) & (-offset <= width // 2)) * attributes.get_float("alpha", 1e-4) / width
+    kernel = band.reshape(count, count, *[1] * (site.rank(x) - 2)).astype(np.float32)
+    offsets = np.full(count, attributes.get_float("bias", 1.0), np.float32)
+    total = site.Conv(site.Pow(x, 2.0), kernel, offsets)
+    return site.Mul(x, site.Pow(total, -attributes.get_float("beta", 0.75)))
+
+
+def lp_normalization(site: Site) -> ir.Value:
+    """``x / Σ|x|`` or ``x / √Σx²`` along one axis"""
+    x = site.input(0)
+    axis = [site.node.attributes.get_int("axis", -1)]
+    if site.node.attributes.get_int("p", 2) == 1:
+        return site.Div(x, site.ReduceSum(site.Abs(x), axis))
+    return site.Div(x, site.Sqrt(site.ReduceSum(site.Pow(x, 2.0), axis)))
+
+
+def mean_variance(site: Site) -> ir.Value:
+    """``(x - mean) / (standard deviation + 1e-9)``"""
+    x = site.input(0)
+    axes = list(site.node.attributes.get_ints("axes", [0, 2, 3]))
+    centred = site.Sub(x, site.ReduceMean(x, axes, keepdims=1))
+    deviation = site.Sqrt(site.ReduceMean(site.Pow(centred, 2.0), axes, keepdims=1))
+    return site.Div(centred, site.Add(deviation, 1e-9))

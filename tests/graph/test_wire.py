@@ -1,0 +1,237 @@
+"""The reader of the wire format against protobuf itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import onnx.parser
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsd_ort.errors import ModelError
+from dsd_ort.graph import wire
+
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17, "own" : 1], producer_name: "test">
+main (float[N, 4] x, bool c) => (float[N, 4] y)
+<float[4, 4] w = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, int64[2] shape = {-1, 4}>
+{
+    b = Constant <value = float[4] {0.5, 1.5, 2.5, 3.5}> ()
+    a = MatMul (x, w)
+    d = Add (a, b)
+    e = If (c) <
+        then_branch = yes () => (float[N, 4] f) <float[1] two = {2}> { f = Mul (d, two) },
+        else_branch = no () => (float[N, 4] g) { h = Constant <value = float[1] {7}> () g = Mul (d, h) }
+    >
+    i = Reshape (e, shape)
+    y = own.shift (i)
+}
+<domain: "own", opset_import: ["" : 17]>
+shift (x) => (y) { s = Constant <value = float[1] {9}> () y = Add (x, s) }
+"""
+
+
+def model() -> onnx.ModelProto:
+    return onnx.parser.parse_model(TEXT)
+
+
+def varint(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A length-delimited field, written by hand."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def unpacked(values: np.ndarray) -> bytes:
+    """``TensorProto.float_data`` as proto2 writers emit it: a tag in front of every element."""
+    return b"".join(b"\x25" + value.tobytes() for value in values.ravel())
+
+
+def read(content: bytes) -> wire.File:
+    return wire.read(content, Path("m.onnx"))
+
+
+def payload(content: bytes, tensor: wire.Tensor) -> np.ndarray:
+    parts = [wire.Hole("", 0, s.floats, s.tagged).decode(content[s.body : s.end]) for s in tensor.spans]
+    return np.concatenate(parts).reshape(tensor.dims)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_every_tensor_is_found_where_protobuf_has_it(raw):
+    proto = model()
+    if raw:
+        for tensor in [*proto.graph.initializer, proto.graph.node[0].attribute[0].t]:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+    content = proto.SerializeToString()
+    file = read(content)
+    floats = {tensor.place: payload(content, tensor).tolist() for tensor in file.tensors if tensor.dtype == 1}
+    branches = "node 3 (If e), attribute "
+    assert floats == {
+        "initializer 'w'": np.arange(16.0).reshape(4, 4).tolist(),
+        "node 0 (Constant b), attribute value": [0.5, 1.5, 2.5, 3.5],
+        f"{branches}then_branch: initializer 'two'": [2.0],
+        f"{branches}else_branch: node 0 (Constant h), attribute value": [7.0],
+        "function shift, node 0 (Constant s), attribute value": [9.0],
+    }
+    assert {tensor.value for tensor in file.tensors} == {"w", "shape", "b", None}
+    assert [node.op_type for node in file.nodes] == [node.op_type for node in proto.graph.node]
+    for node, expected in zip(file.nodes, proto.graph.node, strict=True):
+        assert content[node.field.body : node.field.end] == expected.SerializeToString()
+
+
+def test_a_run_of_unpacked_floats_is_one_span():
+    first, second, third = np.float32([1, 2]), np.float32([3]), np.float32([37, 0.25, -1])  # 37 = 0x25, the tag
+    tensor = b"\x08\x06\x10\x01" + unpacked(first) + field(4, second.tobytes()) + unpacked(third) + field(8, b"w")
+    content = b"\x08\x08" + field(7, field(5, tensor))
+    (found,) = read(content).tensors
+    assert [(span.floats, span.tagged) for span in found.spans] == [(2, True), (1, False), (3, True)]
+    assert payload(content, found).tolist() == [1, 2, 3, 37, 0.25, -1]
+    parsed = onnx.ModelProto.FromString(content).graph.initializer[0]
+    assert list(parsed.float_data) == [1, 2, 3, 37, 0.25, -1]
+
+
+def test_raw_data_wins_over_float_data_and_dims_may_be_packed():
+    tensor = field(1, b"\x02\x01") + b"\x10\x01" + field(9, np.float32([1, 2]).tobytes()) + unpacked(np.float32([3]))
+    content = b"\x08\x08" + field(7, field(5, tensor))
+    (found,) = read(content).tensors
+    assert found.dims == (2, 1)
+    assert payload(content, found).tolist() == [[1], [2]]
+
+
+def test_external_data_is_described():
+    tensor = onnx.TensorProto(name="w", dims=[3], data_type=1, data_location=1)
+    for key, value in {"location": "./w.bin", "offset": "8"}.items():
+        tensor.external_data.add(key=key, value=value)
+    content = b"\x08\x08" + field(7, field(5, tensor.SerializeToString()))
+    (found,) = read(content).tensors
+    assert found.external is not None
+    assert (found.external.location, found.external.offset, found.external.length) == ("w.bin", 8, 12)
+
+
+@pytest.mark.parametrize("entry", [{"offset": "x"}, {"offset": "-4"}, {"length": "11"}, {"location": ""}])
+def test_external_data_that_is_described_wrongly_is_refused(entry):
+    tensor = onnx.TensorProto(name="w", dims=[3], data_type=1, data_location=1)
+    for key, value in {"location": "w.bin", **entry}.items():
+        tensor.external_data.add(key=key, value=value)
+    with pytest.raises(ModelError, match="external data of a tensor is described wrongly") as caught:
+        read(b"\x08\x08" + field(7, field(5, tensor.SerializeToString())))
+    assert caught.value.where == "m.onnx: initializer 'w'"
+    assert caught.value.fix == "export the model again"
+
+
+# --- what is no ONNX file
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "fix"),
+    [
+        (b"hello, world", "not an ONNX file", "give a model in ONNX format"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "not an ONNX file", "give a model in ONNX format"),
+        (b"PK\x03\x04" + bytes(40), "not an ONNX file", "give a model in ONNX format"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "not an ONNX file", "git lfs pull"),
+        (b"\x10\x00\x00\x00ORTM" + bytes(40), "not an ONNX file", "the .onnx file that it was made from"),
+        (model().SerializeToString()[:-60], "truncated at byte ", "copy or export the file again"),
+        (model().SerializeToString()[:100], "truncated at byte 100: its fields need at least ", "copy or export"),
+    ],
+)
+def test_what_is_not_onnx_is_named(content, what, fix):
+    with pytest.raises(ModelError) as caught:
+        read(content)
+    assert what in caught.value.what
+    assert caught.value.where == "m.onnx"
+    assert fix in caught.value.fix
+
+
+def test_damage_inside_the_graph_is_named():
+    content = b"\x08\x08" + field(7, field(1, b"\x0a\x7fx"))
+    with pytest.raises(ModelError, match="damaged at byte 6") as caught:
+        read(content)
+    assert (caught.value.where, caught.value.fix) == ("m.onnx", "copy or export the file again")
+
+
+def test_a_path_that_is_no_file_is_refused(tmp_path):
+    cases = {
+        tmp_path / "missing.onnx": ("no such file", "give the path of an ONNX file"),
+        tmp_path: ("a folder, not an ONNX file", "give the .onnx file inside it"),
+        tmp_path / "empty.onnx": ("not an ONNX file: it is empty", "export the model again"),
+    }
+    (tmp_path / "empty.onnx").touch()
+    for path, (what, fix) in cases.items():
+        with pytest.raises(ModelError) as caught, wire.mapped(path):
+            pass
+        assert (caught.value.what, caught.value.where, caught.value.fix) == (what, str(path), fix)
+
+
+def test_every_truncation_is_noticed():
+    # Between two outermost fields a file just ends; whether its graph is all there, the next stage tells.
+    content = model().SerializeToString()
+    ends = {part.end for part in wire._Reader(content, Path("m.onnx")).fields()}
+    for length in set(range(1, len(content))) - ends:
+        with pytest.raises(ModelError, match=f"truncated at byte {length}"):
+            read(content[:length])
+
+
+@given(st.binary(max_size=200), st.integers(0, 2**32 - 1))
+@settings(max_examples=300, deadline=None)
+def test_no_bytes_raise_anything_but_a_model_error(noise, seed):
+    content = bytearray(model().SerializeToString())
+    at = seed % len(content)
+    content[at : at + len(noise)] = noise
+    for data in (noise, bytes(content)):
+        try:
+            read(data)
+        except ModelError as error:
+            assert error.what and error.where and error.fix
+
+
+# --- splicing
+
+
+@given(st.binary(max_size=300), st.binary(max_size=20000), st.integers(0, 2))
+@settings(max_examples=100, deadline=None)
+def test_splicing_sets_the_lengths_around_an_edit_as_protobuf_does(old, new, depth):
+    def nested(data: bytes) -> onnx.ModelProto:
+        proto = model()
+        place = [
+            proto.graph.initializer[0],
+            proto.graph.node[0].attribute[0].t,
+            proto.graph.node[3].attribute[0].g.initializer[0],
+        ][depth]
+        place.raw_data = data
+        return proto
+
+    content = nested(old).SerializeToString()
+    place = ["initializer 'w'", "node 0 (Constant b), attribute value", "'two'"][depth]
+    (tensor,) = (t for t in read(content).tensors if t.place.endswith(place))
+    (span,) = tensor.spans
+    edit = wire.Edit(span.start, span.end, (field(9, new),), tensor.field)
+    out = b"".join(content[p.start : p.end] if isinstance(p, wire.Copy) else p for p in wire.splice(len(content), [edit]))
+    assert out == nested(new).SerializeToString()
+
+
+def test_a_model_without_payloads_is_small_and_reads_the_same(tmp_path):
+    proto = model()
+    big = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
+    ids = np.arange(500)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(big, "big"))
+    packed = proto.graph.initializer.add(name="packed", dims=big.shape, data_type=1)
+    packed.float_data.extend(big.ravel())
+    proto.graph.node[3].attribute[1].g.node[0].attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(ids, "ids"))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(proto.SerializeToString())
+    with wire.mapped(path) as data:
+        content = wire.without_payloads(data, wire.read(data, path))
+    assert len(content) < 2000
+    slim = ir.from_proto(onnx.ModelProto.FromString(content))
+    for name in ("big", "packed"):
+        np.testing.assert_array_equal(slim.graph.initializers[name].const_value.numpy(), big)
+    branch = slim.graph.node(3).attributes["else_branch"].as_graph()
+    np.testing.assert_array_equal(branch[0].attributes["value"].as_tensor().numpy(), ids)
+    assert slim.graph.initializers["shape"].const_value.numpy().tolist() == [-1, 4]
