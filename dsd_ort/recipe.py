@@ -50,7 +50,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A TOML table: immutable, compared by value, unknown keys refused."""
 
 
-class Loss(_Table, kw_only=True):
+class Loss(_Table, frozen=True, kw_only=True):
     """One loss at one output.  Several (``[[loss]]``) are added, each times its ``weight``.
 
     ``cross-entropy`` takes logits ``f32[N, C, …]`` and class labels ``i64[N, …]``; the others take a target of the
@@ -70,7 +70,7 @@ class Loss(_Table, kw_only=True):
     """Huber only: where the square ends and the line begins."""
 
 
-class Group(_Table, kw_only=True):
+class Group(_Table, frozen=True, kw_only=True):
     """Parameters with a weight decay or learning rate of their own; the first group that matches counts."""
 
     match: tuple[str, ...]
@@ -78,7 +78,7 @@ class Group(_Table, kw_only=True):
     learning_rate_factor: float = 1.0
 
 
-class Optimizer(_Table, kw_only=True):
+class Optimizer(_Table, frozen=True, kw_only=True):
     """``sgd``, ``adam`` and ``adamw`` with PyTorch's meaning of every hyper-parameter."""
 
     name: OptimizerName = "sgd"
@@ -96,7 +96,7 @@ class Optimizer(_Table, kw_only=True):
     groups: tuple[Group, ...] = ()
 
 
-class Prune(_Table, kw_only=True):
+class Prune(_Table, frozen=True, kw_only=True):
     """Which parameters a sparse phase prunes, and by how much where it is not the phase's ``sparsity``."""
 
     scope: Literal["layer", "global"] = "layer"
@@ -107,7 +107,7 @@ class Prune(_Table, kw_only=True):
     """Sparsity of single layers: selector → sparsity; the first that matches counts."""
 
 
-class Schedule(_Table, kw_only=True):
+class Schedule(_Table, frozen=True, kw_only=True):
     """A learning rate over the steps of one phase.
 
     ``constant``: initial.  ``step``: initial · factor^(epochs passed // every).  ``cosine``: from initial to final over
@@ -123,7 +123,7 @@ class Schedule(_Table, kw_only=True):
     warmup: int = 0
 
 
-class Phase(_Table, kw_only=True):
+class Phase(_Table, frozen=True, kw_only=True):
     """One phase: dense, or sparse under a mask that is computed when it begins and then stays."""
 
     kind: Literal["dense", "sparse"]
@@ -141,7 +141,7 @@ class Phase(_Table, kw_only=True):
         return Schedule(initial=self.learning_rate)
 
 
-class Data(_Table, kw_only=True):
+class Data(_Table, frozen=True, kw_only=True):
     """How arrays become the model's inputs.
 
     uint8 arrays that feed a float input become ``(x · scale − mean) / std``, per channel where ``mean`` and ``std``
@@ -156,7 +156,7 @@ class Data(_Table, kw_only=True):
     drop_last: bool = False
 
 
-class Recipe(_Table, kw_only=True):
+class Recipe(_Table, frozen=True, kw_only=True):
     """The whole recipe."""
 
     phase: tuple[Phase, ...]

@@ -12,6 +12,7 @@ it, and :mod:`dsd_ort.graph.verify` compares a file with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -115,13 +116,15 @@ def write_weights(source: Source, weights: Mapping[str, Floats], destination: Pa
                 os.fsync(new.fileno())
         for file in reversed(temporary):  # the model file last: whoever sees it finds its data
             temporary[file].replace(targets[file])
-        _sync_folder(destination.parent)
+        for folder in {target.parent for target in targets.values()}:
+            _sync_folder(folder)
     except OSError as error:
         what = f"the model cannot be written: {error.strerror}"
         raise RunError(what, where=str(destination), fix="choose another place for it") from error
     finally:
         for path in temporary.values():
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _require_fitting(source: Source, weights: Mapping[str, Floats]) -> None:

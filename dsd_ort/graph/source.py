@@ -7,7 +7,7 @@ Identity, Transpose, Reshape, Squeeze, Unsqueeze, Flatten and Cast may stand bet
 Add and Mul say nothing about their constants, so these count by their place:
 
 - ``norm``: a Mul by one factor a channel between two layers (layer scale, decomposed batch norm), or behind a division
-  by a square root (decomposed layer norm); and an Add behind such a Mul;
+  by a square root (decomposed layer norm) or a group norm; and an Add behind such a Mul;
 - ``bias``: an Add of one number a channel, behind a matrix product or convolution, or between two layers;
 - ``embedding``: an Add of a larger constant between two layers (positions).
 
@@ -357,7 +357,7 @@ def _inlined(model: ir.Model) -> ir.Model:
     """*model*, changed: without functions of its own."""
     try:
         InlinePass()(model)
-    except (ir.passes.PassError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         raise UnsupportedError(
             f"the model's own functions cannot be put into its graph: {error}",
             where=", ".join(name for _, name, _ in model.functions),
@@ -499,12 +499,12 @@ def _uses(graph: ir.Graph, places: Mapping[str, Place], path: Path) -> Iterator[
     """Every use of a tensor as a weight, in graph order; the rules stand at the top of this file."""
     nodes = _live(graph)
     varying = _varying(graph, nodes, places)
-    listed = {node: list(_listed(node, varying, places)) for node in nodes}
+    listed = {node: list(_listed(node, varying, places, path)) for node in nodes}
     layers = {node for node, uses in listed.items() if uses}
     products = {node for node, uses in listed.items() if any(use.role in PRUNABLE_ROLES for use in uses)}
     behind, ahead = _behind(nodes, layers), _ahead(nodes, layers)
     behind_product = _behind(nodes, {node for node in nodes if PRUNABLE_ROLES & {*_slots(node).values()}})
-    scales: set[ir.Node] = set()
+    scales: set[ir.Node | None] = set()
     for node in nodes:
         for use in listed[node]:
             first = use.role == "kernel" and not any(value in behind_product for value in node.inputs)
@@ -513,31 +513,29 @@ def _uses(graph: ir.Graph, places: Mapping[str, Place], path: Path) -> Iterator[
             continue
         for slot, x in ((0, node.inputs[1]), (1, node.inputs[0])):
             name = _carrier(node.inputs[slot], varying, places) if x in varying else None
-            if name is not None and x is not None:
-                between = x in behind and node.outputs[0] in ahead
-                if role := _elementwise(node, _origin(x), places[name], path, between, products, scales):
-                    scales |= {node} if node.op_type == "Mul" else set()
-                    yield _Use(name, role, node, slot)
+            if name is None or x is None:
+                continue
+            between, origin = x in behind and node.outputs[0] in ahead, _origin(x)
+            if node.op_type == "Mul":
+                role = _factor(places[name], between or _is_normalised(origin))
+                scales |= {node} if role else set()
+            else:
+                directly = "norm" if origin in scales else "bias" if origin in products else None
+                role = _summand(places[name], path, between, directly)
+            if role:
+                yield _Use(name, role, node, slot)
 
 
-def _elementwise(
-    node: ir.Node,
-    origin: ir.Node | None,
-    place: Place,
-    path: Path,
-    between: bool,
-    products: set[ir.Node],
-    scales: set[ir.Node],
-) -> str | None:
-    """The role of the constant at *place* that an Add or Mul joins with what *origin* computes."""
+def _factor(place: Place, scaling: bool) -> str | None:
+    """The role of a constant factor: one number a channel, where a scale can be."""
+    return "norm" if scaling and sum(dim > 1 for dim in place.dims) == 1 else None
+
+
+def _summand(place: Place, path: Path, between: bool, directly: str | None) -> str | None:
+    """The role of a constant that is added between two layers, or *directly* behind a scale or product."""
     axes = sum(dim > 1 for dim in place.dims)
-    if node.op_type == "Mul":
-        return "norm" if axes == 1 and (between or _is_normalised(origin)) else None
-    if axes <= 1 and place.dims:
-        if origin in scales:
-            return "norm"
-        if origin in products:
-            return "bias"
+    if directly and axes <= 1 and place.dims:
+        return directly
     if not between or not axes or _is_mask(path, place):
         return None
     return "bias" if axes == 1 else "embedding"
@@ -550,7 +548,7 @@ def _slots(node: ir.Node) -> dict[int, str]:
     return SLOTS.get((node.domain, node.op_type), {})
 
 
-def _listed(node: ir.Node, varying: set[ir.Value], places: Mapping[str, Place]) -> Iterator[_Use]:
+def _listed(node: ir.Node, varying: set[ir.Value], places: Mapping[str, Place], path: Path) -> Iterator[_Use]:
     """The weights of an operator that has slots for them."""
     if node.op_type != "Gather" and not any(value in varying for value in node.inputs):
         return
@@ -558,7 +556,16 @@ def _listed(node: ir.Node, varying: set[ir.Value], places: Mapping[str, Place]) 
         if slot < len(node.inputs) and (name := _carrier(node.inputs[slot], varying, places)):
             if node.op_type in ("Gather", "Einsum") and len(places[name].dims) < 2:
                 continue  # a list of numbers that is picked from, or an outer product's factor
+            if _is_group_norm(node) and np.ptp(_value(path, places[name])) == 0:
+                continue  # ones and zeros; the scale and shift of the channels follow
             yield _Use(name, role, node, slot)
+
+
+def _is_group_norm(node: ir.Node) -> bool:
+    """Whether *node* normalises groups of channels, as exporters write GroupNormalization."""
+    x = node.inputs[0].producer() if node.inputs and node.inputs[0] else None
+    around = [x, *(use.node for use in node.outputs[0].uses())]
+    return node.op_type == "InstanceNormalization" and all(n is not None and n.op_type == "Reshape" for n in around)
 
 
 def _carrier(value: ir.Value | None, varying: set[ir.Value], places: Mapping[str, Place]) -> str | None:
@@ -583,10 +590,10 @@ def _origin(value: ir.Value) -> ir.Node | None:
 
 
 def _is_normalised(node: ir.Node | None) -> bool:
-    """Whether *node* computes x / √y, or x · (1 / √y)."""
+    """Whether *node* computes x / √y or x · (1 / √y), or is a normalisation in one piece."""
     if node is None or node.domain or node.op_type not in ("Div", "Mul"):
-        return False
-    factors = [_origin(factor) for factor in node.inputs if factor is not None]
+        return node is not None and node.op_type == "InstanceNormalization"
+    factors = [_origin(factor) if factor is not None else None for factor in node.inputs]
     if node.op_type == "Div":
         return factors[1] is not None and factors[1].op_type == "Sqrt"
     return any(factor is not None and factor.op_type in ("Reciprocal", "Pow") for factor in factors)

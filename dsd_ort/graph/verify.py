@@ -109,7 +109,6 @@ class _Comparison:
     differs: bool = False
     """Whether the model file differs outside of its weights."""
     counts: dict[str, _Count] = field(default_factory=dict)
-    latest: tuple[str, Floats] = ("", np.empty(0, np.float32))
 
     def file(self, old: Path, new: Path, pieces: Sequence[wire.Piece]) -> None:
         size = sum(len(piece) for piece in pieces)
@@ -130,7 +129,7 @@ class _Comparison:
         for piece in pieces:
             at = after.tell()
             if isinstance(piece, wire.Hole):
-                if not self.hole(piece, after):
+                if not self.hole(piece, before, after):
                     return at
                 continue
             if isinstance(piece, wire.Copy):
@@ -144,17 +143,19 @@ class _Comparison:
                     return at + start + next((i for i, (a, b) in pairs if a != b), len(have))
         return None
 
-    def hole(self, hole: wire.Hole, after: BinaryIO) -> bool:
+    def hole(self, hole: wire.Hole, before: BinaryIO, after: BinaryIO) -> bool:
         """Counts the changes in a weight; False where its bytes are laid out differently."""
-        if self.latest[0] != hole.name:
-            self.latest = hole.name, self.source.value(hole.name).reshape(-1)
+        place = self.source.places[hole.name]
         count = self.counts.setdefault(hole.name, _Count())
-        for first in range(hole.first, hole.first + hole.count, CHUNK):
-            part = wire.Hole(hole.name, first, min(CHUNK, hole.first + hole.count - first), hole.tagged)
+        for first in range(0, hole.count, CHUNK):
+            part = wire.Hole(hole.name, first, min(CHUNK, hole.count - first), hole.tagged)
+            if isinstance(place, Filled):
+                old: Floats | None = np.full(part.count, place.value, np.float32)
+            else:  # what was copied last ends where the weight begins
+                old = part.decode(before.read(len(part)))
             new = part.decode(after.read(len(part)))
-            if new is None:
+            if new is None or old is None:
                 return False
-            old = self.latest[1][first : first + part.count]
             if not np.isfinite(new).all():
                 self.reasons.append(f"{hole.name}: not all of its weights are finite")
             count.changed += int((new.view(np.uint32) != old.view(np.uint32)).sum())

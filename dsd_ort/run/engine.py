@@ -46,7 +46,7 @@ class Engine:
         self._loss = np.zeros((), np.float32)
         self._accumulated = aligned_zeros(arena.gradients.size) if program.recipe.optimizer.accumulate > 1 else None
         self._micro_batches = 0
-        self._update = _Update(program, arena, threads)
+        self._update = _Update(program, arena)
 
     def step(self, batch: Batch, *, sparse: bool, seed: int) -> float:
         """Forward and backward of one batch: gradients into the arena, new statistics, the loss returned.
@@ -127,11 +127,12 @@ class Engine:
 class _Update:
     """The optimizer, over cache-sized pieces of the arena; everything is bound once, scalars are cells that change."""
 
-    def __init__(self, program: Program, arena: Arena, threads: int) -> None:
+    def __init__(self, program: Program, arena: Arena) -> None:
         self.optimizer = program.recipe.optimizer
         self.rule = OPTIMIZERS[self.optimizer.name]
         path = program.graph_path("update")
-        self.session = runtime.session(str(path), runtime.session_options(threads), where=str(path))
+        # A piece is too short to share among threads, and memory is the limit anyway.
+        self.session = runtime.session(str(path), runtime.session_options(1), where=str(path))
         self.segments = arena.segments()
         names = {value.name for value in self.session.get_inputs()} - {"weight", "gradient", *arena.slots}
         self.scalars = [{name: np.zeros((), np.float32) for name in names} for _ in self.segments]
@@ -171,7 +172,8 @@ class _Update:
 def norm(gradients: Array) -> float:
     """The L2 norm, added up in float64 over float32 blocks."""
     blocks = np.split(gradients, range(PIECE, gradients.size, PIECE))
-    return float(np.sqrt(sum(float(np.dot(block, block)) for block in blocks)))
+    with np.errstate(over="ignore"):  # an infinite norm makes the step vanish, and the loss tells
+        return float(np.sqrt(sum(float(np.dot(block, block)) for block in blocks)))
 
 
 def _bind(bind: Any, name: str, array: Any) -> None:

@@ -10,15 +10,15 @@ from torch import nn
 
 
 class LeNet(nn.Sequential):
-    """LeNet-5 with batch norm behind its convolutions, for 28×28 images."""
+    """LeNet-5 with batch norm behind its convolutions, which therefore have no biases, for 28×28 images."""
 
     def __init__(self) -> None:
         super().__init__(
-            nn.Conv2d(1, 6, 5, padding=2),
+            nn.Conv2d(1, 6, 5, padding=2, bias=False),
             nn.BatchNorm2d(6),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(6, 16, 5),
+            nn.Conv2d(6, 16, 5, bias=False),
             nn.BatchNorm2d(16),
             nn.ReLU(),
             nn.MaxPool2d(2),
@@ -61,6 +61,18 @@ class ResNet18(nn.Sequential):
             layers += [_Block(inputs, outputs, stride), _Block(outputs, outputs, 1)]
             inputs = outputs
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
+
+
+def randomise_norms(network: nn.Module) -> nn.Module:
+    """Gives batch norms values of a network in training; PyTorch's exporter would merge the equal ones of a new one."""
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.8, 1.2)
+                module.bias.normal_(0, 0.1)
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.8, 1.2)
+    return network
 
 
 def export(network: nn.Module, image: tuple[int, ...], path: Path) -> Path:

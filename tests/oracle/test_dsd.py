@@ -23,7 +23,7 @@ from tests.oracle import networks, reference
 pytestmark = pytest.mark.oracle
 
 STEPS = 20
-PHASES = [(None, 0.01), (0.3, 0.005), (None, 0.001)]
+PHASES = [(None, 0.002), (0.3, 0.001), (None, 0.0002)]
 OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[[nn.Module], torch.optim.Optimizer]]] = {
     "sgd": (
         {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
@@ -38,7 +38,7 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[[nn.Module], torch.optim.Op
         lambda n: torch.optim.AdamW(n.parameters(), lr=1.0, weight_decay=1e-2),
     ),
 }
-ADAM_SCALE = 0.1
+ADAM_SCALE = 0.05
 """Adam's step is about the learning rate itself, so its rates are smaller."""
 
 
@@ -112,15 +112,15 @@ def agreement(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> flo
 
 @pytest.fixture(scope="module")
 def lenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
-    torch.manual_seed(0)
-    network = networks.LeNet()
+    torch.manual_seed(1)
+    network = networks.randomise_norms(networks.LeNet())
     return network, networks.export(network, (1, 28, 28), tmp_path_factory.mktemp("lenet") / "lenet.onnx")
 
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
-    torch.manual_seed(0)
-    network = networks.ResNet18()
+    torch.manual_seed(1)
+    network = networks.randomise_norms(networks.ResNet18())
     return network, networks.export(network, (3, 64, 64), tmp_path_factory.mktemp("resnet") / "resnet18.onnx")
 
 
@@ -131,10 +131,11 @@ def test_lenet_ends_where_pytorch_ends(lenet: tuple[nn.Module, Path], optimizer:
     ours = train_ours(model, tmp_path / "run", optimizer, batches)
     theirs = train_theirs(network, optimizer, batches, 1)
     for names in parts(theirs.state):
+        print(f"{optimizer}: {difference(ours.state, theirs.state, names):.2e}")
         assert difference(ours.state, theirs.state, names) < 1e-4
     assert agreement(ours.masks, theirs.masks) >= 0.9999
     start = {name: value.detach().numpy() for name, value in network.state_dict().items()}
-    assert difference(start, theirs.state, parts(start)[0]) > 1e-2, "training moved nothing: the test says nothing"
+    assert difference(start, theirs.state, parts(start)[0]) > 1e-2, "training moved little: the test says little"
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

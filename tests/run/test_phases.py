@@ -103,7 +103,7 @@ def test_law_3_a_pruned_weight_is_exactly_zero_after_every_step(
     model: Path, tmp_path: Path, optimizer: dict[str, Any]
 ) -> None:
     run = tmp_path / "run"
-    rate = 0.002 if "adam" in optimizer["name"] else 0.05
+    rate = 0.002 if "adam" in optimizer["name"] else 0.02
     phases = [
         {"kind": "dense", "epochs": 1, "learning_rate": rate},
         {"kind": "sparse", "sparsity": 0.4, "epochs": 2, "learning_rate": rate},

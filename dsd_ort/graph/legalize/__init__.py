@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import onnx_ir as ir
-from onnx_ir.passes.common import NameFixPass, RemoveInitializersFromInputsPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import RemoveInitializersFromInputsPass, RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import ModelError, UnsupportedError, nearest
 from dsd_ort.graph.legalize import names
@@ -73,9 +73,10 @@ def legalize(
     statistics, notes = _apply_rules(graph, weights, batch_norm, refusals)
     wanted = list(graph.outputs)
     graph.outputs.extend(statistics.values())
-    model.opset_imports.setdefault("com.microsoft", 1)
+    names.make_unique(model)
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
     names.separate(Path(graph, weights, wanted), weights)
-    NameFixPass()(model)
+    names.make_unique(model)
     path = Path(graph, weights, wanted)
     refusals += [error for node in path.nodes() if (error := _judge(node, path)) is not None]
     refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
@@ -168,8 +169,6 @@ def _raise(refusals: Sequence[UnsupportedError]) -> None:
     """All refused nodes in one error."""
     if not refusals:
         return
-    first, *others = refusals
-    if not others:
-        raise first
-    others_where = "; ".join(dict.fromkeys(error.where or error.what for error in others))
-    raise UnsupportedError(first.what, where=f"{first.where}; and {others_where}", fix=first.fix) from first
+    first = refusals[0]
+    places = dict.fromkeys(error.where or error.what for error in refusals)
+    raise UnsupportedError(first.what, where="; also ".join(places), fix=first.fix)

@@ -103,6 +103,12 @@ def shrink(site: Site) -> ir.Value:
     return site.Add(site.Mul(site.Sub(x, bias), above), site.Mul(site.Add(x, bias), below))
 
 
+def swish(site: Site) -> ir.Value:
+    """``x · sigmoid(α·x)``"""
+    x, alpha = site.input(0), site.node.attributes.get_float("alpha", 1.0)
+    return site.Mul(x, site.Sigmoid(x if alpha == 1 else site.Mul(x, alpha)))
+
+
 def gelu(site: Site) -> ir.Value:
     """com.microsoft's Gelu, or FastGelu for the tanh approximation"""
     tanh = site.node.attributes.get_string("approximate", "none") == "tanh"

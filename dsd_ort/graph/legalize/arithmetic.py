@@ -11,6 +11,8 @@ from dsd_ort.graph.legalize.site import Site
 
 def _covers(site: Site, value: ir.Value, other: ir.Value) -> bool:
     """Whether broadcasting against *other* surely leaves the shape of *value* as it is."""
+    if other.shape is not None and other.shape.rank() == 0:
+        return True
     if value.shape is None or other.shape is None:
         return False
     mine, theirs = site.shape(value), site.shape(other)

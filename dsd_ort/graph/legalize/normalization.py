@@ -29,18 +29,16 @@ def _standardized(site: Site, x: ir.Value, axes: Sequence[int]) -> ir.Value:
     return site.Div(centred, site.Sqrt(site.Add(variance, epsilon)))
 
 
-def _scaled(site: Site, x: ir.Value) -> ir.Value:
-    """``x · scale + bias``, per channel."""
-    scale, bias = site.input(1), site.input(2)
-    return site.Add(site.Mul(x, channels(site, scale, x)), channels(site, bias, x))
+def _scaled(site: Site, y: ir.Value) -> ir.Value:
+    """``y · scale + bias``, per channel."""
+    x, scale, bias = (site.input(i) for i in range(3))
+    return site.Add(site.Mul(y, channels(site, scale, x)), channels(site, bias, x))
 
 
 def instance_norm(site: Site) -> ir.Value:
     """Standardised over each channel of each example, scaled and shifted"""
     x = site.input(0)
-    y = _standardized(site, x, range(2, site.rank(x)))
-    y.shape = x.shape
-    return _scaled(site, y)
+    return _scaled(site, _standardized(site, x, range(2, site.rank(x))))
 
 
 def _grouped(site: Site) -> ir.Value:
@@ -57,10 +55,7 @@ def group_norm_per_group(site: Site) -> ir.Value:
 
 def group_norm_per_channel(site: Site) -> ir.Value:
     """Standardised over groups of channels, scaled and shifted per channel (opset 21)"""
-    x = site.input(0)
-    y = site.Reshape(_grouped(site), site.Shape(x))
-    y.shape = x.shape
-    return _scaled(site, y)
+    return _scaled(site, site.Reshape(_grouped(site), site.Shape(site.input(0))))
 
 
 def local_response(site: Site) -> ir.Value:

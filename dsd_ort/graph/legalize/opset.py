@@ -17,9 +17,11 @@ import onnx.inliner
 import onnx.shape_inference
 import onnx.version_converter
 import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import activation, normalization, pooling, shape
+from dsd_ort.graph.legalize.names import make_unique
 from dsd_ort.graph.legalize.path import Path
 from dsd_ort.graph.legalize.site import Replacement, Rule, Site, apply, place
 
@@ -27,7 +29,7 @@ TARGET = 18
 IR_VERSION = 10
 
 _OLDEST_RUNNABLE, _NEWEST_RUNNABLE = 13, 21
-_SCHEMA_FUNCTIONS = ("Attention", "RMSNormalization", "RotaryEmbedding", "Swish")
+_SCHEMA_FUNCTIONS = ("Attention", "RMSNormalization", "RotaryEmbedding")
 
 
 def to_supported(model: ir.Model) -> ir.Model:
@@ -55,6 +57,9 @@ def to_opset(model: ir.Model, target: int = TARGET) -> ir.Model:
     if opset < 13:
         _restore_softmax(model.graph)
     model.opset_imports[""] = target
+    model.opset_imports.setdefault("com.microsoft", 1)
+    make_unique(model)
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
     return model
 
 
@@ -67,21 +72,22 @@ def _inlined_and_raised(proto: onnx.ModelProto, opset: int, target: int) -> onnx
             proto = onnx.inliner.inline_selected_functions(proto, names, inline_schema_functions=True)
         if opset < target:
             proto = onnx.version_converter.convert_version(proto, target)
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (RuntimeError, onnx.version_converter.ConvertError) as error:
         raise UnsupportedError(
             f"the model cannot be converted from opset {opset} to {target}: {error}",
             fix=f"export the model with opset {target}",
         ) from error
-    return onnx.shape_inference.infer_shapes(proto, data_prop=True)
 
 
 def _lower(graph: ir.Graph, opset: int, target: int) -> None:
+    no_path = Path(graph, [], [])
     for node in list(graph.all_nodes()):
         if node.domain != "":
             continue
         since, rule = NEWER.get(node.op_type, (0, None))
         assert node.graph is not None
-        if rule is None or not target < since <= opset or not apply(rule, Site(node, Path(graph, [], []))):
+        if rule is None or not target < since <= opset or not apply(rule, Site(node, no_path)):
             _keep_meaning(node, opset, target)
 
 
@@ -140,6 +146,7 @@ NEWER: dict[str, tuple[int, Rule]] = {
     "GroupNormalization": (21, normalization.group_norm_per_channel),
     "Pad": (19, _pad),
     "Resize": (19, _resize),
+    "Swish": (24, activation.swish),
 }
 """Operators that are not the same in an older opset: the first opset that has them as they are, and the rewrite."""
 

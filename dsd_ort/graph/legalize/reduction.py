@@ -45,8 +45,10 @@ def log_sum(site: Site) -> ir.Value:
 
 
 def named_axes(site: Site) -> ir.Value | None:
-    """The same reduction with all axes named"""
-    if site.optional(1) is not None:
+    """The same reduction with its axes named and kept, and squeezed out afterwards"""
+    keepdims = site.node.attributes.get_int("keepdims", 1)
+    if site.optional(1) is not None and keepdims:
         return None
-    axes = list(range(site.rank(site.input(0))))
-    return site.op(site.node.op_type, site.input(0), axes, **site.attributes())
+    axes = site.optional(1) or site.constant(list(range(site.rank(site.input(0)))))
+    y = site.op(site.node.op_type, site.input(0), axes, keepdims=1)
+    return y if keepdims else site.Squeeze(y, axes)

@@ -50,10 +50,9 @@ class Site:
         """All outputs of a new node that has *count* of them."""
         values = [value if value is None or isinstance(value, ir.Value) else self.constant(value) for value in inputs]
         domain, _, name = op_type.rpartition(".")
-        label = f"{self.node.name or self.node.outputs[0].name}/{name}"
-        node = ir.node(name, values, attributes, domain=domain, num_outputs=count, name=label)
+        node = ir.node(name, values, attributes, domain=domain, num_outputs=count, name=f"{label(self.node)}/{name}")
         for output in node.outputs:
-            output.name = label
+            output.name = node.name
         self.nodes.append(node)
         return node.outputs
 
@@ -119,8 +118,12 @@ is right as it is.  The first line of its docstring says what it does, in ``insp
 
 
 def place(node: ir.Node) -> str:
-    """*node* as error messages call it."""
-    return f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} with the output {node.outputs[0].name!r}"
+    """*node* as error messages call it: operator and name, or its first output's where it has none."""
+    return f"{node.op_type} {label(node)!r}"
+
+
+def label(node: ir.Node) -> str:
+    return node.name or node.outputs[0].name or node.op_type
 
 
 def constant_value(value: ir.Value | None) -> npt.NDArray[Any] | None:

@@ -1,0 +1,41 @@
+"""A graph's value as the expression that computes it, for golden tests: ``Add(Relu(x), Mul(s, Clip(x, _, 0)))``."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+
+def expression(value: ir.Value | None) -> str:
+    """*value* in terms of the graph's inputs.  Constants stand as numbers, large ones as their shape; a second output
+    of the node carries ``.1``, and so on; attributes stand behind the inputs.
+    """
+    if value is None:
+        return "_"
+    constant = ir.convenience.get_const_tensor(value)
+    if constant is not None:
+        return _numbers(constant.numpy())
+    node = value.producer()
+    if node is None:
+        return str(value.name)
+    arguments = [expression(v) for v in node.inputs]
+    arguments += [f"{name}={_attribute(a)}" for name, a in sorted(node.attributes.items())]
+    output = f".{value.index()}" if value.index() else ""
+    return f"{node.op_type}({', '.join(arguments)}){output}"
+
+
+def _numbers(array: np.ndarray) -> str:
+    if array.size > 8:
+        return f"{array.dtype}{list(array.shape)}"
+    if array.ndim == 0:
+        return f"{array.item():.4g}" if array.dtype.kind == "f" else str(array.item())
+    return "[" + " ".join(_numbers(row) for row in array) + "]"
+
+
+def _attribute(attribute: ir.Attr) -> str:
+    value = attribute.value
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple | list):
+        return "[" + " ".join(map(str, value)) + "]"
+    return str(value)
