@@ -56,9 +56,9 @@ class Step(NamedTuple):
 def step(legal: ir.Model, trainable: Sequence[str], inputs: Arrays, weights: Mapping[str, np.ndarray]) -> Step:
     """Differentiates L = Σ R·Y with the builder and runs it; *weights* are the R of the outputs that L reads."""
     proto = onnx.shape_inference.infer_shapes(_with_loss(ir.to_proto(legal), weights))
-    builder = native.GradientGraphBuilder(proto.SerializeToString(), {"L"}, set(trainable), "L", _quiet())
+    builder = native.GradientGraphBuilder(proto.SerializeToString(), {"L"}, set(trainable), "L", quiet())
     builder.build()
-    session = onnxruntime.InferenceSession(builder.get_model(), _quiet(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(builder.get_model(), quiet(), providers=["CPUExecutionProvider"])
     known = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
     results = dict(zip(names, session.run(names, {k: v for k, v in inputs.items() if k in known}), strict=True))
@@ -81,7 +81,8 @@ def _with_loss(proto: onnx.ModelProto, weights: Mapping[str, np.ndarray]) -> onn
     return proto
 
 
-def _quiet() -> Any:
+def quiet() -> Any:
+    """Session options: errors only, one thread."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1

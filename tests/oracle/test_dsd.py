@@ -23,7 +23,13 @@ from tests.oracle import networks, reference
 pytestmark = pytest.mark.oracle
 
 STEPS = 20
-PHASES = [(None, 0.002), (0.3, 0.001), (None, 0.0002)]
+SPARSITIES = (None, 0.3, None)
+RATES = {"lenet": (2e-3, 1e-3, 2e-4), "resnet": (5e-5, 2e-4, 1e-4)}
+"""Learning rates of the three phases.  A ReLU whose input is as good as zero falls to the one or the other side by the
+order of a sum, so any two float32 programs drift apart, PyTorch with itself included: ResNet's first phase is slow
+enough for the masks to be comparable, LeNet's whole run for the weights to be."""
+ADAM_SCALE = 0.1
+"""Adam's step is about the learning rate itself, whatever the gradient, so its rates are smaller."""
 OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[[nn.Module], torch.optim.Optimizer]]] = {
     "sgd": (
         {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
@@ -38,16 +44,14 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[[nn.Module], torch.optim.Op
         lambda n: torch.optim.AdamW(n.parameters(), lr=1.0, weight_decay=1e-2),
     ),
 }
-ADAM_SCALE = 0.05
-"""Adam's step is about the learning rate itself, so its rates are smaller."""
 
-
-def phases_of(optimizer: str) -> list[tuple[float | None, float]]:
+def phases_of(which: str, optimizer: str) -> list[tuple[float | None, float]]:
+    """Sparsity or None, and learning rate, of each phase."""
     scale = ADAM_SCALE if optimizer == "adamw" else 1.0
-    return [(sparsity, rate * scale) for sparsity, rate in PHASES]
+    return [(sparsity, rate * scale) for sparsity, rate in zip(SPARSITIES, RATES[which], strict=True)]
 
 
-def recipe(optimizer: str, batch_size: int) -> dsd_ort.Recipe:
+def recipe(which: str, optimizer: str, batch_size: int) -> dsd_ort.Recipe:
     return dsd_ort.Recipe.from_dict(
         {
             "batch_size": batch_size,
@@ -56,7 +60,7 @@ def recipe(optimizer: str, batch_size: int) -> dsd_ort.Recipe:
             "phase": [
                 {"kind": "dense" if sparsity is None else "sparse", "steps": STEPS, "learning_rate": rate}
                 | ({} if sparsity is None else {"sparsity": sparsity})
-                for sparsity, rate in phases_of(optimizer)
+                for sparsity, rate in phases_of(which, optimizer)
             ],
         }
     )
@@ -71,10 +75,12 @@ def make_batches(image: tuple[int, ...], classes: int, size: int) -> list[refere
     return [(prototypes[y] + noise[i], y) for i, y in enumerate(labels)]
 
 
-def train_ours(model: Path, run: Path, optimizer: str, batches: list[reference.Batch]) -> reference.Trained:
+def train_ours(
+    which: str, model: Path, run: Path, optimizer: str, batches: list[reference.Batch]
+) -> reference.Trained:
     """The final state by PyTorch's names, and the sparse phase's masks."""
     images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-    dsd_ort.prepare(model, run, recipe(optimizer, len(batches[0][1])))
+    dsd_ort.prepare(model, run, recipe(which, optimizer, len(batches[0][1])))
     dsd_ort.train(run, {"image": images, "label": labels}, threads=2)
     state = safetensors.numpy.load_file(run / "phases" / "3-dense.safetensors")
     checkpoint = safetensors.numpy.load_file(run / "checkpoint.safetensors")
@@ -84,10 +90,12 @@ def train_ours(model: Path, run: Path, optimizer: str, batches: list[reference.B
     )
 
 
-def train_theirs(network: nn.Module, optimizer: str, batches: list[reference.Batch], threads: int) -> reference.Trained:
+def train_theirs(
+    which: str, network: nn.Module, optimizer: str, batches: list[reference.Batch], threads: int
+) -> reference.Trained:
     network = copy.deepcopy(network)
     torch.set_num_threads(threads)
-    return reference.train(network, OPTIMIZERS[optimizer][1](network), batches, phases_of(optimizer))
+    return reference.train(network, OPTIMIZERS[optimizer][1](network), batches, phases_of(which, optimizer))
 
 
 def difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray], names: list[str]) -> float:
@@ -128,8 +136,8 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
 def test_lenet_ends_where_pytorch_ends(lenet: tuple[nn.Module, Path], optimizer: str, tmp_path: Path) -> None:
     network, model = lenet
     batches = make_batches((1, 28, 28), 10, 32)
-    ours = train_ours(model, tmp_path / "run", optimizer, batches)
-    theirs = train_theirs(network, optimizer, batches, 1)
+    ours = train_ours("lenet", model, tmp_path / "run", optimizer, batches)
+    theirs = train_theirs("lenet", network, optimizer, batches, 1)
     for names in parts(theirs.state):
         print(f"{optimizer}: {difference(ours.state, theirs.state, names):.2e}")
         assert difference(ours.state, theirs.state, names) < 1e-4
@@ -144,13 +152,14 @@ def test_resnet_differs_from_pytorch_as_pytorch_does_from_itself(
 ) -> None:
     network, model = resnet
     batches = make_batches((3, 64, 64), 1000, 8)
-    ours = train_ours(model, tmp_path / "run", optimizer, batches)
-    one, two = (train_theirs(network, optimizer, batches, threads) for threads in (1, 2))
+    ours = train_ours("resnet", model, tmp_path / "run", optimizer, batches)
+    one, two = (train_theirs("resnet", network, optimizer, batches, threads) for threads in (1, 2))
     for names in parts(one.state):
         own = difference(two.state, one.state, names)
         found = difference(ours.state, one.state, names)
         print(f"{optimizer}: ours {found:.2e}, PyTorch's own {own:.2e}")
         assert found <= 10 * own
+    print(f"{optimizer}: masks agree in {agreement(ours.masks, one.masks):.6f}")
     assert agreement(ours.masks, one.masks) >= 0.9999
 
 
@@ -165,12 +174,12 @@ def test_a_single_step_from_equal_weights_is_equal(
     batches = make_batches(image, classes, 8)[:6]
     theirs = copy.deepcopy(network).train()
     optimizer_of = OPTIMIZERS[optimizer][1](theirs)
-    program = dsd_ort.prepare(model, tmp_path / "run", recipe(optimizer, 8))
+    program = dsd_ort.prepare(model, tmp_path / "run", recipe(which, optimizer, 8))
     arena = new_arena(program)
     engine = Engine(program, arena, threads=2)
     fields = [*program.manifest.inputs, *program.manifest.labels]
     for step, (images, labels) in enumerate(batches, 1):
-        sparsity, rate = phases_of(optimizer)[0 if step <= 3 else 1]
+        sparsity, rate = phases_of(which, optimizer)[0 if step <= 3 else 1]
         take_over(arena, theirs, optimizer_of)
         if sparsity is not None:
             masks = reference.masks_of(reference.prunable(theirs), sparsity)
@@ -182,6 +191,7 @@ def test_a_single_step_from_equal_weights_is_equal(
         engine.update(rate, step)
         reached = reference.train(theirs, optimizer_of, [(images, labels)], [(sparsity, rate)])
         for names in parts(reached.state):
+            print(f"{which} {optimizer} step {step}: {difference(arena.values(), reached.state, names):.2e}")
             assert difference(arena.values(), reached.state, names) < 1e-5
 
 

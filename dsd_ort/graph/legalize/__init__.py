@@ -69,8 +69,9 @@ def legalize(
     _keep_only(model, outputs)
     wanted_inputs = set(trainable)
     weights = [value for value in graph.inputs if value.name in wanted_inputs]
-    refusals: list[UnsupportedError] = []
-    statistics, notes = _apply_rules(graph, weights, batch_norm, refusals)
+    path = Path(graph, weights, graph.outputs)
+    refusals = [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
+    statistics, notes = _apply_rules(path, batch_norm, refusals)
     wanted = list(graph.outputs)
     graph.outputs.extend(statistics.values())
     names.make_unique(model)
@@ -79,7 +80,6 @@ def legalize(
     names.make_unique(model)
     path = Path(graph, weights, wanted)
     refusals += [error for node in path.nodes() if (error := _judge(node, path)) is not None]
-    refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
     _raise(refusals)
     return Legalized(
         model,
@@ -108,14 +108,13 @@ def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
 
 
 def _apply_rules(
-    graph: ir.Graph, weights: Sequence[ir.Value], batch_norm: str, refusals: list[UnsupportedError]
+    path: Path, batch_norm: str, refusals: list[UnsupportedError]
 ) -> tuple[dict[ir.Value, ir.Value], list[str]]:
     """Rewrites each node once; returns the new running statistics and the notes."""
-    path = Path(graph, weights, graph.outputs)
     on_path = set(path.nodes())
     statistics: dict[ir.Value, ir.Value] = {}
     notes = []
-    for node in list(graph):
+    for node in list(path.graph):
         rule = MODES[batch_norm].get(key(node)) or (RULES.get(key(node)) if node in on_path else None)
         if rule is None:
             continue
@@ -157,12 +156,11 @@ def _judge(node: ir.Node, path: Path) -> UnsupportedError | None:
 
 def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:
     end = path.end_of(weight)
-    why = f"a derivative of {end.op_type} is zero or does not exist" if end else "no output depends on it"
-    return UnsupportedError(
-        f"no gradient reaches the parameter {weight.name!r}: {why}",
-        where=place(end) if end else None,
-        fix=f"freeze it: freeze = [{weight.name!r}]",
-    )
+    why = "no output depends on it"
+    if end is not None:
+        why = f"{place(end)} {REASONS.get(key(end), 'has a derivative of zero, or none')}"
+    what = f"no gradient reaches the parameter {weight.name!r}: {why}"
+    return UnsupportedError(what, where=place(end) if end else None, fix=f"freeze it: freeze = [{weight.name!r}]")
 
 
 def _raise(refusals: Sequence[UnsupportedError]) -> None:
@@ -170,5 +168,5 @@ def _raise(refusals: Sequence[UnsupportedError]) -> None:
     if not refusals:
         return
     first = refusals[0]
-    places = dict.fromkeys(error.where or error.what for error in refusals)
-    raise UnsupportedError(first.what, where="; also ".join(places), fix=first.fix)
+    places = dict.fromkeys(error.where for error in refusals if error.where)
+    raise UnsupportedError(first.what, where="; also ".join(places) or None, fix=first.fix)

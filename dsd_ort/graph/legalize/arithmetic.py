@@ -22,9 +22,11 @@ def _covers(site: Site, value: ir.Value, other: ir.Value) -> bool:
 
 def _expanded(site: Site, value: ir.Value, *others: ir.Value) -> ir.Value:
     """*value* with the shape that broadcasting against *others* gives it; the gradient of Expand sums rightly."""
+    alike = value  # Some value of the same shape, as far as shapes are known.
     for other in others:
-        if not _covers(site, value, other):
+        if not _covers(site, alike, other):
             value = site.Expand(value, site.Shape(other))
+            alike = other if _covers(site, other, alike) else value
     return value
 
 

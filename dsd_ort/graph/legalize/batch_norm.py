@@ -21,6 +21,9 @@ import onnx_ir as ir
 from dsd_ort.graph.legalize.site import Site
 
 
+FROZEN = 'set batch_norm = "frozen" in the recipe'
+
+
 def _batch_statistics(site: Site) -> Sequence[ir.Value]:
     """BatchNormInternal: y, the running mean, the running variance (biased), μ, s."""
     inputs = [site.input(i) for i in range(5)]
@@ -35,37 +38,32 @@ def _batch_statistics(site: Site) -> Sequence[ir.Value]:
     )
 
 
+def _running_mean(site: Site, batch_mean: ir.Value, running: ir.Value) -> ir.Value:
+    """``m·M + (1 - m)·μ``"""
+    momentum = site.node.attributes.get_float("momentum", 0.9)
+    return site.Add(site.Mul(running, momentum), site.Mul(batch_mean, 1 - momentum))
+
+
 def _running_variance(site: Site, inverse_deviation: ir.Value, running: ir.Value) -> ir.Value:
     """``m·V + (1 - m)·max(1/s² - ε, 0)·n/max(n - 1, 1)``"""
-    x = site.input(0)
     momentum = site.node.attributes.get_float("momentum", 0.9)
     epsilon = site.node.attributes.get_float("epsilon", 1e-5)
-    count = site.Cast(site.Div(site.Size(x), site.size(running, 0)), to=ir.DataType.FLOAT)
+    count = site.Cast(site.Div(site.Size(site.input(0)), site.size(site.input(4), 0)), to=ir.DataType.FLOAT)
     weight = site.Div(site.Mul(count, 1 - momentum), site.Max(site.Sub(count, 1.0), 1.0))
     variance = site.Relu(site.Sub(site.Reciprocal(site.Mul(inverse_deviation, inverse_deviation)), epsilon))
     return site.Add(site.Mul(running, momentum), site.Mul(variance, weight))
 
 
-def _running_mean(site: Site, mean: ir.Value, running: ir.Value) -> ir.Value:
-    """``m·M + (1 - m)·μ``"""
-    momentum = site.node.attributes.get_float("momentum", 0.9)
-    return site.Add(site.Mul(running, momentum), site.Mul(mean, 1 - momentum))
-
-
-def train(site: Site) -> ir.Value | Sequence[ir.Value]:
+def train(site: Site) -> Sequence[ir.Value]:
     """Batch statistics, and running statistics that follow"""
     mean, variance = site.input(3), site.input(4)
     if not (mean.is_graph_input() and variance.is_graph_input()):
-        # Statistics that are computed cannot follow the batch's, and what is trained must stay what is shipped.
-        return frozen(site)
+        raise site.refusal("has running statistics that are computed, so they cannot follow the batch's", FROZEN)
     y, moved_mean, biased_variance, batch_mean, inverse_deviation = _batch_statistics(site)
     # A module that the model applies twice moves its statistics twice.
-    if mean in site.statistics:
-        site.statistics[mean] = _running_mean(site, batch_mean, site.statistics[mean])
-    else:
-        site.statistics[mean] = moved_mean
-    running = site.statistics.get(variance, variance)
-    site.statistics[variance] = _running_variance(site, inverse_deviation, running)
+    new_mean = _running_mean(site, batch_mean, site.statistics[mean]) if mean in site.statistics else moved_mean
+    new_variance = _running_variance(site, inverse_deviation, site.statistics.get(variance, variance))
+    site.statistics.update({mean: new_mean, variance: new_variance})
     return y, moved_mean, biased_variance
 
 

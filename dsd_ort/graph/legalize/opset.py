@@ -74,8 +74,9 @@ def _inlined_and_raised(proto: onnx.ModelProto, opset: int, target: int) -> onnx
             proto = onnx.version_converter.convert_version(proto, target)
         return onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (RuntimeError, onnx.version_converter.ConvertError) as error:
+        why = str(error).rpartition("failed: ")[2]  # What is in front is a place in C++.
         raise UnsupportedError(
-            f"the model cannot be converted from opset {opset} to {target}: {error}",
+            f"the model cannot be converted from opset {opset} to {target}: {why}",
             fix=f"export the model with opset {target}",
         ) from error
 

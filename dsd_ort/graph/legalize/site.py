@@ -50,11 +50,15 @@ class Site:
         """All outputs of a new node that has *count* of them."""
         values = [value if value is None or isinstance(value, ir.Value) else self.constant(value) for value in inputs]
         domain, _, name = op_type.rpartition(".")
-        node = ir.node(name, values, attributes, domain=domain, num_outputs=count, name=f"{label(self.node)}/{name}")
+        node = ir.node(name, values, attributes, domain=domain, num_outputs=count, name=self._name(name))
         for output in node.outputs:
             output.name = node.name
         self.nodes.append(node)
         return node.outputs
+
+    def _name(self, op_type: str) -> str:
+        own = label(self.node)
+        return own if op_type == self.node.op_type else f"{own}/{op_type}"
 
     def constant(self, value: float | Sequence[int] | npt.NDArray[Any]) -> ir.Value:
         if not isinstance(value, np.ndarray):

@@ -1,0 +1,73 @@
+"""Every operator of the table: it becomes what its rule says, and its gradient is right."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from dsd_ort.graph.legalize import Legalized, legalize
+from dsd_ort.graph.legalize.table import NATIVE, RULES, key
+from tests.graph.expression import expression
+from tests.graph.gradient import Exact, disagreement, loss_weights, model, quiet, random_inputs, step
+from tests.graph.legalize.cases import CASES, Case
+
+TOLERANCE = 1e-6
+"""A few roundings to float32, each 6e-8, relative to the largest output or to the norm of the gradient."""
+
+each_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def legal(case: Case) -> Legalized:
+    inputs = random_inputs(case.proto, case.given)
+    return legalize(ir.from_proto(case.proto), trainable(inputs, case), outputs=["y"], batch_norm="frozen")
+
+
+def trainable(inputs: dict[str, np.ndarray], case: Case) -> list[str]:
+    return [name for name, value in inputs.items() if value.dtype == np.float32 and name not in case.untrained]
+
+
+@each_case
+def test_rules_build_what_they_say_and_leave_alone_what_is_right(case: Case) -> None:
+    (y,) = legal(case).model.graph.outputs
+    expected = case.expected or expression(ir.from_proto(case.proto).graph.outputs[0])
+    assert expression(y) == expected
+
+
+@each_case
+def test_output_and_gradient_are_those_of_the_original_model(case: Case) -> None:
+    proto = case.proto
+    inputs = random_inputs(proto, case.given)
+    exact = Exact(model(case.original, case.opset) if case.original else proto)
+    y = exact(inputs)["y"]
+    weights = loss_weights({"y": y})
+
+    done = step(legal(case).model, trainable(inputs, case), inputs, weights)
+
+    assert done.outputs["y"].shape == y.shape
+    assert np.abs(done.outputs["y"] - y).max() <= TOLERANCE * np.abs(y).max()
+    assert max(disagreement(exact, inputs, weights, done.gradients).values()) <= TOLERANCE
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.runs and case.opset <= 21], ids=str)
+def test_onnx_runtime_computes_the_same_from_the_legalized_model(case: Case) -> None:
+    proto = case.proto
+    inputs = random_inputs(proto, case.given)
+    before, after = (run(p, inputs) for p in (proto, ir.to_proto(legal(case).model)))
+    np.testing.assert_allclose(after, before, rtol=0, atol=TOLERANCE * np.abs(before).max())
+
+
+def run(proto: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), quiet(), providers=["CPUExecutionProvider"])
+    known = {value.name for value in session.get_inputs()}
+    return session.run(["y"], {name: value for name, value in inputs.items() if name in known})[0]
+
+
+def test_every_rule_and_every_native_operator_has_a_case() -> None:
+    before = {key(node) for case in CASES for node in ir.from_proto(case.proto).graph}
+    after = {key(node) for case in CASES for node in legal(case).model.graph}
+    assert set(RULES) - before == set()
+    # These two exist in training mode only: test_batch_norm.py and test_dropout.py.
+    assert set(NATIVE) - after == {"Dropout", "com.microsoft.BatchNormInternal"}
