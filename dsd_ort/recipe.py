@@ -273,7 +273,9 @@ def _refuse_bad_values(recipe: Recipe, where: str) -> None:
         if phase.kind == "sparse":
             require(phase.sparsity is not None, f"{at} is sparse but has no sparsity", "add it, as sparsity = 0.3")
             sparsity_in_range(phase.sparsity or 0.0, f"{at}.sparsity")
-        require(phase.patience is None or phase.patience > 0, f"{at}.patience must be positive", "give 1 or more epochs")
+        require(
+            phase.patience is None or phase.patience > 0, f"{at}.patience must be positive", "give 1 or more epochs"
+        )
         schedule = phase.schedule
         require(schedule.initial >= 0, f"{at} has a negative learning rate", "give a number from 0")
         require(schedule.every > 0, f"{at}.learning_rate.every must be positive", "give the epochs between two steps")

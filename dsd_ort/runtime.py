@@ -34,7 +34,9 @@ def distributions(names: Iterable[str] | None = None) -> list[str]:
     normal = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
     extensions = ("onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools")
     return sorted(
-        n for n in normal if (n == "onnxruntime" or n.startswith(("onnxruntime-", "ort-nightly"))) and n not in extensions
+        n
+        for n in normal
+        if (n == "onnxruntime" or n.startswith(("onnxruntime-", "ort-nightly"))) and n not in extensions
     )
 
 
@@ -100,7 +102,7 @@ def session(model: onnx.ModelProto | str, options: Any = None, *, where: str = "
         raise ModelError(
             f"ONNX Runtime cannot run the graph: {native_message(error)}",
             where=where,
-            fix="check that the file runs in ONNX Runtime 1.19; if it does, this is a defect of dsd-ort: please report it",
+            fix="check that the file itself runs in ONNX Runtime 1.19; if it does, please report this as a defect",
         ) from error
 
 

@@ -40,7 +40,11 @@ def test_dense_only_keeps_the_budget_and_drops_the_pruning() -> None:
         ({"phase": [DENSE], "optimizer": {"momentm": 0.9}}, "unknown key 'optimizer.momentm'", "'momentum'"),
         ({"phase": [DENSE | {"sparsty": 0.1}]}, "unknown key 'phase.sparsty'", "'sparsity'"),
         ({"phase": [DENSE], "loss": [{"labell": "y"}]}, "unknown key 'loss.labell'", "'label'"),
-        ({"phase": [DENSE | {"learning_rate": {"initail": 1}}]}, "unknown key 'phase.learning_rate.initail'", "initial"),
+        (
+            {"phase": [DENSE | {"learning_rate": {"initail": 1}}]},
+            "unknown key 'phase.learning_rate.initail'",
+            "initial",
+        ),
         ({"phase": [DENSE], "zzzzzz": 1}, "unknown key 'zzzzzz'", "the keys here are phase, batch_size"),
         ({"phase": [DENSE], "batch_size": "many"}, "batch_size is wrong: Expected `int`, got `str`", None),
         ({"phase": [DENSE], "optimizer": {"name": "lion"}}, "optimizer.name is wrong: Invalid enum value 'lion'", None),
@@ -83,7 +87,11 @@ def test_files_that_are_missing_or_no_toml_are_refused(tmp_path: Path) -> None:
 
 def test_every_recipe_of_the_repository_loads() -> None:
     root = Path(__file__).parent.parent
-    recipes = [*root.glob("dsd_ort/recipes/**/*.toml"), *root.glob("dsd_ort/demo/*.toml"), *root.glob("examples/**/*.toml")]
+    recipes = [
+        *root.glob("dsd_ort/recipes/**/*.toml"),
+        *root.glob("dsd_ort/demo/*.toml"),
+        *root.glob("examples/**/*.toml"),
+    ]
     assert len(recipes) >= 3
     for path in recipes:
         Recipe.load(path)

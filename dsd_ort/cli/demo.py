@@ -11,7 +11,7 @@ import click
 
 from dsd_ort import api
 from dsd_ort.cli import tables
-from dsd_ort.cli.progress import reporter
+from dsd_ort.cli.progress import format_metrics, reporter
 from dsd_ort.errors import RunError
 from dsd_ort.recipe import Recipe
 from dsd_ort.run.journal import Event
@@ -51,7 +51,7 @@ def run(folder: Path, threads: int) -> None:
     click.echo("")
     tables.show("Accuracy on the held-out digits after each phase", {"training": "left", **tables.PHASE_COLUMNS}, rows)
     tables.show_verdict(verdict, folder / "final.onnx")
-    click.echo(f"final.onnx in plain inference: {tables.format_metrics(held_out)}")
+    click.echo(f"final.onnx in plain inference: {format_metrics(held_out)}")
     _say_next(folder, time.monotonic() - began)
 
 

@@ -65,7 +65,14 @@ def show_inspection(source: Source) -> None:
         ]
         for tensor in data["tensors"]
     ]
-    columns = {"parameter": "left", "shape": "left", "role": "left", "layer": "left", "share": "right", "pruned": "left"}
+    columns = {
+        "parameter": "left",
+        "shape": "left",
+        "role": "left",
+        "layer": "left",
+        "share": "right",
+        "pruned": "left",
+    }
     show(f"{source.path.name}: {data['parameters']:,} parameters", columns, rows)
 
 

@@ -72,7 +72,6 @@ def _order_outputs(graph: ir.Graph, forward: list[str], gradients: dict[str, str
     values.update({value.name: value for value in graph.inputs})
     shapes = {value.name: value for value in graph.inputs}
     for parameter, gradient in gradients.items():
-        values[gradient].shape = shapes[parameter].shape
-        values[gradient].dtype = shapes[parameter].dtype
+        values[gradient].shape, values[gradient].type = shapes[parameter].shape, shapes[parameter].type
     graph.outputs.clear()
     graph.outputs.extend(values[name] for name in [*forward, *gradients.values()])

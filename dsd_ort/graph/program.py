@@ -16,7 +16,6 @@ The folder appears complete or not at all.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -186,7 +185,7 @@ def write_program(folder: Path, source: Source, manifest: Manifest, graphs: dict
         temporary.chmod(0o755)
         if folder.exists():  # empty, as refuse_existing has seen
             folder.rmdir()
-        os.replace(temporary, folder)
+        temporary.replace(folder)
     except OSError as error:
         raise RunError(f"the run folder cannot be written: {error.strerror}", where=str(folder)) from error
     finally:

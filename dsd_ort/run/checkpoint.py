@@ -1,9 +1,9 @@
 """The whole state of a run, in one file that is replaced atomically.
 
 A safetensors file: ``weights/NAME``, ``statistics/NAME``, ``slots/SLOT/NAME`` (f32) and ``masks/NAME`` (u8), and in its
-header, under ``dsd_ort``, a JSON record: position, best metric so far, digest of the Program.  Randomness needs no state of
-its own: shuffles are functions of (seed, epoch), dropout masks of (seed, step).  So a resumed run continues to the bit
-(law 6).
+header, under ``dsd_ort``, a JSON record: position, best metric so far, digest of the Program.  Randomness needs no
+state of its own: shuffles are functions of (seed, epoch), dropout masks of (seed, epoch, batch).  So a resumed run
+continues to the bit (law 6).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = T
         safetensors.numpy.save_file(tensors, temporary, metadata={"dsd_ort": json.dumps(record)})
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise RunError(

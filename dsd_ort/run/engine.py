@@ -1,8 +1,8 @@
 """Executes a Program's graphs over an arena: step and update.
 
 Nothing is copied between them: sessions read parameters and write gradients where they stand in the arena, through I/O
-binding.  The update graph writes over its own inputs, which is exact because the last node that reads an input is the one
-that writes its successor; the step graph never does, so new statistics go to a second buffer.
+binding.  The update graph writes over its own inputs, which is exact because the last node that reads an input is the
+one that writes its successor; the step graph never does, so new statistics go to a second buffer.
 """
 
 from __future__ import annotations

@@ -71,7 +71,9 @@ class Meter:
 
     def add(self, output: Values, label: Values, loss: float) -> None:
         for name in self.names:
-            value, count = (loss * len(label), len(label)) if name == "loss" else METRICS[name](output, label, self.loss)
+            value, count = (
+                (loss * len(label), len(label)) if name == "loss" else METRICS[name](output, label, self.loss)
+            )
             self.sums[name] += value
             self.counts[name] += count
 

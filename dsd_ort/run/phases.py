@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -77,7 +78,7 @@ class Progress:
     """Time spent in this phase."""
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - it is no error
     """The user asked to stop; the state is saved."""
 
 
@@ -289,9 +290,7 @@ class Trainer:
             density=self.arena.density(),
             seconds=round(self.progress.seconds, 3),
         )
-        self.position = Position(
-            phase=self.position.phase + 1, step=self.position.step, epochs=self.position.epochs
-        )
+        self.position = Position(phase=self.position.phase + 1, step=self.position.step, epochs=self.position.epochs)
         self._save()
 
     def _save_if_due(self) -> None:
@@ -352,10 +351,11 @@ class Trainer:
 def _with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
     """Each item, and whether it is the last one."""
     iterator = iter(items)
+    waiting = list(islice(iterator, 1))
     for item in iterator:
-        for following in iterator:
-            yield item, False
-            item = following
+        yield waiting.pop(), False
+        waiting.append(item)
+    for item in waiting:
         yield item, True
 
 

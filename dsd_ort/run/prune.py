@@ -49,9 +49,7 @@ def write_masks(arena: Arena, sparsity: float, rules: Prune) -> None:
         if own is None and rules.scope == "global":
             shared.append(piece)
         else:
-            view(arena.masks, piece)[...] = magnitude_mask(
-                view(arena.weights, piece), sparsity if own is None else own
-            )
+            view(arena.masks, piece)[...] = magnitude_mask(view(arena.weights, piece), sparsity if own is None else own)
     _write_global(arena, shared, sparsity)
 
 

@@ -114,7 +114,8 @@ def test_the_masked_graph_is_what_the_picture_shows() -> None:
 def test_a_graph_that_accumulates_its_gradients_inside_is_masked_in_front_of_it() -> None:
     """As in training graphs that others export: the gradient is no output but feeds a node."""
     text = MLP.replace("=> (float loss)", "=> (float loss, float[4, 3] total)")
-    text = text.replace("loss =", "total = Add (w1, g)\n    loss =").replace("float[3, 2] w2", "float[3, 2] w2, float[4, 3] d")
+    text = text.replace("loss =", "total = Add (w1, g)\n    loss =")
+    text = text.replace("float[3, 2] w2", "float[3, 2] w2, float[4, 3] d")
     text = text.replace("total =", "g = Neg (d)\n    total =")
     model = ir.from_proto(onnx.parser.parse_model(text))
     before = content(model)

@@ -56,7 +56,7 @@ def train(
                 parameters[name] *= mask
                 for slot in optimizer.state[parameters[name]].values():
                     if slot is not None and slot.shape == mask.shape:
-                        slot *= mask
+                        slot.mul_(mask)
         for images, labels in batches:
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(network(torch.from_numpy(images)), torch.from_numpy(labels))

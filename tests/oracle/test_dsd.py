@@ -45,6 +45,7 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[[nn.Module], torch.optim.Op
     ),
 }
 
+
 def phases_of(which: str, optimizer: str) -> list[tuple[float | None, float]]:
     """Sparsity or None, and learning rate, of each phase."""
     scale = ADAM_SCALE if optimizer == "adamw" else 1.0
@@ -75,9 +76,7 @@ def make_batches(image: tuple[int, ...], classes: int, size: int) -> list[refere
     return [(prototypes[y] + noise[i], y) for i, y in enumerate(labels)]
 
 
-def train_ours(
-    which: str, model: Path, run: Path, optimizer: str, batches: list[reference.Batch]
-) -> reference.Trained:
+def train_ours(which: str, model: Path, run: Path, optimizer: str, batches: list[reference.Batch]) -> reference.Trained:
     """The final state by PyTorch's names, and the sparse phase's masks."""
     images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
     dsd_ort.prepare(model, run, recipe(which, optimizer, len(batches[0][1])))

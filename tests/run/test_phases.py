@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import dsd_ort
 from dsd_ort.errors import DivergedError, RecipeError, RunError
 from dsd_ort.graph.program import open_program
-from dsd_ort.run.arena import view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.journal import Event, read
 from dsd_ort.run.phases import Stopped, new_arena
@@ -226,9 +225,7 @@ def test_frozen_parameters_do_not_move(model: Path, tmp_path: Path) -> None:
         assert still == parameter.name.startswith("conv")
 
 
-def test_a_diverging_run_stops_names_the_tensor_and_keeps_the_last_good_checkpoint(
-    model: Path, tmp_path: Path
-) -> None:
+def test_a_diverging_run_stops_names_the_tensor_and_keeps_the_last_good_checkpoint(model: Path, tmp_path: Path) -> None:
     phases = [
         {"kind": "dense", "epochs": 1, "learning_rate": 0.1},
         {"kind": "dense", "epochs": 3, "learning_rate": 1e30},

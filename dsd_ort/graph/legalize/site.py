@@ -151,5 +151,5 @@ def apply(rule: Rule, site: Site) -> bool:
         if value.uses() or value.is_graph_output():
             raise site.refusal(f"has its output {value.name!r} in use, which has no form here", "do not use it")
     assert node.graph is not None
-    ir.convenience.replace_nodes_and_values(node.graph, node, [node], site.nodes, old, new[: len(old)])
+    ir.convenience.replace_nodes_and_values(node.graph, node, [node], site.nodes, old[: len(new)], new[: len(old)])
     return True

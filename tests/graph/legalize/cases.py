@@ -118,12 +118,14 @@ ARITHMETIC = [
     ),
     binary("Where (c, x, z)", other="float[N, 7] z, bool[N, 1] c"),
     binary("Where (c, x, z)", "Where(c, x, Expand(z, Shape(x)))", other="float z, bool[N, 7] c"),
-    binary(
-        "Where (c, z, x)", "Where(c, Expand(z, Shape(x)), x)", other="float[7] z, bool[N, 1] c"
-    ),
+    binary("Where (c, z, x)", "Where(c, Expand(z, Shape(x)), x)", other="float[7] z, bool[N, 1] c"),
     binary("Where (c, x, z)", other="float[7] z, bool[N, 1] c", untrained=("z",)),
-    Case("(float[N, 4] x, float[3, 4] w, float[3] b) => (float[N, 3] y) { y = Gemm <alpha = 0.5, transB = 1> (x, w, b) }"),
-    Case("(float[4, 2] x, float[4, 3] w, float[2, 1] b) => (float[2, 3] y) { y = Gemm <beta = 2.0, transA = 1> (x, w, b) }"),
+    Case(
+        "(float[N, 4] x, float[3, 4] w, float[3] b) => (float[N, 3] y) { y = Gemm <alpha = 0.5, transB = 1> (x, w, b) }"
+    ),
+    Case(
+        "(float[4, 2] x, float[4, 3] w, float[2, 1] b) => (float[2, 3] y) { y = Gemm <beta = 2.0, transA = 1> (x, w, b) }"
+    ),
     Case("(float[N, T, 4] x, float[4, 5] w) => (float[N, T, 5] y) { y = MatMul (x, w) }"),
     Case("(float[N, 1, T, 4] x, float[3, 4, 2] w) => (float[N, 3, T, 2] y) { y = MatMul (x, w) }"),
     Case(
@@ -446,7 +448,11 @@ POOLS = [
     image("AveragePool <kernel_shape = [1, 1]> (x)", "Identity(x)"),
     image("AveragePool <kernel_shape = [3, 1], strides = [3, 1]> (x)", "MatMul(float32[2, 6], x)"),
     *(
-        image(f"AveragePool <kernel_shape = [3, 2], {attributes}> (x)", f"MatMul(MatMul(float32[{rows}, 6], x), {right})", runs=runs)
+        image(
+            f"AveragePool <kernel_shape = [3, 2], {attributes}> (x)",
+            f"MatMul(MatMul(float32[{rows}, 6], x), {right})",
+            runs=runs,
+        )
         for attributes, rows, right, runs in (
             ("pads = [1, 1, 1, 1]", 6, "float32[5, 6]", True),
             ("pads = [1, 1, 1, 1], count_include_pad = 1", 6, "float32[5, 6]", True),
@@ -455,7 +461,11 @@ POOLS = [
             ('auto_pad = "SAME_LOWER", strides = [2, 2]', 3, "float32[5, 3]", True),
         )
     ),
-    image("AveragePool <kernel_shape = [2, 2], dilations = [2, 3]> (x)", "MatMul(MatMul(float32[4, 6], x), float32[5, 2])", opset=19),
+    image(
+        "AveragePool <kernel_shape = [2, 2], dilations = [2, 3]> (x)",
+        "MatMul(MatMul(float32[4, 6], x), float32[5, 2])",
+        opset=19,
+    ),
     Case(
         "(float[N, 2, 7] x) => (float[] y) { y = AveragePool <kernel_shape = [3], pads = [1, 1], strides = [2]> (x) }",
         "MatMul(x, float32[7, 4])",

@@ -110,7 +110,9 @@ def test_new_attributes_with_their_default_value_are_dropped() -> None:
 
 
 def test_grid_sample_is_called_by_its_older_modes() -> None:
-    text = '(float[N, 1, 4, 4] x, float[N, 2, 2, 2] g) => (float[N, 1, 2, 2] y) {{ y = GridSample <mode = "{}"> (x, g) }}'
+    text = (
+        '(float[N, 1, 4, 4] x, float[N, 2, 2, 2] g) => (float[N, 1, 2, 2] y) {{ y = GridSample <mode = "{}"> (x, g) }}'
+    )
     for new, old in (("linear", "bilinear"), ("cubic", "bicubic"), ("nearest", "nearest")):
         (y,) = to_opset(ir.from_proto(model(text.format(new), 20))).graph.outputs
         assert expression(y) == f"GridSample(x, g, mode={old})"
@@ -120,7 +122,11 @@ def test_grid_sample_is_called_by_its_older_modes() -> None:
     ("body", "opset", "what"),
     [
         ('y = Cast <to = 1, round_mode = "down"> (x)', 24, "round_mode = down of Cast in opset 24 cannot be expressed"),
-        ("h = StringConcat (x, x) y = Cast <to = 1> (h)", 20, "StringConcat of opset 20 cannot be expressed in opset 18"),
+        (
+            "h = StringConcat (x, x) y = Cast <to = 1> (h)",
+            20,
+            "StringConcat of opset 20 cannot be expressed in opset 18",
+        ),
         ("y = DFT (x)", 20, "DFT has another meaning from opset 20 on"),
         (
             'y = Resize <coordinate_transformation_mode = "half_pixel_symmetric"> (x, , s)',

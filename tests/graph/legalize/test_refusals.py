@@ -118,12 +118,16 @@ def test_all_refused_nodes_are_named_at_once() -> None:
 
 def test_nodes_off_the_gradient_path_are_left_alone() -> None:
     untouched = IF.replace("y =", "h =").replace("w)", "z)")
-    graph = legal(f"{untouched} d = Det (h) g = Mul (d, w) a = ArgMax (g) b = Cast <to = 1> (a) y = Add (g, b)", ["w"]).graph
+    graph = legal(
+        f"{untouched} d = Det (h) g = Mul (d, w) a = ArgMax (g) b = Cast <to = 1> (a) y = Add (g, b)", ["w"]
+    ).graph
     assert [node.op_type for node in graph] == ["If", "Det", "Mul", "ArgMax", "Cast", "Add"]
 
 
 def test_a_value_that_only_decides_shapes_needs_no_gradient() -> None:
-    graph = legal("h = Mul (x, w) s = Shape (h) d = Size (h) e = Cast <to = 1> (d) f = Expand (w, s) y = Mul (f, e)", ["w"])
+    graph = legal(
+        "h = Mul (x, w) s = Shape (h) d = Size (h) e = Cast <to = 1> (d) f = Expand (w, s) y = Mul (f, e)", ["w"]
+    )
     assert expression(graph.graph.outputs[0]) == "Mul(Expand(w, Shape(Mul(x, w))), Cast(Size(Mul(x, w)), to=1))"
 
 

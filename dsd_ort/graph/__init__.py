@@ -1,0 +1,1 @@
+"""ONNX in, ONNX out: pure functions on graphs; no session, no training data."""

@@ -1,0 +1,1 @@
+"""Executes a Program: the training loop and all that it needs."""
