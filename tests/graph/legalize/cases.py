@@ -124,7 +124,7 @@ ARITHMETIC = [
         "(float[N, 4] x, float[3, 4] w, float[3] b) => (float[N, 3] y) { y = Gemm <alpha = 0.5, transB = 1> (x, w, b) }"
     ),
     Case(
-        "(float[4, 2] x, float[4, 3] w, float[2, 1] b) => (float[2, 3] y) { y = Gemm <beta = 2.0, transA = 1> (x, w, b) }"
+        "(float[4, 2] x, float[4, 3] w, float[2, 1] b) => (float[] y) { y = Gemm <beta = 2.0, transA = 1> (x, w, b) }"
     ),
     Case("(float[N, T, 4] x, float[4, 5] w) => (float[N, T, 5] y) { y = MatMul (x, w) }"),
     Case("(float[N, 1, T, 4] x, float[3, 4, 2] w) => (float[N, 3, T, 2] y) { y = MatMul (x, w) }"),
@@ -350,8 +350,8 @@ NORMALIZATIONS = [
         image(
             f"LRN <size = {size}, alpha = 0.3, bias = 2.0> (x)",
             "Mul(x, Pow(Conv(Pow(x, 2), float32[4, 4, 1, 1], [2 2 2 2]), -0.75))",
-            original="(float[N, 4, 6, 5] x) => (float[] y) <float p = {2}, int64[4] s = {0, 1, 4, 30}, float a = {0.3}, "
-            "float k = {2}, float b = {-0.75}> { q = Pow (x, p) r = Reshape (q, s) m = AveragePool "
+            original="(float[N, 4, 6, 5] x) => (float[] y) <float p = {2}, int64[4] s = {0, 1, 4, 30}, "
+            "float a = {0.3}, float k = {2}, float b = {-0.75}> { q = Pow (x, p) r = Reshape (q, s) m = AveragePool "
             f"<count_include_pad = 1, kernel_shape = [{size}, 1], pads = [{(size - 1) // 2}, 0, {size // 2}, 0]> (r) "
             "n = Mul (m, a) t = Add (n, k) u = Pow (t, b) h = Shape (x) v = Reshape (u, h) y = Mul (x, v) }",
             runs=size % 2 == 1,
@@ -362,15 +362,16 @@ NORMALIZATIONS = [
     unary(
         "LpNormalization <axis = 0, p = 1> (x)",
         "Div(x, ReduceSum(Abs(x), [0]))",
-        original="(float[N, 7] x) => (float[] y) <int64[1] i = {0}> { a = Abs (x) n = ReduceSum (a, i) y = Div (x, n) }",
+        original="(float[N, 7] x) => (float[] y) <int64[1] i = {0}> "
+        "{ a = Abs (x) n = ReduceSum (a, i) y = Div (x, n) }",
     ),
     image(
         "MeanVarianceNormalization (x)",
         "Div({0}, Add(Sqrt(ReduceMean(Pow({0}, 2), [0 2 3], keepdims=1)), 1e-09))".format(
             CENTRED.format("x", "[0 2 3]")
         ),
-        original="(float[N, 4, 6, 5] x) => (float[] y) <int64[3] a = {0, 2, 3}, float two = {2}> { m = ReduceMean (x, a) "
-        "c = Sub (x, m) q = Pow (c, two) v = ReduceMean (q, a) d = Sqrt (v) y = Div (c, d) }",
+        original="(float[N, 4, 6, 5] x) => (float[] y) <int64[3] a = {0, 2, 3}, float two = {2}> "
+        "{ m = ReduceMean (x, a) c = Sub (x, m) q = Pow (c, two) v = ReduceMean (q, a) d = Sqrt (v) y = Div (c, d) }",
     ),
 ]
 
@@ -472,14 +473,12 @@ POOLS = [
     ),
     Case(
         "(float[N, 1, 4, 3, 5] x) => (float[] y) { y = AveragePool <kernel_shape = [3, 2, 3]> (x) }",
-        "MatMul(MatMul([[0.5 0.5 0] [0 0.5 0.5]], {0}), float32[5, 3])".format(
-            "Transpose(MatMul(Transpose(x, perm=[0 1 4 3 2]), [[0.3333 0] [0.3333 0.3333] [0.3333 0.3333] [0 0.3333]]), "
-            "perm=[0 1 4 3 2])"
-        ),
+        "MatMul(MatMul([[0.5 0.5 0] [0 0.5 0.5]], Transpose(MatMul(Transpose(x, perm=[0 1 4 3 2]), "
+        "[[0.3333 0] [0.3333 0.3333] [0.3333 0.3333] [0 0.3333]]), perm=[0 1 4 3 2])), float32[5, 3])",
     ),
     image(
         "AveragePool <kernel_shape = [3, 2], pads = [1, 1, 0, 1], strides = [2, 1]> (x)",
-        "Div(Conv(x, float32[4, 1, 3, 2], group=4, {0}), {1})".format(
+        "Div(Conv(x, float32[4, 1, 3, 2], group=4, {}), {})".format(
             "kernel_shape=[3 2], pads=[1 1 0 1], strides=[2 1]",
             COVERED.format(ones="[[[[1 1] [1 1] [1 1]]]]", more="pads=[1 1 0 1], strides=[2 1]"),
         ),

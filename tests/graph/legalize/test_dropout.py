@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 
 from dsd_ort.graph.legalize import Legalized, legalize
-from tests.graph.gradient import Step, model, step
 from tests.graph.expression import expression
+from tests.graph.gradient import Step, model, step
 
 X = np.linspace(1, 2, 4000, dtype=np.float32).reshape(40, 100)
 R = np.random.default_rng(0).standard_normal(X.shape).astype(np.float32)

@@ -119,7 +119,8 @@ def test_other_outputs_and_what_only_they_need_are_removed() -> None:
 
 def test_several_outputs_are_differentiated_together() -> None:
     proto = model(
-        "(float[N, 3] x) => (float[N, 3] y, float[N] z) <int64[1] a = {1}> { y = Exp (x) z = ReduceMax <keepdims = 0> (y, a) }"
+        "(float[N, 3] x) => (float[N, 3] y, float[N] z) <int64[1] a = {1}>"
+        "{ y = Exp (x) z = ReduceMax <keepdims = 0> (y, a) }"
     )
     inputs = random_inputs(proto)
     exact = Exact(proto)

@@ -1,4 +1,4 @@
-"""What has no right gradient is refused by name, before the native builder sees it: some of it would end the process."""
+"""What has no right gradient is refused by name, before the native builder sees it: some would end the process."""
 
 from __future__ import annotations
 
