@@ -17,13 +17,13 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from graphs.digits import digits_cnn
-from graphs.lenet import lenet5
+from graphs.lenet import lenet
 from graphs.resnet import resnet18
 
 NETWORKS: dict[str, Callable[..., ir.Model]] = {
     "digits-cnn": digits_cnn,
-    "lenet5": lenet5,
+    "lenet": lenet,
     "resnet18": resnet18,
 }
 
-__all__ = ["NETWORKS", "digits_cnn", "lenet5", "resnet18"]
+__all__ = ["NETWORKS", "digits_cnn", "lenet", "resnet18"]

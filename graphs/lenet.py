@@ -37,7 +37,7 @@ class LeNet(nn.Module):
         return self.fc3(op, x)
 
 
-def lenet5(*, seed: int = 0, classes: int = 10, channels: int = 1, size: int = 28, width: int = 1) -> ir.Model:
+def lenet(*, seed: int = 0, classes: int = 10, channels: int = 1, size: int = 28, width: int = 1) -> ir.Model:
     """LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling; ``width`` multiplies its maps and units.
 
     Raises:
@@ -47,4 +47,4 @@ def lenet5(*, seed: int = 0, classes: int = 10, channels: int = 1, size: int = 2
         raise ValueError(f"LeNet-5 needs images of at least 12×12, not {size}×{size}")
     network = LeNet(channels, size, width, classes)
     initialise(network, seed, {Conv: (lecun, zeros), Linear: (lecun, zeros)})
-    return inference_model(network, "lenet5", (channels, size, size))
+    return inference_model(network, "lenet", (channels, size, size))

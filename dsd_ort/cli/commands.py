@@ -205,9 +205,9 @@ def verify(model: Path, final: Path, json_: bool) -> None:
 
 
 @cli.command()
-@click.option("-o", "--folder", type=FILE, default=Path("dsd-ort-demo"), show_default=True, help="Where the files go.")
+@click.option("-o", "--folder", type=FILE, help="Where the files go.  [default: dsd-ort-demo, or the next free name]")
 @threads_option
-def demo(folder: Path, threads: int) -> None:
+def demo(folder: Path | None, threads: int) -> None:
     """Train a small network on bundled handwritten digits, dense → sparse → dense, in a minute or two."""
     demonstration.run(folder, threads)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from importlib.resources import as_file, files
@@ -26,13 +27,18 @@ BUNDLED = {
 """Bundled file → its name in the demo's folder."""
 
 
-def run(folder: Path, threads: int) -> None:
+def run(folder: Path | None, threads: int) -> None:
     """Fills *folder* with model, data, two runs and the final model, and prints what came out.
 
+    Args:
+        folder: by default ``dsd-ort-demo``, with a number behind it where that exists.
+        threads: of ONNX Runtime; 0 means one a core.
+
     Raises:
-        RunError: the folder exists and is not empty.
+        RunError: *folder* exists and is not empty.
     """
     began = time.monotonic()
+    folder = folder or _free(Path("dsd-ort-demo"))
     if folder.exists() and any(folder.iterdir()):
         raise RunError(
             "the demo's folder is not empty", where=str(folder), fix="remove it, or choose another with --folder"
@@ -53,6 +59,11 @@ def run(folder: Path, threads: int) -> None:
     tables.show_verdict(verdict, folder / "final.onnx")
     click.echo(f"final.onnx in plain inference: {format_metrics(held_out)}")
     _say_next(folder, time.monotonic() - began)
+
+
+def _free(folder: Path) -> Path:
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([folder], numbered) if not name.exists())
 
 
 def _unpack(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,10 @@ def show_program(program: Program) -> None:
     for kind in ("inputs", "labels"):
         for name, (dtype, shape) in data[kind].items():
             sizes = ", ".join("?" if size is None else str(size) for size in shape)
-            click.echo(f"  data: {name!r}, {dtype} [{sizes}]{' (the label)' if kind == 'labels' else ''}")
-    for note in data["notes"]:
-        click.echo(f"  for training: {note}")
+            click.echo(f"  {'label' if kind == 'labels' else 'input'} {name!r}: {dtype} [{sizes}]")
+    rewrites = Counter(note.partition(": ")[2] for note in data["notes"])
+    for rewrite, nodes in rewrites.items():
+        click.echo(f"  for training, {nodes} {'node' if nodes == 1 else 'nodes'}: {rewrite}")
     click.echo(f"next: dsd-ort train {program.folder} --data DATA")
 
 

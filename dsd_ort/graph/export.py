@@ -179,7 +179,7 @@ def _require_room(source: Source, pieces: Mapping[Path, list[wire.Piece]], targe
             raise RunError(
                 f"the model's external data would overwrite {target.name!r}, whose name cannot be changed",
                 where=str(destination),
-                fix="choose another, empty folder",
+                fix=f"choose another folder, as {destination.parent / destination.stem / destination.name}",
             )
 
 

@@ -26,14 +26,12 @@ def mask_name(parameter: str) -> str:
     return f"{DOMAIN_PREFIX}{parameter}"
 
 
-def insert(model: ir.Model, gradients: Mapping[str, str], *, on_weights: bool = True) -> None:
+def insert(model: ir.Model, gradients: Mapping[str, str]) -> None:
     """Masks the parameters (keys, graph inputs or initializers) and their gradients (values, names of graph values).
 
     Args:
         model: a training graph, changed in place.
         gradients: parameter name → name of the value that holds its gradient.
-        on_weights: whether the weights are multiplied too.  Where the weights are zero under the mask already, the
-            product changes no bit and only costs time.
     """
     graph = model.graph
     values = _values(graph)
@@ -41,27 +39,42 @@ def insert(model: ir.Model, gradients: Mapping[str, str], *, on_weights: bool = 
         weight = values[parameter]
         mask = ir.Value(name=mask_name(parameter), shape=weight.shape, type=weight.type)
         graph.inputs.append(mask)
-        if on_weights:
-            _multiply_uses(graph, weight, mask)
+        _multiply_uses(graph, weight, mask)
         _multiply_product(graph, values[gradient], mask)
 
 
 def strip(model: ir.Model) -> None:
     """Removes every node and input that :func:`insert` added."""
     graph = model.graph
-    for node in [n for n in graph if (n.name or "").startswith(DOMAIN_PREFIX)]:
+    strip_weights(model)
+    for node in _inserted(graph):
         original, output = node.inputs[0], node.outputs[0]
         assert original is not None
-        if (output.name or "").startswith(DOMAIN_PREFIX):  # a masked weight
-            output.replace_all_uses_with(original)
-            graph.remove(node, safe=True)
-        else:  # a masked gradient: the name moves back to the value that had it
-            name, is_output = output.name, output in graph.outputs
-            output.replace_all_uses_with(original, replace_graph_outputs=is_output)
-            graph.remove(node, safe=True)
-            original.name = name
+        # The name moves back to the value that had it.
+        name, is_output = output.name, output.is_graph_output()
+        output.replace_all_uses_with(original, replace_graph_outputs=is_output)
+        graph.remove(node, safe=True)
+        original.name = name
     for value in [v for v in graph.inputs if (v.name or "").startswith(DOMAIN_PREFIX)]:
         graph.inputs.remove(value)
+
+
+def strip_weights(model: ir.Model) -> None:
+    """Removes the products on weights and keeps those on gradients.
+
+    For whoever keeps the weights themselves at zero where the mask is, as the training loop does (law 3): the product
+    changes no bit then, and costs several per cent of a step.
+    """
+    graph = model.graph
+    for node in _inserted(graph):
+        original, output = node.inputs[0], node.outputs[0]
+        if original is not None and (output.name or "").startswith(DOMAIN_PREFIX):
+            output.replace_all_uses_with(original)
+            graph.remove(node, safe=True)
+
+
+def _inserted(graph: ir.Graph) -> list[ir.Node]:
+    return [node for node in graph if (node.name or "").startswith(DOMAIN_PREFIX)]
 
 
 def masked_parameters(model: ir.Model) -> list[str]:

@@ -113,6 +113,7 @@ class Engine:
         """A prepared graph is portable; here it takes the form that is fastest on this machine."""
         path = self.program.graph_path(name)
         model = ir.load(path)
+        masks.strip_weights(model)  # the arena's weights are masked already
         for note in lower(model, "cpu"):
             log.debug("%s: %s", name, note)
         session = runtime.session(ir.to_proto(model), runtime.session_options(self.threads), where=str(path))

@@ -23,7 +23,7 @@ from onnxruntime.capi import _pybind_state as native
 
 Arrays = dict[str, np.ndarray]
 
-SIZES = {"N": 2, "T": 3, "H": 6, "W": 5}
+SIZES = {"N": 2, "N2": 2, "ONE": 1, "T": 3, "K": 4, "H": 6, "W": 5}
 """What symbolic dimensions are in tests."""
 EPSILON, DIRECTIONS = 1e-5, 3
 

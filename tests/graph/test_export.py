@@ -312,7 +312,7 @@ def test_external_data_of_the_source_or_another_model_is_never_overwritten(tmp_p
     message = refused(tmp_path, RunError, built, weights, tmp_path / "final.onnx")
     assert message == (
         "the model's external data would overwrite 'm.bin', whose name cannot be changed\n"
-        f"  where: {tmp_path / 'final.onnx'}\n  fix:   choose another, empty folder"
+        f"  where: {tmp_path / 'final.onnx'}\n  fix:   choose another folder, as {tmp_path / 'final' / 'final.onnx'}"
     )
     other = tmp_path / "other"
     export.write_weights(source.load(built.path), weights, other / "one.onnx")

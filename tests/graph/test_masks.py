@@ -64,7 +64,7 @@ def networks(draw: st.DrawFn) -> tuple[str, list[str]]:
 @settings(max_examples=60, deadline=None)
 @given(networks(), st.data(), st.booleans())
 def test_law_2_strip_undoes_insert_to_the_byte(
-    network: tuple[str, list[str]], data: st.DataObject, on_weights: bool
+    network: tuple[str, list[str]], data: st.DataObject, weights_first: bool
 ) -> None:
     text, parameters = network
     step = step_graph(text, parameters)
@@ -72,25 +72,29 @@ def test_law_2_strip_undoes_insert_to_the_byte(
     model = ir.from_proto(onnx.load_from_string(content(step.model)))
     before = content(model)
     chosen = data.draw(st.lists(st.sampled_from(parameters), unique=True))
-    masks.insert(model, {name: step.gradients[name] for name in chosen}, on_weights=on_weights)
+    masks.insert(model, {name: step.gradients[name] for name in chosen})
+    if weights_first:
+        masks.strip_weights(model)
     assert masks.masked_parameters(model) == chosen
     assert (content(model) != before) == bool(chosen)
     masks.strip(model)
     assert content(model) == before
 
 
-@pytest.mark.parametrize("on_weights", [True, False])
-def test_the_gradient_is_masked_and_zero_weights_stay_out_of_the_forward(on_weights: bool) -> None:
+@pytest.mark.parametrize("weights_stripped", [True, False])
+def test_the_gradient_is_masked_and_zero_weights_stay_out_of_the_forward(weights_stripped: bool) -> None:
     step = step_graph(MLP, ["w1", "b1", "w2"])
     dense = step.model.clone()
-    masks.insert(step.model, {"w1": step.gradients["w1"]}, on_weights=on_weights)
+    masks.insert(step.model, {"w1": step.gradients["w1"]})
+    if weights_stripped:
+        masks.strip_weights(step.model)
     rng = np.random.default_rng(0)
     feeds = {n: rng.standard_normal(s).astype(np.float32) for n, s in (("x", (5, 4)), ("w1", (4, 3)), ("b1", 3))}
     feeds["w2"] = rng.standard_normal((3, 2)).astype(np.float32)
     mask = (rng.random((4, 3)) < 0.5).astype(np.float32)
     pruned = feeds | {"w1": feeds["w1"] * mask}
     expected = run(dense, pruned)
-    found = run(step.model, (feeds if on_weights else pruned) | {masks.mask_name("w1"): mask})
+    found = run(step.model, (pruned if weights_stripped else feeds) | {masks.mask_name("w1"): mask})
     assert expected.keys() == found.keys()
     np.testing.assert_array_equal(found["w1_grad"], expected["w1_grad"] * mask)
     for name in ("loss", "b1_grad", "w2_grad"):

@@ -12,7 +12,7 @@ import pytest
 from graphs import NETWORKS
 from graphs.__main__ import count_parameters, main
 
-SMALL = {"digits-cnn": {"width": 4}, "lenet5": {"size": 12}, "resnet18": {"width": 4, "size": 32, "classes": 7}}
+SMALL = {"digits-cnn": {"width": 4}, "lenet": {"size": 12}, "resnet18": {"width": 4, "size": 32, "classes": 7}}
 """Arguments for tests of what does not depend on the size."""
 
 
@@ -38,7 +38,7 @@ def test_every_network_is_a_sound_inference_model_with_any_batch(name: str) -> N
         assert values.std() > 0
 
 
-@pytest.mark.parametrize(("name", "count"), [("digits-cnn", 56_242), ("lenet5", 61_706), ("resnet18", 11_689_512)])
+@pytest.mark.parametrize(("name", "count"), [("digits-cnn", 56_242), ("lenet", 61_706), ("resnet18", 11_689_512)])
 def test_networks_train_as_many_parameters_as_is_written(name: str, count: int) -> None:
     assert count_parameters(NETWORKS[name]()) == count
 
@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(name: str) -
 
 
 def test_values_do_not_depend_on_the_order_in_which_they_are_read() -> None:
-    forwards, backwards = (NETWORKS["lenet5"]().graph.initializers for _ in range(2))
+    forwards, backwards = (NETWORKS["lenet"]().graph.initializers for _ in range(2))
     values = {name: forwards[name].const_value.numpy() for name in forwards}
     for name in reversed(list(backwards)):
         np.testing.assert_array_equal(backwards[name].const_value.numpy(), values[name])
@@ -110,11 +110,11 @@ def test_the_command_writes_what_the_function_returns(tmp_path, capsys: pytest.C
     ("arguments", "message"),
     [
         (["lenet6", "-o", "x"], "invalid choice"),
-        (["lenet5"], "-o/--output"),
+        (["lenet"], "-o/--output"),
         (["digits-cnn", "-o", "x", "--size", "9"], "--size"),
-        (["lenet5", "-o", "x", "--classes", "0"], "--classes 0"),
-        (["lenet5", "-o", "x", "--seed", "-1"], "--seed -1"),
-        (["lenet5", "-o", "x", "--size", "11"], "at least 12×12"),
+        (["lenet", "-o", "x", "--classes", "0"], "--classes 0"),
+        (["lenet", "-o", "x", "--seed", "-1"], "--seed -1"),
+        (["lenet", "-o", "x", "--size", "11"], "at least 12×12"),
         (["digits-cnn", "-o", "no/such/folder/x"], "no/such/folder"),
     ],
 )

@@ -67,8 +67,8 @@ def legalize(
     to_opset(model)
     graph = model.graph
     _keep_only(model, outputs)
-    wanted_inputs = set(trainable)
-    weights = [value for value in graph.inputs if value.name in wanted_inputs]
+    trained = set(trainable)
+    weights = [value for value in graph.inputs if value.name in trained]
     path = Path(graph, weights, graph.outputs)
     refusals = [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
     statistics, notes = _apply_rules(path, batch_norm, refusals)
@@ -76,7 +76,7 @@ def legalize(
     graph.outputs.extend(statistics.values())
     names.make_unique(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
-    names.separate(Path(graph, weights, wanted), weights)
+    names.separate(Path(graph, weights, wanted), set(weights))
     names.make_unique(model)
     path = Path(graph, weights, wanted)
     refusals += [error for node in path.nodes() if (error := _judge(node, path)) is not None]
@@ -138,10 +138,10 @@ def _judge(node: ir.Node, path: Path) -> UnsupportedError | None:
         fix = FIXES.get(reason, "replace it in the model, or freeze the parameters in front of it")
         return UnsupportedError(f"the operator {operator} {reason}", where=place(node), fix=fix)
     for i, value in enumerate(node.inputs):
-        if path.is_active(value) and i not in NATIVE[operator]:
+        if value is not None and path.is_active(value) and i not in NATIVE[operator]:
             return UnsupportedError(
                 f"the operator {operator} has no gradient with respect to its input {i}, which depends on a parameter",
-                where=f"{place(node)}, input {value.name!r}" if value else place(node),
+                where=f"{place(node)}, input {value.name!r}",
                 fix="make this input a constant, or freeze the parameters that it depends on",
             )
     for value in node.outputs[1:]:

@@ -1,6 +1,7 @@
 """Activations without a gradient in ONNX Runtime, in terms of those that have one.
 
-At a kink each form keeps the derivative that PyTorch takes: Clip's is 1 on its bounds, Relu's and Abs's are 0 at 0.
+At its kink each form has the derivative that PyTorch takes, as Clip's is 1 on its bounds, and Relu's and Abs's 0 at 0;
+only HardSigmoid and HardSwish take the inner side's at the ends of their ramp, where PyTorch takes the outer side's.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ An Identity in front gives each its own name.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Set
 
 import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
@@ -34,7 +34,7 @@ def make_unique(model: ir.Model) -> None:
     NameFixPass(_Labels())(model)
 
 
-def separate(path: Path, trainable: Collection[ir.Value]) -> None:
+def separate(path: Path, trainable: Set[ir.Value]) -> None:
     """Inserts those Identities, in place."""
     for node in path.nodes():
         all_inputs = NATIVE[key(node)] if key(node) in _GRADIENT_OF_ALL_INPUTS else ()

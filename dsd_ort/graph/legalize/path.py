@@ -16,7 +16,7 @@ CONSTANT_PIECEWISE = {"Ceil", "Floor", "Hardmax", "Round", "Sign"}
 
 
 class Path:
-    """The gradient path through *graph* from the inputs *trainable* to *outputs*; a snapshot, not kept up to date."""
+    """The gradient path through *graph* from the inputs *trainable* to *outputs*."""
 
     def __init__(self, graph: ir.Graph, trainable: Iterable[ir.Value], outputs: Iterable[ir.Value]) -> None:
         self.graph = graph
@@ -28,6 +28,12 @@ class Path:
         for node in reversed(graph):
             if not _stops(node) and any(v in self._needed and _is_floating(v) for v in node.outputs):
                 self._needed.update(reads(node))
+
+    def replace(self, old: ir.Value, new: ir.Value) -> None:
+        """Lets *new* stand where *old* stood."""
+        for values in (self._active, self._needed):
+            if old in values:
+                values.add(new)
 
     def is_active(self, value: ir.Value | None) -> bool:
         return value in self._active

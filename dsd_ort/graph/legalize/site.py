@@ -150,6 +150,8 @@ def apply(rule: Rule, site: Site) -> bool:
     for value in old[len(new) :]:
         if value.uses() or value.is_graph_output():
             raise site.refusal(f"has its output {value.name!r} in use, which has no form here", "do not use it")
+    for value, other in zip(old, new, strict=False):
+        site.path.replace(value, other)
     assert node.graph is not None
     ir.convenience.replace_nodes_and_values(node.graph, node, [node], site.nodes, old[: len(new)], new[: len(old)])
     return True

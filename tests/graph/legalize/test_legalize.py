@@ -12,7 +12,7 @@ from tests.graph.gradient import Exact, disagreement, loss_weights, model, rando
 
 TOLERANCE = 2e-6
 
-ENCODER = """(int64[N, T] tokens, bool[N, 1, 1, T] padding, float[4, 8] table, float[1, 3, 8] position,
+ENCODER = """(int64[N, 3] tokens, bool[N, 1, 1, 3] padding, float[4, 8] table, float[1, 3, 8] position,
   float[8, 24] qkv, float[24] qkv_bias, float[8, 8] out, float[8] g1, float[8] b1,
   float[8, 16] up, float[16] up_bias, float[16, 8] down, float[8] g2, float[8] b2, float[8, 5] head)
 => (float[N, 5] y)
@@ -106,6 +106,19 @@ def test_the_gradients_of_a_cnn_are_right() -> None:
         "HardSwish 'r1'",
         "AveragePool 'p2'",
     ]
+
+
+def test_a_rule_knows_the_path_behind_nodes_that_others_have_rewritten() -> None:
+    # The gradient of Where is wrong where h is broadcast, unless its rule still finds h on the path.
+    proto = model(
+        "(float[7] x, float[N, 7] z, bool[N, 7] c) => (float[N, 7] y) { h = HardSwish (x) y = Where (c, h, z) }"
+    )
+    inputs = random_inputs(proto)
+    exact = Exact(proto)
+    weights = loss_weights(exact(inputs))
+    legal = legalize(ir.from_proto(proto), ["x"], outputs=["y"])
+    done = step(legal.model, ["x"], inputs, weights)
+    assert disagreement(exact, inputs, weights, done.gradients)["x"] < TOLERANCE
 
 
 def test_other_outputs_and_what_only_they_need_are_removed() -> None:
