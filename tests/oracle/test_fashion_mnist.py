@@ -1,4 +1,4 @@
-"""ResNet-18 as PyTorch exports it, on Fashion-MNIST: some steps of every phase.  Needs Debian's dataset-fashion-mnist."""
+"""ResNet-18 as PyTorch exports it, some steps of every phase on Fashion-MNIST (Debian's dataset-fashion-mnist)."""
 
 from __future__ import annotations
 

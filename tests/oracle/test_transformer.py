@@ -48,7 +48,7 @@ def encoder() -> nn.Module:
     network = Encoder().eval()
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += 0.02 * torch.randn_like(parameter)  # or exporters merge equal biases and norms
+            parameter.add_(0.02 * torch.randn_like(parameter))  # or exporters merge equal biases and norms
     return network
 
 
@@ -98,9 +98,7 @@ def test_an_encoder_trained_from_its_export_answers_as_pytorchs(
     theirs = train_theirs(encoder, tokens, labels)
     with torch.no_grad():
         before, after = (n(torch.from_numpy(tokens)).numpy() for n in (encoder, theirs))
-    session = onnxruntime.InferenceSession(
-        str(tmp_path / "final" / "encoder.onnx"), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(tmp_path / "final" / "encoder.onnx"), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"tokens": tokens})
     assert np.abs(after - before).max() > 0.1, "training moved little: the test says little"
     np.testing.assert_allclose(found, after, rtol=0, atol=1e-5)
