@@ -8,6 +8,7 @@ PyTorch.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import re
 from collections.abc import Iterable
@@ -61,6 +62,14 @@ def require_training_build(installed: list[str] | None = None) -> None:
         raise InstallationError(
             f"{found[0]} is installed, which cannot differentiate models", where="this Python environment", fix=fix
         )
+    try:
+        vars(importlib.import_module("onnxruntime.capi._pybind_state"))["GradientGraphBuilder"]
+    except (ImportError, KeyError) as error:
+        raise InstallationError(
+            f"{found[0]} is installed, but its files are missing or another distribution's",
+            where="this Python environment",
+            fix=fix,
+        ) from error
 
 
 def require_device(device: str) -> None:

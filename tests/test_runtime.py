@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import onnx.parser
 import pytest
 
@@ -45,3 +47,12 @@ def test_a_native_refusal_becomes_a_model_error() -> None:
         runtime.session(model, where="this graph")
     assert caught.value.where == "this graph"
     assert "onnxruntime_src" not in str(caught.value)
+
+
+def test_an_installation_that_another_has_overwritten_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime.capi._pybind_state", None)
+    with pytest.raises(
+        InstallationError, match="onnxruntime-training is installed, but its files are missing"
+    ) as caught:
+        runtime.require_training_build(["onnxruntime-training"])
+    assert "--force-reinstall" in (caught.value.fix or "")

@@ -45,7 +45,7 @@ threads_option = click.option("--threads", type=click.IntRange(0), default=0, he
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="dsd-ort")
 def cli() -> None:
-    r"""Dense-Sparse-Dense training for any exported ONNX model.
+    """Dense-Sparse-Dense training for any exported ONNX model.
 
     \b
     dsd-ort demo                                    see all of it on bundled data
@@ -60,7 +60,7 @@ def cli() -> None:
 @click.argument("model", type=FILE)
 @as_json
 def inspect(model: Path, json_: bool) -> None:
-    r"""Show a model's parameters: role, shape, share, and whether a sparse phase may prune them.
+    """Show a model's parameters: role, shape, share, and whether a sparse phase may prune them.
 
     \b
     Example:
@@ -87,7 +87,7 @@ def inspect(model: Path, json_: bool) -> None:
 )
 @as_json
 def prepare(model: Path, run: Path, recipe: Path | None, settings: tuple[str, ...], json_: bool, **keys: Any) -> None:
-    r"""Make the graphs that train MODEL, as a run folder.
+    """Make the graphs that train MODEL, as a run folder.
 
     The model's file is copied and never changed.  Options override the recipe.
 
@@ -113,7 +113,7 @@ def prepare(model: Path, run: Path, recipe: Path | None, settings: tuple[str, ..
 @click.option("--checkpoint-seconds", type=float, default=300.0, show_default=True, help="Between two checkpoints.")
 @as_json
 def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: Any) -> None:
-    r"""Train a prepared RUN through its phases.
+    """Train a prepared RUN through its phases.
 
     Arrays are matched to the model's inputs and the label by name, or by position with the label last.  Ctrl-C saves
     everything; --resume goes on to the same bytes as if nothing had happened.
@@ -150,7 +150,7 @@ def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: A
 @threads_option
 @as_json
 def evaluate(model: Path, data: str, recipe: Path | None, json_: bool, **options: Any) -> None:
-    r"""Measure an ONNX file, or a run's weights, on data.
+    """Measure an ONNX file, or a run's weights, on data.
 
     \b
     Examples:
@@ -171,7 +171,7 @@ def evaluate(model: Path, data: str, recipe: Path | None, json_: bool, **options
 @click.option("--sparse", is_flag=True, help="Ship the last sparse phase's weights.")
 @as_json
 def export(run: Path, final: Path, json_: bool, **options: Any) -> None:
-    r"""Write the model with trained weights, and verify it.
+    """Write the model with trained weights, and verify it.
 
     \b
     Examples:
@@ -190,7 +190,7 @@ def export(run: Path, final: Path, json_: bool, **options: Any) -> None:
 @click.argument("final", type=FILE)
 @as_json
 def verify(model: Path, final: Path, json_: bool) -> None:
-    r"""Prove that FINAL is MODEL with other weights: exit status 0 if so, 1 if not.
+    """Prove that FINAL is MODEL with other weights: exit status 0 if so, 1 if not.
 
     \b
     Example:
