@@ -95,10 +95,8 @@ def test_both_gradients_of_a_convolution_stay(
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize(("x", "w", "attributes", "applies"), CONVOLUTIONS.values(), ids=CONVOLUTIONS.keys())
-def test_a_convolution_stays(
-    x: tuple[int, ...], w: tuple[int, ...], attributes: str, applies: bool, batch: int, bias: bool
-) -> None:
+@pytest.mark.parametrize(("x", "w", "attributes"), [c[:3] for c in CONVOLUTIONS.values()], ids=CONVOLUTIONS.keys())
+def test_a_convolution_stays(x: tuple[int, ...], w: tuple[int, ...], attributes: str, batch: int, bias: bool) -> None:
     forward, _ = convolution_texts(x, w, attributes)
     feeds = {"x": normal(batch, *x[1:]), "w": normal(*w)}
     if bias:
