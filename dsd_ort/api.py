@@ -214,11 +214,5 @@ def _weights(program: Program, phase: int | None, best: bool, sparse: bool) -> A
         raise RunError(f"there is no phase {phase}", where=str(program.folder), fix=f"give 1 to {len(kinds)}")
     arena = new_arena(program)
     path = weights_file(program.folder, phase - 1, kinds[phase - 1], ".best" if best else "")
-    record = checkpoint.load(path, arena)
-    if record["program"] != program.digest:
-        raise RunError(
-            "the weights belong to another model or recipe than this run folder",
-            where=str(path),
-            fix="train this run folder, or export from the one that they came from",
-        )
+    checkpoint.load(path, arena, program.digest)
     return arena

@@ -7,22 +7,43 @@ do); 130 stopped by Ctrl-C, with everything saved.
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
+
+import click
 
 from dsd_ort.errors import DsdError
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Runs the command line and ends the process with its exit status."""
     from dsd_ort.cli.commands import cli
 
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without × and → still gets the rest
+    sys.exit(_status(cli))
+
+
+def _status(cli: click.Command) -> int:
     try:
-        cli()
+        return cli.main(prog_name="dsd-ort", standalone_mode=False) or 0
     except DsdError as error:
-        print(f"dsd-ort: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print("\ndsd-ort: stopped", file=sys.stderr)
-        sys.exit(130)
+        _say(str(error))
+        return error.exit_status
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("stopped")
+        return 130
     except MemoryError:
-        print("dsd-ort: out of memory\n  fix:   use a smaller batch_size", file=sys.stderr)
-        sys.exit(3)
+        _say("out of memory\n  fix:   use a smaller batch_size, or a machine with more of it")
+        return DsdError.exit_status
+    except OSError as error:  # what no verb foresaw: a full disk under standard output, a folder that vanished
+        where = f"\n  where: {error.filename}" if error.filename else ""
+        _say(f"{error.strerror or error}{where}\n  fix:   check the path, its permissions and the room on the disk")
+        return DsdError.exit_status
+
+
+def _say(message: str) -> None:
+    print(f"dsd-ort: {message}", file=sys.stderr)

@@ -8,6 +8,7 @@ continues to the bit (law 6).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -44,9 +45,11 @@ def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = T
         safetensors.numpy.save_file(tensors, temporary, metadata={"dsd_ort": json.dumps(record)})
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise RunError(
             f"the checkpoint cannot be written: {error}",
             where=str(path),
@@ -54,16 +57,26 @@ def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = T
         ) from error
 
 
-def load(path: Path, arena: Arena) -> dict[str, Any]:
+def load(path: Path, arena: Arena, program: str) -> dict[str, Any]:
     """Fills *arena* with what the file holds and returns its record.
 
+    Args:
+        path: what :func:`save` wrote.
+        arena: of the Program that it is read for.
+        program: that Program's digest.
+
     Raises:
-        RunError: no such file, damaged, or of another model.
+        RunError: no such file, damaged, or of another run.
     """
-    fix = "prepare the model anew, or remove the file to start from the beginning"
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             record: dict[str, Any] = json.loads(file.metadata()["dsd_ort"])
+            if record["program"] != program:
+                raise RunError(
+                    "the weights belong to another model or recipe than this run folder",
+                    where=str(path),
+                    fix="put the run's own file back, or prepare the model into a new folder",
+                )
             names = set(file.keys())
             for piece in arena.parameters:
                 view(arena.weights, piece)[...] = file.get_tensor(f"weights/{piece.name}")
@@ -77,7 +90,11 @@ def load(path: Path, arena: Arena) -> dict[str, Any]:
                 if f"masks/{piece.name}" in names:
                     view(arena.masks, piece)[...] = file.get_tensor(f"masks/{piece.name}")
     except FileNotFoundError as error:
-        raise RunError("no such checkpoint", where=str(path), fix="train the run first") from error
+        raise RunError("no such checkpoint", where=str(path), fix="train the run first, without --resume") from error
     except (OSError, safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise RunError(f"the checkpoint cannot be read: {error}", where=str(path), fix=fix) from error
+        raise RunError(
+            f"the checkpoint cannot be read: {error}",
+            where=str(path),
+            fix="put the run's own file back, or prepare the model into a new folder and train it again",
+        ) from error
     return record

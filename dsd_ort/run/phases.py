@@ -147,19 +147,14 @@ class Trainer:
                 where=str(path),
                 fix="go on with --resume, or prepare the model into a new folder",
             )
+        if self.journal.count:  # of a training whose checkpoint somebody removed
+            self.journal.resume(0, 0)
         source = self.program.source()
         self.arena.fill({s.name: source.value(s.name) for s in (*self.arena.parameters, *self.arena.statistic_slices)})
         self._save()
 
     def _resume(self) -> None:
-        path = self.program.folder / checkpoint.FILE
-        record = checkpoint.load(path, self.arena)
-        if record["program"] != self.program.digest:
-            raise RunError(
-                "the checkpoint belongs to another model or recipe than this run folder",
-                where=str(path),
-                fix="put the run's own checkpoint back, or prepare the model into a new folder",
-            )
+        record = checkpoint.load(self.program.folder / checkpoint.FILE, self.arena, self.program.digest)
         self.position, self.progress = Position(**record["position"]), Progress(**record["progress"])
         self.journal.resume(self.position.step, record["events"])
 
@@ -302,11 +297,11 @@ class Trainer:
 
     def _save(self) -> None:
         """The checkpoint, unless the weights went bad: then the last good one stays."""
-        if not np.isfinite(self.arena.weights).all():
-            bad = next(name for name, value in self.arena.values().items() if not np.isfinite(value).all())
+        bad = next((name for name, value in self.arena.values().items() if not np.isfinite(value).all()), None)
+        if bad is not None:
             raise DivergedError(
                 f"the weights are no longer finite after update {self.position.step}",
-                where=f"the weight {bad!r}",
+                where=f"the first tensor that is not finite is the weight {bad!r}",
                 fix=f"{KEPT}; use a lower learning rate, warm-up or optimizer.clip_norm",
             )
         record = {
