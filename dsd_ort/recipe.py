@@ -190,7 +190,9 @@ class Recipe(_Table, frozen=True, kw_only=True):
         except msgspec.ValidationError as error:
             message, _, path = str(error).partition(" - at ")
             at = path.strip("`").removeprefix("$.")
-            raise RecipeError(f"the recipe's {at or 'content'} is wrong: {message}", where=where) from error
+            raise RecipeError(
+                f"the recipe's {at or 'content'} is wrong: {message}", where=where, fix="see the README's recipe"
+            ) from error
         _refuse_bad_values(recipe, where)
         return recipe
 
@@ -204,9 +206,13 @@ class Recipe(_Table, frozen=True, kw_only=True):
         try:
             table = tomllib.loads(Path(path).read_text("utf-8"))
         except OSError as error:
-            raise RecipeError(f"the recipe cannot be read: {error.strerror}", where=str(path)) from error
+            raise RecipeError(
+                f"the recipe cannot be read: {error.strerror}", where=str(path), fix="give the path of a TOML file"
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(f"the recipe is not TOML: {error}", where=str(path)) from error
+            raise RecipeError(
+                f"the recipe is not TOML: {error}", where=str(path), fix="mend that line; see the README's recipe"
+            ) from error
         return cls.from_dict(table, where=str(path))
 
     def dense_only(self) -> Recipe:
@@ -216,7 +222,7 @@ class Recipe(_Table, frozen=True, kw_only=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain tables that :meth:`from_dict` takes back."""
-        table: dict[str, Any] = msgspec.to_builtins(self)
+        table: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return table
 
 

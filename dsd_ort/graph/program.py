@@ -172,7 +172,9 @@ def write_program(folder: Path, source: Source, manifest: Manifest, graphs: dict
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
-        raise RunError(f"the run folder cannot be made: {error.strerror}", where=str(folder)) from error
+        raise RunError(
+            f"the run folder cannot be made: {error.strerror}", where=str(folder), fix="choose another place with -o"
+        ) from error
     try:
         (temporary / "graphs").mkdir()
         for name, content in contents.items():
@@ -187,7 +189,11 @@ def write_program(folder: Path, source: Source, manifest: Manifest, graphs: dict
             folder.rmdir()
         temporary.replace(folder)
     except OSError as error:
-        raise RunError(f"the run folder cannot be written: {error.strerror}", where=str(folder)) from error
+        raise RunError(
+            f"the run folder cannot be written: {error.strerror}",
+            where=str(folder),
+            fix="make room or permissions, or choose another place with -o",
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Program(folder, manifest)

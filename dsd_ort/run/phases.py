@@ -25,7 +25,7 @@ import numpy as np
 
 from dsd_ort.data import Batches, Dataset, prefetch
 from dsd_ort.errors import DivergedError, RecipeError, RunError
-from dsd_ort.graph.program import Program
+from dsd_ort.graph.program import GRAPHS, Program
 from dsd_ort.graph.update import OPTIMIZERS
 from dsd_ort.recipe import Phase
 from dsd_ort.run import checkpoint
@@ -121,6 +121,7 @@ class Trainer:
         self.engine = Engine(program, self.arena, threads=threads)
         self.evaluator = Evaluator.of_program(program, self.arena.values(), threads=threads)
         self.position, self.progress = Position(), Progress()
+        self._refuse_what_cannot_begin()
 
     def run(self, *, resume: bool = False) -> None:
         """All phases, or with *resume* what the checkpoint has left of them.
@@ -138,6 +139,15 @@ class Trainer:
             self._phase(phase)
         if not any(event["event"] == "end" for event in read(self.program.folder)):
             self.journal.write("end", self.position.step)
+
+    def _refuse_what_cannot_begin(self) -> None:
+        """All that would end the run at its first step or evaluation, before anything is written."""
+        for name in GRAPHS:
+            self.program.graph_path(name)
+        for phase in self.recipe.phase:
+            self._steps_per_epoch(phase)
+        if self.eval_data is not None:
+            Batches(self.eval_data, self.recipe.batch_size)
 
     def _start(self) -> None:
         path = self.program.folder / checkpoint.FILE

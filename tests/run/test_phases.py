@@ -263,7 +263,7 @@ def test_resuming_what_never_began_is_refused(model: Path, tmp_path: Path) -> No
 def test_the_checkpoint_of_another_run_is_refused(model: Path, finished: Path, tmp_path: Path) -> None:
     dsd_ort.prepare(model, tmp_path / "run", recipe(seed=7))
     (tmp_path / "run" / "checkpoint.safetensors").write_bytes((finished / "checkpoint.safetensors").read_bytes())
-    with pytest.raises(RunError, match="belongs to another model or recipe"):
+    with pytest.raises(RunError, match="belong to another model or recipe"):
         dsd_ort.train(tmp_path / "run", DATA, resume=True)
 
 

@@ -1,0 +1,83 @@
+"""The command line in this process, and a prepared run to break."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from dsd_ort import cli
+from tests.models import cnn_data, write_cnn
+
+RECIPE = """
+batch_size = 8
+[[phase]]
+kind = "dense"
+epochs = 1
+learning_rate = 0.05
+[[phase]]
+kind = "sparse"
+sparsity = 0.3
+epochs = 1
+learning_rate = 0.05
+"""
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def dsd_ort(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs ``dsd-ort ARGUMENTS`` as the installed script would."""
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["dsd-ort", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+            raise SystemExit(0)
+        status = ended.value.code
+        out, err = capfd.readouterr()
+        return Answer(status if isinstance(status, int) else 0 if status is None else 1, out, err)
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with ``model.onnx``, ``recipe.toml`` and ``data.npz``."""
+    write_cnn(tmp_path / "model.onnx")
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    np.savez(tmp_path / "data.npz", **cnn_data(20))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def prepared(folder: Path, dsd_ort: Command) -> Path:
+    """The folder with the prepared run ``run``."""
+    assert dsd_ort("prepare", "model.onnx", "-o", "run", "--recipe", "recipe.toml").status == 0
+    return folder
+
+
+@pytest.fixture
+def trained(prepared: Path, dsd_ort: Command) -> Path:
+    """The folder with ``run`` trained."""
+    assert dsd_ort("train", "run", "--data", "data.npz", "--threads", 1).status == 0
+    return prepared
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """All files below *folder*, the journal of a run apart: it records attempts."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "journal.jsonl")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
