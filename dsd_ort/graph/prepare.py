@@ -56,6 +56,7 @@ def build(source: Source, recipe: Recipe) -> tuple[Manifest, dict[str, onnx.Mode
 
     legal = legalize(training, {p.name for p in trained}, outputs=wanted, batch_norm=recipe.batch_norm)
     attached = losses.attach(legal.model, recipe.losses, legal.logits)
+    _keep_outputs(legal.model, {attached.loss, *legal.statistics.values()})
     step = differentiate(legal.model, [p.name for p in trained], loss=attached.loss)
     sparse = step.model.clone()
     masks.insert(sparse, {p.name: step.gradients[p.name] for p in trained if p.name in prunable})
@@ -82,6 +83,14 @@ def build(source: Source, recipe: Recipe) -> tuple[Manifest, dict[str, onnx.Mode
         "evaluate": shipped.graph,
     }
     return manifest, graphs
+
+
+def _keep_outputs(model: ir.Model, names: set[str]) -> None:
+    """Removes other outputs, and what only they need: the loss reads the logits, so a final Softmax goes."""
+    model.graph.outputs[:] = [value for value in model.graph.outputs if value.name in names]
+    for node in reversed(model.graph):  # onnx_ir's own pass also drops outputs that gradients read
+        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
+            model.graph.remove(node, safe=True)
 
 
 class Evaluation(NamedTuple):
