@@ -5,9 +5,9 @@ source → legalize → loss → differentiate → masks → update, and the lay
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnx
 import onnx_ir as ir
@@ -71,8 +71,8 @@ def build(source: Source, recipe: Recipe) -> tuple[Manifest, dict[str, onnx.Mode
         outputs=shipped.outputs,
         step_loss=attached.loss,
         loss=shipped.loss,
-        parameters=_lay_out(source.parameters, step.gradients, prunable, recipe),
-        statistics=_lay_out_statistics(source.statistics, legal.statistics),
+        parameters=_lay_out_parameters(source.parameters, step.gradients, prunable, recipe),
+        statistics=_lay_out(source.statistics, lambda s: {"successor": legal.statistics.get(s.name, "")}),
         notes=list(legal.notes),
         graph_digests={},
     )
@@ -191,13 +191,14 @@ def _prunable(trained: Sequence[Parameter], recipe: Recipe) -> set[str]:
     return chosen
 
 
-def _lay_out(
+def _lay_out_parameters(
     parameters: Sequence[Parameter], gradients: dict[str, str], prunable: set[str], recipe: Recipe
 ) -> list[Slice]:
     """Slices in the order prunable, other trained, frozen; within these by group, then as in the graph."""
     groups = recipe.optimizer.groups
     for group in groups:
         select.select(group.match, parameters, key="optimizer.groups")
+    settings = [*groups, Group(match=())]
 
     def group_of(parameter: Parameter) -> int:
         hits = (i for i, g in enumerate(groups) if any(select.matches(s, parameter) for s in g.match))
@@ -206,47 +207,29 @@ def _lay_out(
     def rank(parameter: Parameter) -> tuple[bool, bool, int]:
         return parameter.name not in gradients, parameter.name not in prunable, group_of(parameter)
 
-    settings = [*groups, Group(match=())]
-    slices, offset = [], 0
-    for parameter in sorted(parameters, key=rank):
+    def describe(parameter: Parameter) -> dict[str, Any]:
         group = settings[group_of(parameter)]
-        decay = recipe.optimizer.weight_decay if group.weight_decay is None else group.weight_decay
-        slices.append(
-            Slice(
-                name=parameter.name,
-                shape=parameter.shape,
-                offset=offset,
-                size=parameter.size,
-                role=parameter.role,
-                layer=parameter.layer,
-                prunable=parameter.name in prunable,
-                trained=parameter.name in gradients,
-                weight_decay=decay,
-                learning_rate_factor=group.learning_rate_factor,
-                successor=gradients.get(parameter.name, ""),
-            )
-        )
-        offset = _aligned(offset + parameter.size)
-    return slices
+        return {
+            "prunable": parameter.name in prunable,
+            "trained": parameter.name in gradients,
+            "weight_decay": recipe.optimizer.weight_decay if group.weight_decay is None else group.weight_decay,
+            "learning_rate_factor": group.learning_rate_factor,
+            "successor": gradients.get(parameter.name, ""),
+        }
+
+    return _lay_out(sorted(parameters, key=rank), describe)
 
 
-def _lay_out_statistics(statistics: Sequence[Parameter], successors: dict[str, str]) -> list[Slice]:
+def _lay_out(parameters: Iterable[Parameter], describe: Callable[[Parameter], dict[str, Any]]) -> list[Slice]:
+    """Slices one behind the other, each on a cache line; *describe* gives what else is known of them."""
     slices, offset = [], 0
-    for statistic in statistics:
-        slices.append(
-            Slice(
-                name=statistic.name,
-                shape=statistic.shape,
-                offset=offset,
-                size=statistic.size,
-                role=statistic.role,
-                layer=statistic.layer,
-                successor=successors.get(statistic.name, ""),
-            )
-        )
-        offset = _aligned(offset + statistic.size)
+    for parameter in parameters:
+        where: dict[str, Any] = {
+            "name": parameter.name,
+            "shape": parameter.shape,
+            "offset": offset,
+            "size": parameter.size,
+        }
+        slices.append(Slice(**where, role=parameter.role, layer=parameter.layer, **describe(parameter)))
+        offset += -(-parameter.size // ALIGNMENT) * ALIGNMENT
     return slices
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // ALIGNMENT) * ALIGNMENT
