@@ -78,10 +78,8 @@ def test_missing_and_short_external_data(dsd_ort: Command, folder: Path) -> None
 def test_an_operator_that_cannot_be_trained(dsd_ort: Command, folder: Path, node: str, text: str) -> None:
     model = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["" : 17, "my.domain" : 1]>
-        (
-            "[prune]\nlayers = { \"fc.weigth\" = 0.5 }\n",
-            ("'fc.weigth' matches no parameter", "did you mean 'fc.weight'?"),
-        ),
+        g (float[N, 3, 3] x) => (float[N, 3] y) <float[3, 3] w = {{1,2,3,4,5,6,7,8,9}}>
+        {{ h = MatMul (x, w) {node} }}"""
     )
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     refuse(dsd_ort, folder, (*PREPARE, "--loss", "mse"), text)
