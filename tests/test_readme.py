@@ -1,0 +1,56 @@
+"""The README says what is true: its recipe, its commands, its Python."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dsd_ort
+from dsd_ort.cli.commands import cli
+from tests.models import cnn_data, write_cnn
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_recipe_is_one(tmp_path: Path) -> None:
+    (block,) = blocks("toml")
+    (tmp_path / "recipe.toml").write_text(block)
+    recipe = dsd_ort.Recipe.load(tmp_path / "recipe.toml")
+    assert [p.kind for p in recipe.phase] == ["dense", "sparse", "dense"]
+
+
+def test_every_command_exists_with_the_options_that_are_shown() -> None:
+    lines = [line.partition("#")[0] for line in re.findall(r"^ {4}(dsd-ort .*)$", README, re.MULTILINE)]
+    assert len(lines) >= 6
+    for line in lines:
+        name, *rest = line.split()[1:]
+        options = {option for parameter in cli.commands[name].params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("-")} <= options, line
+
+
+def test_the_python_runs_and_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_cnn(tmp_path / "model.onnx")
+    data = cnn_data(16)
+    np.save("images.npy", data["image"])
+    np.save("labels.npy", data["label"])
+    np.savez("test.npz", **cnn_data(8, seed=2))
+    recipe = (ROOT / "dsd_ort" / "recipes" / "default.toml").read_text("utf-8")
+    (tmp_path / "recipe.toml").write_text(re.sub(r"epochs = \d+", "epochs = 1", recipe))
+    (block,) = blocks("python")
+    exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "better.onnx").exists()
+
+
+def test_the_files_that_it_links_to_exist() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
