@@ -23,11 +23,12 @@ unknown key is an error that names the nearest right one.
 
 *Selectors* (``freeze``, ``prune.include``, ``prune.exclude``, ``prune.layers``, ``optimizer.groups.match``) name
 parameters: a glob over parameter names (``"layer4.*"``), the role of a parameter (``"role:bias"``, see
-:data:`dsd_ort.graph.source.ROLES`), or ``"first-conv"``, the convolutions that read the model's input.
+:data:`dsd_ort.graph.roles.ROLES`), or ``"first-conv"``, the convolutions that read the model's input.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -44,6 +45,16 @@ else:
 LossName = Literal["cross-entropy", "bce-with-logits", "mse", "l1", "huber"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
 MetricName = Literal["loss", "top-1", "top-5", "mean-error"]
+
+_OF_VALUES: tuple[MetricName, ...] = ("loss", "mean-error")
+FITTING_METRICS: dict[LossName, tuple[MetricName, ...]] = {
+    "cross-entropy": ("loss", "top-1", "top-5"),
+    "bce-with-logits": ("loss",),
+    "mse": _OF_VALUES,
+    "l1": _OF_VALUES,
+    "huber": _OF_VALUES,
+}
+"""What can be measured at the output of each loss."""
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,9 +180,9 @@ class Recipe(_Table, frozen=True, kw_only=True):
     batch_norm: Literal["train", "frozen"] = "train"
     freeze: tuple[str, ...] = ()
     metrics: tuple[MetricName, ...] | None = None
-    """What evaluation reports; by default loss and what fits the loss (top-1 for classes, mean error for values)."""
+    """What evaluation reports of the first loss's output; by default all that fit that loss."""
     monitor: MetricName = "loss"
-    """What decides which epoch of a phase is the best, and when a phase has converged."""
+    """What decides which epoch of a phase is the best, and when a phase has converged; always reported."""
 
     @property
     def losses(self) -> tuple[Loss, ...]:
@@ -283,7 +294,9 @@ def _refuse_bad_values(recipe: Recipe, where: str) -> None:
             phase.patience is None or phase.patience > 0, f"{at}.patience must be positive", "give 1 or more epochs"
         )
         schedule = phase.schedule
-        require(schedule.initial >= 0, f"{at} has a negative learning rate", "give a number from 0")
+        rates = (schedule.initial, schedule.final, schedule.factor)
+        require(all(rate >= 0 for rate in rates), f"{at} has a negative learning rate", "give a number from 0")
+        require(max(rates) < math.inf, f"{at} has an infinite learning rate", "give a number, as 1e-2")
         require(schedule.every > 0, f"{at}.learning_rate.every must be positive", "give the epochs between two steps")
         require(schedule.warmup >= 0, f"{at}.learning_rate.warmup is negative", "give a number of steps")
     for selector, value in recipe.prune.layers.items():
@@ -291,6 +304,11 @@ def _refuse_bad_values(recipe: Recipe, where: str) -> None:
     optimizer = recipe.optimizer
     require(optimizer.accumulate > 0, "optimizer.accumulate must be positive", "1 means every batch is an update")
     require(optimizer.clip_norm is None or optimizer.clip_norm > 0, "optimizer.clip_norm must be positive", "e.g. 1.0")
+    decays = (optimizer.weight_decay, *(g.weight_decay for g in optimizer.groups if g.weight_decay is not None))
+    require(all(0 <= d < math.inf for d in decays), "a weight_decay is negative or not finite", "e.g. 1e-4")
+    require(optimizer.epsilon > 0, "optimizer.epsilon must be positive", "e.g. 1e-8")
+    factors = [group.learning_rate_factor for group in optimizer.groups]
+    require(all(0 <= f < math.inf for f in factors), "a learning_rate_factor is negative or not finite", "e.g. 0.1")
     for name in ("momentum", "beta1", "beta2"):
         value = getattr(optimizer, name)
         require(0 <= value < 1, f"optimizer.{name} = {value:g} is outside [0, 1)", "e.g. 0.9")
@@ -303,3 +321,7 @@ def _refuse_bad_values(recipe: Recipe, where: str) -> None:
         require(0 <= loss.label_smoothing < 1, "loss.label_smoothing is outside [0, 1)", "e.g. 0.1")
         require(loss.delta > 0, "loss.delta must be positive", "e.g. 1.0")
     require(all(s > 0 for s in recipe.data.std), "data.std must be positive", "give one number a channel")
+    first = recipe.losses[0].name
+    for metric in (*(recipe.metrics or ()), recipe.monitor):
+        fix = "with it, metrics and monitor can be " + ", ".join(FITTING_METRICS[first])
+        require(metric in FITTING_METRICS[first], f"the metric {metric!r} does not fit the loss {first!r}", fix)

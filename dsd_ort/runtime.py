@@ -16,7 +16,7 @@ from typing import Any
 
 import onnx
 
-from dsd_ort.errors import InstallationError, ModelError
+from dsd_ort.errors import DataError, InstallationError, ModelError
 
 TRAINING_DISTRIBUTIONS = ("onnxruntime-training", "onnxruntime-training-cpu")
 SUPPORTED_OPSET = 21
@@ -112,6 +112,23 @@ def session(model: onnx.ModelProto | str, options: Any = None, *, where: str = "
             f"ONNX Runtime cannot run the graph: {native_message(error)}",
             where=where,
             fix="check that the file itself runs in ONNX Runtime 1.19; if it does, please report this as a defect",
+        ) from error
+
+
+def run(session: Any, binding: Any, *, where: str) -> None:
+    """Executes *session* on what is bound.
+
+    Raises:
+        DataError: the graph's operators refuse the sizes of this batch, or memory ends; the runtime's message is in it.
+    """
+    try:
+        session.run_with_iobinding(binding)
+    except Exception as error:
+        memory = "allocat" in str(error)
+        raise DataError(
+            f"the batch cannot be run: {native_message(error)}",
+            where=where,
+            fix="use a smaller batch_size" if memory else "give examples of the size that the model was made for",
         ) from error
 
 

@@ -6,6 +6,8 @@ do); 130 stopped by Ctrl-C, with everything saved.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from typing import NoReturn
 
@@ -21,6 +23,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without × and → still gets the rest
+    with contextlib.suppress(ValueError):  # a thread that is not the main one sets no handlers
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up, as Ctrl-C does
     sys.exit(_status(cli))
 
 

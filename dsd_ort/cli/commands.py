@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -15,7 +20,7 @@ from dsd_ort.cli import demo as demonstration
 from dsd_ort.cli import tables
 from dsd_ort.cli.progress import reporter
 from dsd_ort.errors import RecipeError
-from dsd_ort.recipe import Recipe, parse_value
+from dsd_ort.recipe import LossName, Recipe, parse_value
 from dsd_ort.run.phases import Stopped
 
 FILE = click.Path(path_type=Path)
@@ -77,7 +82,7 @@ def inspect(model: Path, json_: bool) -> None:
 @click.argument("model", type=FILE)
 @click.option("-o", "--run", type=FILE, required=True, help="The run folder to make.")
 @click.option("--recipe", type=FILE, help="A TOML file.  [default: sparse then dense, for a model that is trained]")
-@click.option("--loss", help="cross-entropy, bce-with-logits, mse, l1 or huber.")
+@click.option("--loss", type=click.Choice(get_args(LossName)), help="What is minimised.  [default: cross-entropy]")
 @click.option("--output", help="The model's output that the loss reads, where it has several.")
 @click.option("--label-name", help="The target's name among the data's arrays.  [default: label]")
 @click.option("--batch-size", type=int, help="Examples a step.")
@@ -110,7 +115,13 @@ def prepare(model: Path, run: Path, recipe: Path | None, settings: tuple[str, ..
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", show_default=True)
 @threads_option
-@click.option("--checkpoint-seconds", type=float, default=300.0, show_default=True, help="Between two checkpoints.")
+@click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(0),
+    default=300.0,
+    show_default=True,
+    help="The longest time between two checkpoints.",
+)
 @as_json
 def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: Any) -> None:
     """Train a prepared RUN through its phases.
@@ -124,16 +135,14 @@ def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: A
         dsd-ort train run --data /usr/share/datasets/fashion-mnist/train
         dsd-ort train run --data mymodule:batches
     """
-    asked: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: _ask_to_stop(asked, received))
-    with reporter(quiet=json_) as listener:
+    with reporter(quiet=json_) as listener, _asked_to_stop() as stop:
         try:
-            api.train(run, data, eval_data=eval_data, listener=listener, stop=lambda: bool(asked), **options)
-        except Stopped:
+            api.train(run, data, eval_data=eval_data, listener=listener, stop=stop, **options)
+        except (Stopped, KeyboardInterrupt):
             listener({"event": "stopped"})
-            more = f" --eval-data {eval_data}" if eval_data else ""
-            click.echo(f"stopped; go on with: dsd-ort train {run} --data {data}{more} --resume", err=True)
+            again = ["dsd-ort", "train", str(run), "--data", data, *(["--eval-data", eval_data] if eval_data else [])]
+            again += ["--threads", str(options["threads"])] if options["threads"] else []
+            click.echo(f"stopped; go on with: {shlex.join([*again, '--resume'])}", err=True)
             sys.exit(130)
     if json_:
         click.echo(json.dumps(api.phases(run), indent=1))
@@ -157,6 +166,10 @@ def evaluate(model: Path, data: str, recipe: Path | None, json_: bool, **options
         dsd-ort evaluate final.onnx --data test.npz
         dsd-ort evaluate run --data test.npz --phase 2
     """
+    if model.is_dir() and recipe:
+        raise click.UsageError("a run has its own recipe: leave --recipe out")
+    if model.is_file() and (options["phase"] is not None or options["best"]):
+        raise click.UsageError("--phase and --best are for runs, and this is a file")
     metrics = api.evaluate(model, data, Recipe.load(recipe) if recipe else None, **options)
     if json_:
         click.echo(json.dumps(metrics, indent=1))
@@ -178,6 +191,8 @@ def export(run: Path, final: Path, json_: bool, **options: Any) -> None:
         dsd-ort export run -o final.onnx
         dsd-ort export run -o sparse.onnx --sparse
     """
+    if options["sparse"] and options["phase"] is not None:
+        raise click.UsageError("--sparse means the last sparse phase: leave --phase out")
     verdict = api.export(run, final, **options)
     if json_:
         click.echo(json.dumps({"file": str(final), **verdict.to_dict()}, indent=1))
@@ -208,16 +223,36 @@ def verify(model: Path, final: Path, json_: bool) -> None:
 @click.option("-o", "--folder", type=FILE, help="Where the files go.  [default: dsd-ort-demo, or the next free name]")
 @threads_option
 def demo(folder: Path | None, threads: int) -> None:
-    """Train a small network on bundled handwritten digits, dense → sparse → dense, in a minute or two."""
+    """Train a small network on bundled handwritten digits, dense → sparse → dense, in a minute or two.
+
+    \b
+    Example:
+        dsd-ort demo -o digits
+    """
     demonstration.run(folder, threads)
 
 
-def _ask_to_stop(asked: list[int], number: int) -> None:
-    """The first signal asks; the second does not wait for the end of the step."""
-    if asked:
-        raise KeyboardInterrupt
-    asked.append(number)
-    click.echo("\nstopping after this step; press Ctrl-C again to leave at once", err=True)
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM came: the first one asks, the second does not wait for the end of the step."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        # Not print(): the signal may come while this thread is printing, and streams are not reentrant.
+        os.write(2, b"\nstopping after this step; press Ctrl-C again to leave at once\n")
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _recipe(path: Path | None, keys: dict[str, Any], settings: tuple[str, ...]) -> Recipe:
@@ -230,7 +265,11 @@ def _recipe(path: Path | None, keys: dict[str, Any], settings: tuple[str, ...]) 
         if key not in loss_keys:
             table[key] = value
         elif isinstance(table["loss"], list):
-            raise RecipeError(f"--{key.replace('_', '-')} does not say which of the recipe's losses", where=str(path))
+            raise RecipeError(
+                f"--{key.replace('_', '-')} does not say which of the recipe's losses",
+                where=str(path),
+                fix=f"use --set loss.0.{loss_keys[key]}=…",
+            )
         else:
             table["loss"][loss_keys[key]] = value
     for setting in settings:

@@ -23,7 +23,7 @@ def reporter(*, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
     if quiet:
         yield lambda event: None
         return
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     if not console.is_terminal:
         yield _Lines()
         return

@@ -24,7 +24,7 @@ def show(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
         table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(soft_wrap=False)
+    console = Console(soft_wrap=False, emoji=False)
     if not console.is_terminal:
         console.width = 120
     console.print(table, markup=False)

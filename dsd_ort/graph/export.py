@@ -23,8 +23,10 @@ import numpy as np
 import onnx
 
 from dsd_ort.errors import DivergedError, ModelError, RunError, nearest
-from dsd_ort.graph import wire
-from dsd_ort.graph.source import Filled, Floats, Source
+from dsd_ort.graph.places import Filled, Floats
+from dsd_ort.graph.protobuf import opened
+from dsd_ort.graph.source import Source
+from dsd_ort.graph.splice import Copy, Edit, Hole, Piece, splice
 
 CHUNK = 1 << 20
 """Bytes that are copied or compared at a time."""
@@ -32,31 +34,31 @@ _LARGEST = 2**31 - 1
 """Bytes of a protobuf message: no reader takes more."""
 
 
-def layout(source: Source, names: Iterable[str]) -> dict[Path, list[wire.Piece]]:
+def layout(source: Source, names: Iterable[str]) -> dict[Path, list[Piece]]:
     """Each of the source's files → the pieces of its copy, with holes for the weights called *names*."""
-    edits: dict[Path, list[wire.Edit]] = {file: [] for file in source.files}
+    edits: dict[Path, list[Edit]] = {file: [] for file in source.files}
     for name in names:
         place = source.places[name]
         if isinstance(place, Filled):
             pieces = _stored(name, place, source.file.ir_version)
             field = place.node.field
-            edits[source.path].append(wire.Edit(field.start, field.end, pieces, field.parent))
+            edits[source.path].append(Edit(field.start, field.end, pieces, field.parent))
         elif place.external:
             start = place.external.offset
-            hole = wire.Hole(name, 0, place.size)
-            edits[source.path.parent / place.external.location].append(wire.Edit(start, start + len(hole), (hole,)))
+            hole = Hole(name, 0, place.size)
+            edits[source.path.parent / place.external.location].append(Edit(start, start + len(hole), (hole,)))
         else:
             first = 0
             for span in place.spans:
-                hole = wire.Hole(name, first, span.floats, span.tagged)
-                edits[source.path].append(wire.Edit(span.body, span.end, (hole,)))
+                hole = Hole(name, first, span.floats, span.tagged)
+                edits[source.path].append(Edit(span.body, span.end, (hole,)))
                 first += span.floats
-    return {file: wire.splice(file.stat().st_size, edits[file]) for file in source.files}
+    return {file: splice(file.stat().st_size, edits[file]) for file in source.files}
 
 
-def _stored(name: str, place: Filled, ir_version: int) -> tuple[bytes, wire.Hole]:
+def _stored(name: str, place: Filled, ir_version: int) -> tuple[bytes, Hole]:
     """The field of GraphProto that holds what a ConstantOfShape node makes; its last bytes are the hole."""
-    hole = wire.Hole(name, 0, int(np.prod(place.dims, dtype=np.int64)))
+    hole = Hole(name, 0, place.size)
     tensor = onnx.TensorProto(dims=place.dims, data_type=onnx.TensorProto.FLOAT)
     if ir_version > 3:
         tensor.name = name
@@ -66,12 +68,12 @@ def _stored(name: str, place: Filled, ir_version: int) -> tuple[bytes, wire.Hole
     return _opened([(1, node), (5, attribute), (5, tensor.SerializeToString()), (9, b"")], hole), hole
 
 
-def _opened(levels: list[tuple[int, bytes]], hole: wire.Hole) -> bytes:
+def _opened(levels: list[tuple[int, bytes]], hole: Hole) -> bytes:
     """What stands in front of a hole that lies in field in field: (number, the bytes in it before the next one)."""
     out = b""
     for number, before in reversed(levels):
         out = before + out
-        out = wire.opened(number, len(out) + len(hole)) + out
+        out = opened(number, len(out) + len(hole)) + out
     return out
 
 
@@ -160,7 +162,7 @@ def _is_same(one: Path, other: Path) -> bool:
     return other.exists() and one.samefile(other)
 
 
-def _require_room(source: Source, pieces: Mapping[Path, list[wire.Piece]], targets: Mapping[Path, Path]) -> None:
+def _require_room(source: Source, pieces: Mapping[Path, list[Piece]], targets: Mapping[Path, Path]) -> None:
     """Refuses to overwrite the source, or data that another model may use."""
     destination = targets[source.path]
     if any(_is_same(file, destination) for file in source.files):
@@ -171,7 +173,7 @@ def _require_room(source: Source, pieces: Mapping[Path, list[wire.Piece]], targe
         if target == destination or not target.exists():
             clash = target == destination
         elif _is_same(file, target):
-            clash = any(isinstance(piece, wire.Hole) for piece in pieces[file])
+            clash = any(isinstance(piece, Hole) for piece in pieces[file])
         else:  # left from an earlier export to the same name, unless there is another model that it may belong to
             others = [path for path in destination.parent.glob("*.onnx") if path != destination]
             clash = bool(others) or not destination.exists()
@@ -183,11 +185,11 @@ def _require_room(source: Source, pieces: Mapping[Path, list[wire.Piece]], targe
             )
 
 
-def _fill(old: BinaryIO, new: BinaryIO, pieces: Iterable[wire.Piece], weights: Mapping[str, Floats]) -> None:
+def _fill(old: BinaryIO, new: BinaryIO, pieces: Iterable[Piece], weights: Mapping[str, Floats]) -> None:
     for piece in pieces:
-        if isinstance(piece, wire.Hole):
+        if isinstance(piece, Hole):
             new.write(piece.encode(weights[piece.name].reshape(-1)[piece.first : piece.first + piece.count]).data)
-        elif isinstance(piece, wire.Copy):
+        elif isinstance(piece, Copy):
             old.seek(piece.start)
             left = len(piece)
             while left:

@@ -14,7 +14,7 @@ Of a batch in which no label counts (all are ignored, or of weight 0), cross-ent
 gives NaN: such a batch teaches nothing, but ends no run.
 
 Many exported models end in Softmax, LogSoftmax or Sigmoid.  The losses on logits read the value in front of it
-(:func:`peel`), and the model keeps it; mse, l1 and huber read the output as it is.
+(:func:`~dsd_ort.graph.logits.peel`), and the model keeps it; mse, l1 and huber read the output as it is.
 
 Requires opset 13 or later.  Ensures that ONNX Runtime differentiates every node added here rightly.
 """
@@ -22,29 +22,19 @@ Requires opset 13 or later.  Ensures that ONNX Runtime differentiates every node
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import ShapeInferencePass
 
 from dsd_ort import recipe
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.fields import Field
+from dsd_ort.graph.logits import Logits, peel, shape_of, value_of
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
-_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Sigmoid": "sigmoid"}
-
-
-@dataclass(frozen=True)
-class Logits:
-    """The name of the value that a loss on logits reads, and what the model does to it on the way to its output."""
-
-    value: str
-    activation: str | None = None
-    """``"softmax"`` or ``"log-softmax"`` (over axis 1), ``"sigmoid"``, or None."""
 
 
 class Attached(NamedTuple):
@@ -108,22 +98,6 @@ def output_of(model: ir.Model, loss: recipe.Loss, outputs: Iterable[str] | None 
             fix=nearest(loss.output, names) or f"the outputs are {', '.join(names)}",
         )
     return loss.output or names[0]
-
-
-def peel(model: ir.Model, output: str) -> Logits:
-    """Follows *output* back through Identity and one Softmax or LogSoftmax over the class axis, or Sigmoid."""
-    value = _through_identities(_value(model.graph, output))
-    node = value.producer()
-    if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in _ACTIVATIONS:
-        return Logits(output)
-    before = node.inputs[0]
-    assert before is not None and before.name, "activations have an input"
-    if node.op_type != "Sigmoid":
-        axis = node.attributes.get_int("axis", -1)
-        shape = _shape(model, before, value)
-        if axis != 1 and (shape is None or axis + shape.rank() != 1):
-            return Logits(output)
-    return Logits(str(_through_identities(before).name), _ACTIVATIONS[node.op_type])
 
 
 class _Builder:
@@ -256,9 +230,9 @@ def _scores(model: ir.Model, build: _Builder, loss: recipe.Loss, output: str, en
             where=f"output {output!r}",
             fix=f'set loss.name = "{better}", which reads the value in front of it',
         )
-    declared = _value(model.graph, output)
-    value = _value(model.graph, end.value) if peels else declared
-    shape = _shape(model, value, declared)
+    declared = value_of(model.graph, output)
+    value = value_of(model.graph, end.value) if peels else declared
+    shape = shape_of(model, value, declared)
     dtype = value.dtype or declared.dtype
     if shape is None or dtype not in _FLOATS:
         kind = f"{dtype.name.lower() if dtype else 'of unknown type'}, {'rank unknown' if shape is None else shape}"
@@ -327,32 +301,3 @@ def _add_label(build: _Builder, field: Field) -> ir.Value:
     label = ir.val(field.name, ir.DataType.from_numpy(np.dtype(field.dtype)), field.shape)
     build.graph.inputs.append(label)
     return label
-
-
-def _value(graph: ir.Graph, name: str) -> ir.Value:
-    """The value called *name* in the main graph."""
-    values = (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs))
-    return next(value for value in values if value.name == name)
-
-
-def _through_identities(value: ir.Value) -> ir.Value:
-    node = value.producer()
-    while node is not None and node.op_type == "Identity" and node.inputs[0] is not None:
-        value = node.inputs[0]
-        node = value.producer()
-    return value
-
-
-def _shape(model: ir.Model, value: ir.Value, same: ir.Value) -> ir.Shape | None:
-    """What is known of the shape of *value*, which *same* has too; inferred where the file does not say."""
-
-    def known() -> ir.Shape | None:
-        if value.shape is None or same.shape is None:
-            return value.shape or same.shape
-        return ir.Shape([a if isinstance(a, int) else b for a, b in zip(value.shape, same.shape, strict=True)])
-
-    shape = known()
-    if shape is None or value.dtype is None or not all(isinstance(size, int) for size in shape[1:]):
-        ShapeInferencePass(check_type=False, strict_mode=False)(model)
-        shape = known()
-    return shape

@@ -20,8 +20,9 @@ from dsd_ort.graph import masks, select
 from dsd_ort.graph import source as source_files
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize, to_supported
+from dsd_ort.graph.parameters import Parameter
 from dsd_ort.graph.program import Manifest, Program, Slice, refuse_existing, write_program
-from dsd_ort.graph.source import Parameter, Source
+from dsd_ort.graph.source import Source
 from dsd_ort.graph.update import update_graph
 from dsd_ort.recipe import Group, Recipe
 

@@ -10,7 +10,8 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 
 from dsd_ort.errors import RecipeError, nearest
-from dsd_ort.graph.source import ROLES, Parameter
+from dsd_ort.graph.parameters import Parameter
+from dsd_ort.graph.roles import ROLES
 
 FIRST_CONV = "first-conv"
 

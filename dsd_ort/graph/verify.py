@@ -17,10 +17,12 @@ import numpy as np
 import onnx
 
 from dsd_ort.errors import ModelError
-from dsd_ort.graph import source as source_files
 from dsd_ort.graph import wire
 from dsd_ort.graph.export import CHUNK, layout
-from dsd_ort.graph.source import Filled, Floats, Source
+from dsd_ort.graph.parameters import Parameter
+from dsd_ort.graph.places import Filled, Floats
+from dsd_ort.graph.source import Source, load
+from dsd_ort.graph.splice import Copy, Hole, Piece, without_payloads
 
 _MOST_REASONS = 5
 
@@ -64,7 +66,7 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
     Raises:
         ModelError: *model* cannot be read, or there is no file *final*.
     """
-    source, final = source_files.load(model), Path(final)
+    source, final = load(model), Path(final)
     with wire.mapped(final) as data:
         try:
             file = wire.read(data, final)
@@ -89,7 +91,7 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
     )
 
 
-def _weights(source: Source) -> tuple[source_files.Parameter, ...]:
+def _weights(source: Source) -> tuple[Parameter, ...]:
     return (*source.parameters, *source.statistics)
 
 
@@ -110,7 +112,7 @@ class _Comparison:
     """Whether the model file differs outside of its weights."""
     counts: dict[str, _Count] = field(default_factory=dict)
 
-    def file(self, old: Path, new: Path, pieces: Sequence[wire.Piece]) -> None:
+    def file(self, old: Path, new: Path, pieces: Sequence[Piece]) -> None:
         size = sum(len(piece) for piece in pieces)
         if not new.is_file():
             self.reasons.append(f"the external data file {new.name!r} is missing")
@@ -124,36 +126,36 @@ class _Comparison:
                 self.differs |= old == self.source.path
                 self.reasons.append(self.at(old, new, different))
 
-    def pieces(self, before: BinaryIO, after: BinaryIO, pieces: Sequence[wire.Piece]) -> int | None:
+    def pieces(self, before: BinaryIO, after: BinaryIO, pieces: Sequence[Piece]) -> int | None:
         """The position of the first byte outside of the weights that differs."""
         for piece in pieces:
             at = after.tell()
-            if isinstance(piece, wire.Hole):
+            if isinstance(piece, Hole):
                 if not self.hole(piece, before, after):
                     return at
                 continue
-            if isinstance(piece, wire.Copy):
+            if isinstance(piece, Copy):
                 before.seek(piece.start)
             for start in range(0, len(piece), CHUNK):
                 count = min(CHUNK, len(piece) - start)
-                want = before.read(count) if isinstance(piece, wire.Copy) else piece[start : start + count]
+                want = before.read(count) if isinstance(piece, Copy) else piece[start : start + count]
                 have = after.read(count)
                 if want != have:
                     pairs = enumerate(zip(want, have, strict=False))
                     return at + start + next((i for i, (a, b) in pairs if a != b), len(have))
         return None
 
-    def hole(self, hole: wire.Hole, before: BinaryIO, after: BinaryIO) -> bool:
+    def hole(self, hole: Hole, before: BinaryIO, after: BinaryIO) -> bool:
         """Counts the changes in a weight; False where its bytes are laid out differently."""
         place = self.source.places[hole.name]
         count = self.counts.setdefault(hole.name, _Count())
         for first in range(0, hole.count, CHUNK):
-            part = wire.Hole(hole.name, first, min(CHUNK, hole.count - first), hole.tagged)
+            part = Hole(hole.name, first, min(CHUNK, hole.count - first), hole.tagged)
             if isinstance(place, Filled):
                 old: Floats | None = np.full(part.count, place.value, np.float32)
             else:  # what was copied last ends where the weight begins
-                old = part.decode(before.read(len(part)))
-            new = part.decode(after.read(len(part)))
+                old = wire.decode(before.read(len(part)), part.tagged)
+            new = wire.decode(after.read(len(part)), part.tagged)
             if new is None or old is None:
                 return False
             if not np.isfinite(new).all():
@@ -170,8 +172,7 @@ class _Comparison:
         here = [
             place
             for data, place in external
-            if Path(data.location) == old.relative_to(self.source.path.parent)
-            and data.offset <= position < data.offset + data.length
+            if Path(data.location) == old.relative_to(self.source.path.parent) and data.offset <= position < data.end
         ]
         return f"{new.name} differs at byte {position}" + (f", in {here[0]}" if here else "")
 
@@ -200,9 +201,7 @@ def _differences(source: Source, file: wire.File, initialized: set[str]) -> list
 def _skeleton(file: wire.File, weights: set[str], initialized: set[str]) -> onnx.ModelProto | None:
     """The model without what may differ; None if it cannot be read."""
     with wire.mapped(file.path) as data:
-        content = wire.without_payloads(
-            data, file, lambda tensor: {} if tensor.value in weights and tensor.spans else None
-        )
+        content = without_payloads(data, file, lambda tensor: {} if tensor.value in weights and tensor.spans else None)
     try:
         model = onnx.ModelProto()
         model.ParseFromString(content)

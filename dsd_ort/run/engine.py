@@ -8,6 +8,7 @@ one that writes its successor; the step graph never does, so new statistics go t
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -51,6 +52,8 @@ class Engine:
     def step(self, batch: Batch, *, sparse: bool, seed: int) -> float:
         """Forward and backward of one batch: gradients into the arena, new statistics, the loss returned.
 
+        With a loss that is not finite, statistics stay as they were.
+
         Args:
             batch: the model's inputs and labels.
             sparse: whether the masks are in the graph.
@@ -60,12 +63,14 @@ class Engine:
         runtime.seed(seed)
         for name, array in batch.items():
             _bind(binding.bind_input, name, array)
-        session.run_with_iobinding(binding)
-        self.arena.statistics[...] = self.arena.next_statistics
-        if self._accumulated is not None:
-            self._accumulated += self.arena.gradients
-        self._micro_batches += 1
-        return float(self._loss)
+        runtime.run(session, binding, where="the training graph")
+        loss = float(self._loss)
+        if math.isfinite(loss):  # otherwise the arena stays as it was before this step
+            self.arena.statistics[...] = self.arena.next_statistics
+            if self._accumulated is not None:
+                self._accumulated += self.arena.gradients
+            self._micro_batches += 1
+        return loss
 
     def update(self, learning_rate: float, step: int) -> None:
         """One update with the mean of the gradients since the last one; *step* is 1 for the first."""
@@ -80,15 +85,16 @@ class Engine:
             scale *= min(1.0, limit / (norm(gradients) * scale + 1e-6))
         self._update.run(learning_rate, step, scale)
 
-    def first_bad_tensor(self, batch: Batch) -> str:
-        """Names the first tensor of a step, in the order of computation, that is not finite."""
+    def first_bad_tensor(self, batch: Batch, *, seed: int) -> str:
+        """Names the first tensor, in the order of computation, that is not finite in the step that was just done."""
         for name, array in batch.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 return f"the data's array {name!r}"
         for name, value in self.arena.values().items():
             if not np.isfinite(value).all():
                 return f"the weight {name!r}"
-        return diagnose.first_bad_value(self.program, {**self.arena.values(), **batch})
+        runtime.seed(seed)
+        return diagnose.first_bad_value(self.program, {**self.arena.values(), **batch}, self.threads)
 
     def _step_graph(self, name: str) -> tuple[Any, Any]:
         """The session of a step graph and its binding, in which only the batch is left to bind."""

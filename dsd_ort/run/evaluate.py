@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnx
 
 from dsd_ort import runtime
-from dsd_ort.data import Batches, Dataset, prefetch
+from dsd_ort.data import Batches, Dataset, check_batch_size, prefetch
+from dsd_ort.errors import DataError
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
 from dsd_ort.run.metrics import Meter, default_metrics
@@ -40,6 +41,7 @@ class Evaluator:
         threads: int = 0,
     ) -> None:
         self.recipe, self.loss = recipe, loss
+        self.metrics = list(dict.fromkeys([*(recipe.metrics or default_metrics(recipe.losses)), recipe.monitor]))
         self.output, self.label = next(iter(outputs.items()))
         self.session = runtime.session(graph, runtime.session_options(threads), where="the evaluate graph")
         wanted = {value.name for value in self.session.get_inputs()}
@@ -61,13 +63,27 @@ class Evaluator:
 
     def __call__(self, data: Dataset) -> dict[str, float]:
         """The recipe's metrics over all of *data*."""
-        meter = Meter(self.recipe.metrics or default_metrics(self.recipe.losses), self.recipe.losses[0])
-        batches = Batches(data, self.recipe.batch_size, shuffle=False)
-        with closing(prefetch(batches)) as stream:
+        meter = Meter(self.metrics, self.recipe.losses[0])
+        with closing(prefetch(self.batches(data))) as stream:
             for batch in stream:
                 output, loss = self.run(batch)
                 meter.add(output, batch[self.label], float(loss))
         return meter.result()
+
+    def batches(self, data: Dataset) -> Batches:
+        """All of *data* in its order.
+
+        Raises:
+            DataError: the model fixes another batch size than the recipe's, or one that leaves examples over.
+        """
+        size = self.recipe.batch_size
+        if data.examples is not None and (rest := data.examples % size):
+            try:
+                check_batch_size(data.fields, rest, what="the last batch's size")
+            except DataError as error:
+                fix = f"evaluate on a multiple of {size} examples, or export the model with a symbolic batch"
+                raise DataError(error.what, where=error.where, fix=fix) from error
+        return Batches(data, size, shuffle=False)
 
     def run(self, batch: Mapping[str, npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """The output that the metrics are of, and the loss, for one batch."""
@@ -76,6 +92,6 @@ class Evaluator:
             binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         for name in (self.output, self.loss):
             binding.bind_output(name, "cpu")
-        self.session.run_with_iobinding(binding)
+        runtime.run(self.session, binding, where="the model in evaluation")
         output, loss = binding.copy_outputs_to_cpu()
         return output, loss

@@ -16,11 +16,15 @@ Every line has ``event`` and ``step`` (updates so far, over all phases):
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from dsd_ort.errors import RunError
 
 Event = dict[str, Any]
 
@@ -38,18 +42,36 @@ class Journal:
     def __init__(self, folder: Path, *listeners: Callable[[Event], None]) -> None:
         self.path, self.listeners = folder / FILE, listeners
         self.count = len(read(folder))
-        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
-        self.file = self.path.open("a", encoding="utf-8")
-        if torn:
-            self.file.write("\n")
+        self.file: TextIO | None = None
 
     def write(self, event: str, step: int, **content: Any) -> None:
-        """Records an event; it is with the operating system when this returns."""
+        """Records an event; it is with the operating system when this returns.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
         record = {"event": event, "step": step, "time": round(time.time(), 3), **content}
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
+        try:
+            self.file = self.file or self._open()
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise _unusable("written", self.path, error) from error
         self.count += 1
         self.tell(record)
+
+    def _open(self) -> TextIO:
+        """The file, ready for a new line; only now, so that what is refused before the first event leaves no file."""
+        torn = self.path.exists() and not (b"\n" + self.path.read_bytes()).endswith(b"\n")
+        file = self.path.open("a", encoding="utf-8")
+        if torn:
+            file.write("\n")
+        return file
+
+    def sync(self) -> None:
+        """Makes the events so far outlast a power failure: a checkpoint counts on them."""
+        if self.file:
+            os.fsync(self.file.fileno())
 
     def resume(self, step: int, keep: int) -> None:
         """Marks that the run goes on from a checkpoint at which *keep* events counted."""
@@ -62,20 +84,40 @@ class Journal:
             listener(event)
 
     def close(self) -> None:
-        self.file.close()
+        if self.file:
+            with contextlib.suppress(OSError):  # of a full disk: write() has told it
+                self.file.close()
 
 
 def read(folder: Path) -> list[Event]:
-    """The events of a run that count, in order; empty where there is no journal."""
+    """The events of a run that count, in order; empty where there is no journal.
+
+    Raises:
+        RunError: the journal is there but cannot be read.
+    """
     path = folder / FILE
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+    except OSError as error:
+        raise _unusable("read", path, error) from error
     events: list[Event] = []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+    for line in lines:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:
+            continue
+        if not isinstance(event, dict) or "event" not in event:
             continue
         if event["event"] == "resume":
             del events[event["keep"] :]
         else:
             events.append(event)
     return events
+
+
+def _unusable(done: str, path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"the journal cannot be {done}: {error.strerror}",
+        where=str(path),
+        fix="make room or permissions, then continue with --resume",
+    )

@@ -6,13 +6,14 @@ batches of any size add up exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dsd_ort.recipe import Loss
+from dsd_ort.recipe import FITTING_METRICS, Loss
 
 Values = npt.NDArray[Any]
 
@@ -49,14 +50,13 @@ METRICS: dict[str, Callable[[Values, Values, Loss], tuple[float, int]]] = {
 
 
 def default_metrics(losses: Sequence[Loss]) -> list[str]:
-    """``loss`` and what fits the first loss."""
-    names = {"cross-entropy": ["top-1", "top-5"], "bce-with-logits": []}
-    return ["loss", *names.get(losses[0].name, ["mean-error"])]
+    """All that fit the first loss."""
+    return list(FITTING_METRICS[losses[0].name])
 
 
 def better(name: str, new: float, old: float | None) -> bool:
-    """Whether *new* improves on *old* (None: nothing yet)."""
-    if old is None:
+    """Whether *new* improves on *old* (None: nothing yet, as good as NaN)."""
+    if old is None or math.isnan(old):
         return True
     return new > old if HIGHER_IS_BETTER[name] else new < old
 

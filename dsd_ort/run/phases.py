@@ -147,7 +147,7 @@ class Trainer:
         for phase in self.recipe.phase:
             self._steps_per_epoch(phase)
         if self.eval_data is not None:
-            Batches(self.eval_data, self.recipe.batch_size)
+            self.evaluator.batches(self.eval_data)
 
     def _start(self) -> None:
         path = self.program.folder / checkpoint.FILE
@@ -166,7 +166,7 @@ class Trainer:
     def _resume(self) -> None:
         record = checkpoint.load(self.program.folder / checkpoint.FILE, self.arena, self.program.digest)
         self.position, self.progress = Position(**record["position"]), Progress(**record["progress"])
-        self.journal.resume(self.position.step, record["events"])
+        self.journal.resume(self.position.step, min(record["events"], self.journal.count))
 
     def _phase(self, phase: Phase) -> None:
         """One phase, from its beginning or from where the position is in it."""
@@ -232,11 +232,12 @@ class Trainer:
 
     def _forward_backward(self, batch: Batch, *, sparse: bool) -> float:
         seeds = np.random.SeedSequence([self.recipe.seed, self.position.epochs, self.position.batch])
-        loss = self.engine.step(batch, sparse=sparse, seed=int(seeds.generate_state(1)[0] >> 1))
+        seed = int(seeds.generate_state(1)[0] >> 1)
+        loss = self.engine.step(batch, sparse=sparse, seed=seed)
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss became {loss} in phase {self.position.phase + 1}, at update {self.position.step + 1}",
-                where=f"the first tensor that is not finite is {self.engine.first_bad_tensor(batch)}",
+                where=f"the first tensor that is not finite is {self.engine.first_bad_tensor(batch, seed=seed)}",
                 fix=f"{KEPT}; use a lower learning rate, warm-up or optimizer.clip_norm",
             )
         examples = len(next(iter(batch.values())))
@@ -320,6 +321,7 @@ class Trainer:
             "progress": asdict(self.progress),
             "events": self.journal.count,
         }
+        self.journal.sync()
         checkpoint.save(self.program.folder / checkpoint.FILE, self.arena, record)
         self.saved_at = time.monotonic()
 

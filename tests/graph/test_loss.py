@@ -15,7 +15,8 @@ from dsd_ort import runtime
 from dsd_ort.errors import RecipeError
 from dsd_ort.fields import Field
 from dsd_ort.graph.differentiate import differentiate
-from dsd_ort.graph.loss import Attached, Logits, attach, output_of, peel
+from dsd_ort.graph.logits import Logits
+from dsd_ort.graph.loss import Attached, attach, output_of
 from dsd_ort.recipe import Loss
 
 SHAPES = [(6, 5), (4, 5, 3), (3, 5, 2, 3)]
@@ -210,29 +211,6 @@ def test_names_that_the_model_has_are_left_alone() -> None:
     assert attached.loss == "loss_2" == model.graph.outputs[-1].name
     value, _ = loss_and_gradient(model, attached, SCORES.astype(np.float32), label=LABELS)
     assert value == pytest.approx(PYTORCH[0.0, False, None], rel=1e-6)
-
-
-TAILS = {
-    "Softmax <axis = 1> (scores)": Logits("x", "softmax"),
-    "LogSoftmax <axis = 1> (scores)": Logits("x", "log-softmax"),
-    "Sigmoid (scores)": Logits("x", "sigmoid"),
-    "Softmax <axis = 2> (scores)": Logits("out"),
-    "Softmax (scores)": Logits("out"),
-    "Softmax <axis = -2> (scores)": Logits("x", "softmax"),
-    "Relu (scores)": Logits("out"),
-}
-
-
-@pytest.mark.parametrize("tail", TAILS)
-def test_peel_goes_back_through_identity_and_one_activation_over_the_classes(tail: str) -> None:
-    assert peel(network((2, 5, 3), tail), "out") == TAILS[tail]
-
-
-def test_peel_infers_the_rank_that_a_file_does_not_state() -> None:
-    model = parse("(float[n, 4] x, float[4, 3] w) => (float[] out) { y = MatMul (x, w) out = Softmax (y) }")
-    model.graph.outputs[0].shape = None
-    assert peel(model, "out") == Logits("y", "softmax")
-    assert attach(model, [Loss()]).labels[0].classes == 3
 
 
 @pytest.mark.parametrize("tail", ["Softmax (scores)", "LogSoftmax (scores)"])

@@ -26,7 +26,7 @@ from dsd_ort.graph.legalize.opset import to_opset, to_supported
 from dsd_ort.graph.legalize.path import Path
 from dsd_ort.graph.legalize.site import Rule, Site, apply, place
 from dsd_ort.graph.legalize.table import FIXES, MANY_OUTPUTS, MODES, NATIVE, REASONS, RULES, key
-from dsd_ort.graph.loss import Logits, peel
+from dsd_ort.graph.logits import Logits, peel
 
 __all__ = ["Legalized", "legalize", "to_supported"]
 

@@ -1,0 +1,67 @@
+"""Logits: the values in front of the activations that exported models end in.
+
+softmax, log-softmax and sigmoid have no parameters, and the losses on logits contain them; so a loss attaches in front
+of them, and the model keeps them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
+
+_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Sigmoid": "sigmoid"}
+
+
+@dataclass(frozen=True)
+class Logits:
+    """The name of the value that a loss on logits reads, and what the model does to it on the way to its output."""
+
+    value: str
+    activation: str | None = None
+    """``"softmax"`` or ``"log-softmax"`` (over axis 1), ``"sigmoid"``, or None."""
+
+
+def peel(model: ir.Model, output: str) -> Logits:
+    """Follows *output* back through Identity and one Softmax or LogSoftmax over the class axis, or Sigmoid."""
+    value = _through_identities(value_of(model.graph, output))
+    node = value.producer()
+    if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in _ACTIVATIONS:
+        return Logits(output)
+    before = node.inputs[0]
+    assert before is not None and before.name, "activations have an input"
+    if node.op_type != "Sigmoid":
+        axis = node.attributes.get_int("axis", -1)
+        shape = shape_of(model, before, value)
+        if axis != 1 and (shape is None or axis + shape.rank() != 1):
+            return Logits(output)
+    return Logits(str(_through_identities(before).name), _ACTIVATIONS[node.op_type])
+
+
+def value_of(graph: ir.Graph, name: str) -> ir.Value:
+    """The value called *name* in the main graph."""
+    return ir.convenience.create_value_mapping(graph, include_subgraphs=False)[name]
+
+
+def shape_of(model: ir.Model, value: ir.Value, same: ir.Value) -> ir.Shape | None:
+    """What is known of the shape of *value*, which *same* has too; inferred where the file does not say."""
+
+    def known() -> ir.Shape | None:
+        if value.shape is None or same.shape is None:
+            return value.shape or same.shape
+        return ir.Shape([a if isinstance(a, int) else b for a, b in zip(value.shape, same.shape, strict=True)])
+
+    shape = known()
+    if shape is None or value.dtype is None or not all(isinstance(size, int) for size in shape[1:]):
+        ShapeInferencePass(check_type=False, strict_mode=False)(model)
+        shape = known()
+    return shape
+
+
+def _through_identities(value: ir.Value) -> ir.Value:
+    node = value.producer()
+    while node is not None and node.op_type == "Identity" and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    return value
