@@ -126,19 +126,19 @@ def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_killed_again_and_again_at_random_it_ends_with_the_same_bytes(bench: Bench) -> None:
-    rng = np.random.default_rng(0)
-    for trial in range(5):
-        run, kills = bench.prepare(f"hammered-{trial}"), 0
+    rng, kills = np.random.default_rng(0), 0
+    for trial in range(10):
+        run = bench.prepare(f"hammered-{trial}")
         for attempt in range(40):
             options = ["--resume"] if (run / "checkpoint.safetensors").exists() else []
             process = bench.start(run, "--checkpoint-seconds", "0.05", *options)
             try:
-                process.wait(timeout=float(rng.uniform(0.8, 1.6)) if attempt < 30 else None)
+                process.wait(timeout=float(rng.uniform(0.4, 1.2)) if attempt < 30 else None)
                 break
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
                 kills += 1
         assert process.returncode == 0
-        assert kills > 0
         assert bench.export_digest(run) == bench.digest
+    assert kills >= 10
