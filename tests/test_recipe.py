@@ -64,6 +64,10 @@ def test_dense_only_keeps_the_budget_and_drops_the_pruning() -> None:
         ({"phase": [DENSE], "optimizer": {"nesterov": True, "momentum": 0.0}}, "nesterov needs a momentum", "0.9"),
         ({"phase": [DENSE], "optimizer": {"beta2": 1.0}}, "beta2 = 1 is outside [0, 1)", "0.9"),
         ({"phase": [DENSE], "data": {"std": [0.0]}}, "data.std", "channel"),
+        ({"phase": [DENSE], "loss": {"name": "mse"}, "monitor": "top-1"}, "'top-1' does not fit", "loss, mean-error"),
+        ({"phase": [DENSE], "metrics": ["mean-error"]}, "'mean-error' does not fit the loss", "loss, top-1, top-5"),
+        ({"phase": [DENSE | {"learning_rate": float("inf")}]}, "infinite learning rate", "1e-2"),
+        ({"phase": [DENSE], "optimizer": {"weight_decay": -1.0}}, "weight_decay is negative", "1e-4"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_the_way_out(table: dict, what: str, fix: str | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +307,150 @@ def test_wrong_usage_is_status_2(dsd_ort: Command, folder: Path, arguments: tupl
     answer = dsd_ort(*arguments)
     assert answer.status == 2
     assert "Usage: " in answer.err
+
+
+# --- no room, and no rights
+
+
+@pytest.fixture
+def small_files() -> Iterator[Callable[[int], None]]:
+    """Sets the largest size that a file may be written to, as a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_preparing_without_room_leaves_nothing(
+    dsd_ort: Command, folder: Path, small_files: Callable[[int], None]
+) -> None:
+    small_files(2000)
+    refuse(dsd_ort, folder, PREPARE, "the run folder cannot be written")
+    assert sorted(path.name for path in folder.iterdir()) == ["data.npz", "model.onnx", "recipe.toml"]
+
+
+def test_exporting_without_room_keeps_what_was_there(
+    dsd_ort: Command, trained: Path, small_files: Callable[[int], None]
+) -> None:
+    (trained / "final.onnx").write_bytes(b"the best I had")
+    small_files(1000)
+    refuse(dsd_ort, trained, ("export", "run", "-o", "final.onnx"), "the model cannot be written")
+
+
+def test_a_checkpoint_without_room_is_told_and_training_goes_on_later(
+    dsd_ort: Command, prepared: Path, small_files: Callable[[int], None]
+) -> None:
+    small_files(3000)
+    answer = dsd_ort(*TRAIN)
+    assert answer.status == 3
+    assert "the checkpoint cannot be written" in answer.err
+    assert "Traceback" not in answer.err
+    assert not list((prepared / "run").rglob(".*"))
+    small_files(100_000)
+    assert dsd_ort(*TRAIN).status == 0
+
+
+def test_a_journal_without_room_is_told_and_training_goes_on_later(
+    dsd_ort: Command, prepared: Path, small_files: Callable[[int], None]
+) -> None:
+    (prepared / "run" / "journal.jsonl").write_text("\n" * 50_000)
+    small_files(50_000)
+    answer = dsd_ort(*TRAIN)
+    assert answer.status == 3
+    assert "the journal cannot be written" in answer.err
+    assert "--resume" in answer.err
+    assert "Traceback" not in answer.err
+    small_files(100_000)
+    assert dsd_ort(*TRAIN, "--resume").status == 0
+    assert dsd_ort("export", "run", "-o", "final.onnx").status == 0
+
+
+def test_what_is_refused_before_training_leaves_no_journal(dsd_ort: Command, prepared: Path) -> None:
+    refuse(dsd_ort, prepared, (*TRAIN, "--resume"), "no such checkpoint")
+    assert not (prepared / "run" / "journal.jsonl").exists()
+
+
+# --- more that does not fit
+
+
+def test_a_metric_that_does_not_fit_the_loss(dsd_ort: Command, folder: Path) -> None:
+    told = ("the metric 'top-1' does not fit the loss 'mse'", "loss, mean-error")
+    refuse(dsd_ort, folder, (*PREPARE, "--loss", "mse", "--set", 'metrics=["top-1"]'), *told)
+    refuse(dsd_ort, folder, (*PREPARE, "--loss", "mse", "--set", "monitor=top-1"), *told)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("batch_size=many", "batch_size is wrong"),
+        ("loss=mse", "loss is wrong"),
+        ("phase=3", "phase is wrong"),
+        ("optimizer.weight_decay=-1", "weight_decay is negative"),
+        ("optimizer.weight_decay=nan", "not finite"),
+        ("phase.0.learning_rate=inf", "infinite learning rate"),
+        ("optimizer.epsilon=0", "epsilon must be positive"),
+        ("phase.0.kind=thin", "phase[0].kind is wrong"),
+    ],
+)
+def test_a_setting_of_a_wrong_type_or_value(dsd_ort: Command, folder: Path, setting: str, told: str) -> None:
+    refuse(dsd_ort, folder, (*PREPARE, "--set", setting), told)
+
+
+def test_images_of_a_size_that_the_model_cannot_take(dsd_ort: Command, folder: Path) -> None:
+    """The model leaves the size open, and a layer behind does not: ONNX Runtime finds it at the first step."""
+    model = onnx.load("model.onnx")
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "size"
+    onnx.save(model, "model.onnx")
+    np.savez("data.npz", image=np.pad(GOOD["image"], ((0, 0), (0, 0), (0, 9), (0, 9))), label=GOOD["label"])
+    refuse(dsd_ort, folder, ("evaluate", "model.onnx", "--data", "data.npz"), "Gemm", "the size that the model")
+    assert dsd_ort("prepare", "model.onnx", "-o", "run", "--recipe", "recipe.toml").status == 0
+    answer = dsd_ort(*TRAIN)
+    assert answer.status == 3
+    assert "Gemm" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_evaluation_data_that_leaves_a_fixed_batch_unfilled(dsd_ort: Command, folder: Path) -> None:
+    model = onnx.load("model.onnx")
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 5
+    onnx.save(model, "model.onnx")
+    np.savez("test.npz", **cnn_data(12))
+    sizes = ("--set", "batch_size=5", "--set", "data.drop_last=true")
+    assert dsd_ort("prepare", "model.onnx", "-o", "run", "--recipe", "recipe.toml", *sizes).status == 0
+    refuse(dsd_ort, folder, (*TRAIN, "--eval-data", "test.npz"), "a multiple of 5 examples")
+
+
+def test_images_where_labels_should_be(dsd_ort: Command, prepared: Path) -> None:
+    for what, axes in (("images", 3), ("labels", 3)):  # both files hold images
+        shape = (20, 6, 6)
+        header = bytes([0, 0, 8, axes]) + np.array(shape, ">u4").tobytes()
+        (prepared / f"train-{what}-idx{axes}-ubyte").write_bytes(header + bytes(20 * 36))
+    refuse(dsd_ort, prepared, ("train", "run", "--data", "train"), "'labels'", "label 'label'")
+
+
+def test_the_tensor_that_went_bad_first_is_named_in_the_order_of_computation(dsd_ort: Command, folder: Path) -> None:
+    """Huge finite images: the first convolution's output is the first that is infinite, not what follows from it."""
+    np.savez("data.npz", image=np.sign(GOOD["image"]) * np.float32(3e38), label=GOOD["label"])
+    assert dsd_ort("prepare", "model.onnx", "-o", "run", "--recipe", "recipe.toml").status == 0
+    answer = dsd_ort(*TRAIN)
+    assert answer.status == 3
+    assert "the loss became nan in phase 1, at update 1" in answer.err
+    assert "the first tensor that is not finite is 'a', the output of Conv" in answer.err
+
+
+def test_a_training_begun_again_counts_only_itself(dsd_ort: Command, trained: Path) -> None:
+    """Somebody removed the checkpoint to start from the beginning."""
+    (trained / "run" / "checkpoint.safetensors").unlink()
+    assert dsd_ort(*TRAIN).status == 0
+    assert len(json.loads(dsd_ort(*TRAIN, "--resume", "--json").out)) == 2
+
+
+def test_a_journal_with_foreign_lines_is_read_past_them(dsd_ort: Command, trained: Path) -> None:
+    with (trained / "run" / "journal.jsonl").open("ab") as file:
+        file.write(b'[1]\n"text"\n{"no": "event"}\n\xff\xfe\n')
+    assert dsd_ort("export", "run", "-o", "final.onnx").status == 0

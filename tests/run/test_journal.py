@@ -50,5 +50,12 @@ def test_a_line_that_a_crash_tore_is_ignored_and_not_continued(tmp_path: Path) -
     assert json.loads((tmp_path / FILE).read_text().splitlines()[-1])["event"] == "epoch"
 
 
+def test_a_journal_without_events_leaves_no_file(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.tell({"event": "tick"})
+    journal.close()
+    assert not (tmp_path / FILE).exists()
+
+
 def test_no_journal_is_no_events(tmp_path: Path) -> None:
     assert read(tmp_path) == []

@@ -50,6 +50,7 @@ def test_better_knows_the_direction_of_each_metric() -> None:
     assert not better("loss", 2.0, 2.0)
     assert better("top-1", 0.9, 0.8)
     assert not better("top-1", float("nan"), 0.8)
+    assert better("loss", 9.0, float("nan")), "one bad evaluation does not hold the place of the best for ever"
 
 
 def test_the_metrics_fit_the_loss() -> None:

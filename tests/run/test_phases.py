@@ -208,6 +208,13 @@ def test_the_best_epoch_of_a_phase_is_kept(model: Path, tmp_path: Path) -> None:
     assert measured["top-1"] == best
 
 
+def test_the_monitor_is_measured_even_where_the_metrics_leave_it_out(model: Path, tmp_path: Path) -> None:
+    """Otherwise the training loss would stand in for it, and "higher is better" would choose the worst epoch."""
+    phases = [{"kind": "dense", "epochs": 2, "learning_rate": 0.1}]
+    events = train(model, tmp_path / "run", recipe(phase=phases, metrics=["loss"], monitor="top-1"))
+    assert list(events[0]["metrics"]) == ["loss", "top-1"]
+
+
 def test_groups_have_learning_rates_of_their_own(model: Path, tmp_path: Path) -> None:
     groups = [{"match": ["role:bias", "conv1.*"], "learning_rate_factor": 0.0}]
     train(model, tmp_path / "run", recipe(optimizer={"groups": groups}))
