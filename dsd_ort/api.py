@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from dsd_ort.run import checkpoint
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.journal import Event, Journal, read
+from dsd_ort.run.lock import locked
 from dsd_ort.run.phases import Trainer, new_arena, weights_file
 
 __all__ = ["default_recipe", "evaluate", "export", "inspect", "phases", "prepare", "train", "verify"]
@@ -88,8 +90,7 @@ def train(
     fields = [*manifest.inputs, *manifest.labels]
     train_data = open_data(data, fields, recipe.data)
     held_out = open_data(eval_data, fields, recipe.data) if eval_data is not None else None
-    journal = Journal(program.folder, listener)
-    try:
+    with locked(program.folder), closing(Journal(program.folder, listener)) as journal:
         for opened, name in ((train_data, "data"), (held_out, "eval-data")):
             for note in opened.notes if opened else ():
                 journal.tell({"event": "note", "text": f"{name}: {note}"})
@@ -102,8 +103,6 @@ def train(
             checkpoint_seconds=checkpoint_seconds,
             threads=threads,
         ).run(resume=resume)
-    finally:
-        journal.close()
     return phases(run)
 
 

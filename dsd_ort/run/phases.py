@@ -1,6 +1,6 @@
 """Dense → sparse → dense: the training loop, from a Program and data to trained weights.
 
-The position in a run is five counters (:class:`Position`); everything random is a function of them and the seed.  A
+The position in a run is six counters (:class:`Position`); everything random is a function of them and the seed.  A
 checkpoint holds the position and the arena, so training goes on from one as if it had never stopped (law 6).
 
 Files in the run folder::
@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +34,7 @@ from dsd_ort.run.engine import Batch, Engine
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.journal import Journal, read
 from dsd_ort.run.metrics import better
+from dsd_ort.run.position import Position, Progress
 from dsd_ort.run.prune import write_masks
 from dsd_ort.run.schedule import learning_rate
 
@@ -43,39 +44,6 @@ PROGRESS_EVERY = 20
 """Updates between two progress events in the journal."""
 
 KEPT = "the last good checkpoint is kept"
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far a run is."""
-
-    phase: int = 0
-    """Index of the phase in the recipe."""
-    epoch: int = 0
-    """Whole epochs in this phase."""
-    batch: int = 0
-    """Batches of this epoch that are done."""
-    phase_step: int = 0
-    """Updates in this phase."""
-    step: int = 0
-    """Updates in the whole run."""
-    epochs: int = 0
-    """Epochs begun and left in the whole run; the shuffle's seed."""
-
-
-@dataclass
-class Progress:
-    """What a phase has seen so far, beside the position; saved with it."""
-
-    loss_sum: float = 0.0
-    """Σ loss · examples of this epoch."""
-    examples: int = 0
-    best: float | None = None
-    stale_epochs: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Of the last evaluation."""
-    seconds: float = 0.0
-    """Time spent in this phase."""
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error

@@ -1,0 +1,38 @@
+"""How far a run is: the counters that everything random is a function of, and what a phase has seen so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is."""
+
+    phase: int = 0
+    """Index of the phase in the recipe."""
+    epoch: int = 0
+    """Whole epochs in this phase."""
+    batch: int = 0
+    """Batches of this epoch that are done."""
+    phase_step: int = 0
+    """Updates in this phase."""
+    step: int = 0
+    """Updates in the whole run."""
+    epochs: int = 0
+    """Epochs begun and left in the whole run; the shuffle's seed."""
+
+
+@dataclass
+class Progress:
+    """What a phase has seen so far, beside the position; saved with it."""
+
+    loss_sum: float = 0.0
+    """Σ loss · examples of this epoch."""
+    examples: int = 0
+    best: float | None = None
+    stale_epochs: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the last evaluation."""
+    seconds: float = 0.0
+    """Time spent in this phase."""
