@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.errors import UnsupportedError
+from dsd_ort.graph import autograd
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "los
     gradients = {name: f"{name}_grad" for name in trainable}
     _free_names(model.graph, set(gradients.values()))
     proto = onnx.shape_inference.infer_shapes(ir.to_proto(model))
+    autograd.register(autograd.of_model(proto))
     try:
         builder = native.GradientGraphBuilder(
             proto.SerializeToString(), {loss}, set(trainable), loss, runtime.session_options()
@@ -50,8 +53,12 @@ def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "los
             f"ONNX Runtime cannot differentiate the model: {runtime.native_message(error)}",
             fix="name another output with --output, or freeze the parameters in front of that operator",
         ) from error
+    if built.functions:
+        built = onnx.inliner.inline_local_functions(built)
     step = ir.from_proto(built)
+    step.opset_imports.pop(autograd.DOMAIN, None)
     _order_outputs(step.graph, [o.name for o in model.graph.outputs if o.name], gradients)
+    _remove_unused(step.graph)
     return StepGraph(step, gradients)
 
 
@@ -75,3 +82,14 @@ def _order_outputs(graph: ir.Graph, forward: list[str], gradients: dict[str, str
         values[gradient].shape, values[gradient].type = shapes[parameter].shape, shapes[parameter].type
     graph.outputs.clear()
     graph.outputs.extend(values[name] for name in [*forward, *gradients.values()])
+
+
+def _remove_unused(graph: ir.Graph) -> None:
+    """Removes what only gradients that nobody asked for would read."""
+    for node in reversed(graph):
+        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
+            graph.remove(node, safe=True)
+        elif node.op_type == "ConvGrad":  # computes what has a name
+            for output in node.outputs:
+                if not (output.uses() or output.is_graph_output()):
+                    output.name = ""

@@ -21,7 +21,8 @@ def expression(value: ir.Value | None) -> str:
     arguments = [expression(v) for v in node.inputs]
     arguments += [f"{name}={_attribute(a)}" for name, a in sorted(node.attributes.items())]
     output = f".{value.index()}" if value.index() else ""
-    return f"{node.op_type}({', '.join(arguments)}){output}"
+    name = node.op_type.rpartition("_")[0] if node.domain == "dsd_ort" else node.op_type  # without its digest
+    return f"{name}({', '.join(arguments)}){output}"
 
 
 def _numbers(array: np.ndarray) -> str:

@@ -19,7 +19,8 @@ import onnxruntime
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnxruntime.capi import _pybind_state as native
+
+from dsd_ort.graph.differentiate import differentiate
 
 Arrays = dict[str, np.ndarray]
 
@@ -55,10 +56,9 @@ class Step(NamedTuple):
 
 def step(legal: ir.Model, trainable: Sequence[str], inputs: Arrays, weights: Mapping[str, np.ndarray]) -> Step:
     """Differentiates L = Σ R·Y with the builder and runs it; *weights* are the R of the outputs that L reads."""
-    proto = onnx.shape_inference.infer_shapes(_with_loss(ir.to_proto(legal), weights))
-    builder = native.GradientGraphBuilder(proto.SerializeToString(), {"L"}, set(trainable), "L", quiet())
-    builder.build()
-    session = onnxruntime.InferenceSession(builder.get_model(), quiet(), providers=["CPUExecutionProvider"])
+    model = ir.from_proto(_with_loss(ir.to_proto(legal), weights))
+    proto = ir.to_proto(differentiate(model, list(trainable), loss="L").model)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), quiet(), providers=["CPUExecutionProvider"])
     known = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
     results = dict(zip(names, session.run(names, {k: v for k, v in inputs.items() if k in known}), strict=True))

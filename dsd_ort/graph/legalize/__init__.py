@@ -13,7 +13,7 @@ The steps: :mod:`opset` (one opset), the rules of the table, each a function of 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import ModelError, UnsupportedError, nearest
+from dsd_ort.graph import autograd
+from dsd_ort.graph.autograd import Operator
 from dsd_ort.graph.legalize import names
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
 from dsd_ort.graph.legalize.path import Path
@@ -71,7 +73,8 @@ def legalize(
     weights = [value for value in graph.inputs if value.name in trained]
     path = Path(graph, weights, graph.outputs)
     refusals = [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
-    statistics, notes = _apply_rules(path, batch_norm, refusals)
+    statistics, notes, operators = _apply_rules(path, batch_norm, refusals)
+    autograd.add(model, operators)
     wanted = list(graph.outputs)
     graph.outputs.extend(statistics.values())
     names.make_unique(model)
@@ -79,7 +82,7 @@ def legalize(
     names.separate(Path(graph, weights, wanted), set(weights))
     names.make_unique(model)
     path = Path(graph, weights, wanted)
-    refusals += [error for node in path.nodes() if (error := _judge(node, path)) is not None]
+    refusals += [error for node in path.nodes() if (error := _judge(node, path, operators)) is not None]
     _raise(refusals)
     return Legalized(
         model,
@@ -109,43 +112,50 @@ def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
 
 def _apply_rules(
     path: Path, batch_norm: str, refusals: list[UnsupportedError]
-) -> tuple[dict[ir.Value, ir.Value], list[str]]:
-    """Rewrites each node once; returns the new running statistics and the notes."""
+) -> tuple[dict[ir.Value, ir.Value], list[str], dict[str, Operator]]:
+    """Rewrites each node once; returns the new running statistics, the notes, and the operators that it calls."""
     on_path = set(path.nodes())
     statistics: dict[ir.Value, ir.Value] = {}
     notes = []
+    operators: dict[str, Operator] = {}
     for node in list(path.graph):
         rule = MODES[batch_norm].get(key(node)) or (RULES.get(key(node)) if node in on_path else None)
         if rule is None:
             continue
+        site = Site(node, path, statistics)
         try:
-            if apply(rule, Site(node, path, statistics)):
+            if apply(rule, site):
                 notes.append(f"{place(node)}: {_summary(rule)}")
+                operators |= {f"{autograd.DOMAIN}.{made.name}": made for made in site.operators}
         except UnsupportedError as error:
             refusals.append(error)
-    return statistics, notes
+    return statistics, notes, operators
 
 
 def _summary(rule: Rule) -> str:
     return (inspect.getdoc(rule) or "rewritten").partition("\n")[0].replace("``", "")
 
 
-def _judge(node: ir.Node, path: Path) -> UnsupportedError | None:
-    """Why the gradient of *node* would be missing or wrong, or None."""
+def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> UnsupportedError | None:
+    """Why the gradient of *node* would be missing or wrong, or None; *own* operators have a backward of their own."""
     operator = key(node)
-    if operator not in NATIVE:
+    differentiable = own[operator].differentiable if operator in own else NATIVE.get(operator)
+    if differentiable is None:
         reason = REASONS.get(operator, "has no gradient in ONNX Runtime, and dsd-ort has no rule for it")
         fix = FIXES.get(reason, "replace it in the model, or freeze the parameters in front of it")
         return UnsupportedError(f"the operator {operator} {reason}", where=place(node), fix=fix)
     for i, value in enumerate(node.inputs):
-        if value is not None and path.is_active(value) and i not in NATIVE[operator]:
+        if value is not None and path.is_active(value) and i not in differentiable:
             return UnsupportedError(
                 f"the operator {operator} has no gradient with respect to its input {i}, which depends on a parameter",
                 where=f"{place(node)}, input {value.name!r}",
                 fix="make this input a constant, or freeze the parameters that it depends on",
             )
-    for value in node.outputs[1:]:
-        if path.carries(value) and operator not in MANY_OUTPUTS:
+    for i, value in enumerate(node.outputs):
+        if operator in own:
+            if (i in own[operator].outputs_with_gradient) != path.carries(value):
+                raise AssertionError(f"{operator} reads a gradient of output {i} that is not there, or none that is")
+        elif i and path.carries(value) and operator not in MANY_OUTPUTS:
             return UnsupportedError(
                 f"the operator {operator} has a gradient for its first output only",
                 where=f"{place(node)}, output {value.name!r}",

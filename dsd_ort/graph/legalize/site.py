@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from dsd_ort.errors import UnsupportedError
+from dsd_ort.graph.autograd import DOMAIN, Operator
 from dsd_ort.graph.legalize.path import Path
 
 Operand: TypeAlias = "ir.Value | float | Sequence[int] | npt.NDArray[Any] | None"
@@ -34,6 +35,7 @@ class Site:
         self.node = node
         self.path = path
         self.nodes: list[ir.Node] = []
+        self.operators: list[Operator] = []
         self.statistics = {} if statistics is None else statistics
         """Running statistic → its value after this step, as far as rules have come."""
 
@@ -55,6 +57,11 @@ class Site:
             output.name = node.name
         self.nodes.append(node)
         return node.outputs
+
+    def call(self, operator: Operator, *inputs: Operand) -> Sequence[ir.Value]:
+        """The outputs of a new node of an operator with a backward of its own."""
+        self.operators.append(operator)
+        return self.several(f"{DOMAIN}.{operator.name}", len(operator.forward.output), *inputs)
 
     def _name(self, op_type: str) -> str:
         own = label(self.node)
@@ -138,6 +145,8 @@ def constant_value(value: ir.Value | None) -> npt.NDArray[Any] | None:
 
 def apply(rule: Rule, site: Site) -> bool:
     """Replaces the site's node by what *rule* builds; False if the rule leaves it as it is.
+
+    What it builds may call ``site.operators``: the caller puts them into the model.
 
     Raises:
         UnsupportedError: the rule cannot do what it is for, or the node has outputs in use that it has no form for.

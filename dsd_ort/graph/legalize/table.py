@@ -19,6 +19,7 @@ from dsd_ort.graph.legalize import (
     pooling,
     reduction,
     shape,
+    transposed,
 )
 from dsd_ort.graph.legalize.site import Rule
 
@@ -36,6 +37,7 @@ RULES: dict[str, Rule] = {
     "Ceil": activation.step,
     "Celu": activation.celu,
     "Conv": convolution.conv,
+    "ConvTranspose": transposed.conv_transpose,
     "DepthToSpace": shape.depth_to_space,
     "Div": broadcast.elementwise,
     "Elu": activation.elu,

@@ -1,0 +1,49 @@
+"""Activations."""
+
+from __future__ import annotations
+
+from tests.graph.legalize.cases.case import Case, binary, unary
+
+SOFTPLUS = "Add(Mul(Add(x, Abs(x)), 0.5), Log(Add(Exp(Neg(Abs(x))), 1)))"
+ERF_GELU = (
+    "(float[N, 7] x) => (float[N, 7] y) <float r = {0.7071067811865475}, float one = {1}, float half = {0.5}>"
+    "{ a = Mul (x, r) b = Erf (a) c = Add (b, one) d = Mul (c, x) y = Mul (d, half) }"
+)
+BIAS_GELU = ERF_GELU.replace("x) =>", "u, float[7] z) =>").replace("{ a", "{ x = Add (u, z) a")
+QUICK_GELU = "(float[N, 7] x) => (float[N, 7] y) <float c = {1.702}> { a = Mul (x, c) b = Sigmoid (a) y = Mul (x, b) }"
+
+CASES = [
+    unary("Elu <alpha = 2.0> (x)", "Add(Relu(x), Mul(Sub(Exp(Clip(x, _, 0)), 1), 2))"),
+    unary("Selu (x)", "Mul(Add(Relu(x), Mul(Sub(Exp(Clip(x, _, 0)), 1), 1.673)), 1.051)"),
+    unary("Celu <alpha = 2.0> (x)", "Add(Relu(x), Mul(Sub(Exp(Div(Clip(x, _, 0), 2)), 1), 2))"),
+    unary("ThresholdedRelu <alpha = 0.5> (x)", "Mul(x, Cast(Greater(x, 0.5), to=1))"),
+    unary("HardSigmoid (x)", "Clip(Add(Mul(x, 0.2), 0.5), 0, 1)"),
+    unary("HardSwish (x)", "Mul(x, Clip(Add(Div(x, 6), 0.5), 0, 1))"),
+    unary("Softplus (x)", SOFTPLUS),
+    unary("Mish (x)", f"Mul(x, Tanh({SOFTPLUS}))"),
+    unary("Softsign (x)", "Div(x, Add(Abs(x), 1))"),
+    unary(
+        "Shrink <lambd = 0.4, bias = 0.2> (x)",
+        "Add(Mul(Sub(x, 0.2), Cast(Greater(x, 0.4), to=1)), Mul(Add(x, 0.2), Cast(Less(x, -0.4), to=1)))",
+    ),
+    binary("PRelu (x, z)", "Add(Relu(x), Mul(z, Clip(x, _, 0)))"),
+    unary("Gelu (x)", "Gelu(x)", opset=20, original=ERF_GELU),
+    unary('Gelu <approximate = "tanh"> (x)', "FastGelu(x)", opset=20),
+    unary("Swish <alpha = 1.5> (x)", "Mul(x, Sigmoid(Mul(x, 1.5)))", opset=24),
+    *(
+        Case(
+            f"(float[N, 7] x) => (float[N, 7] y) {{ h = {name} (x) y = Mul (x, h) }}",
+            f"Mul(x, Cast(Cast({name}(x), to=7), to=1))",
+        )
+        for name in ("Ceil", "Floor", "Hardmax", "Round", "Sign")
+    ),
+    *(unary(f"{name} (x)") for name in ("LeakyRelu", "LogSoftmax", "Relu", "Sigmoid", "Softmax", "Tanh")),
+    unary("Softmax <axis = 0> (x)"),
+    *(unary(f"Clip ({bounds})") for bounds in ("x", "x, low", "x, , high", "x, low, high")),
+    unary("com.microsoft.Gelu (x)", original=ERF_GELU),
+    unary("com.microsoft.QuickGelu <alpha = 1.702> (x)", original=QUICK_GELU),
+    Case(
+        "(float[N, 7] u, float[7] z) => (float[N, 7] y) { y = com.microsoft.BiasGelu (u, z) }",
+        original=BIAS_GELU,
+    ),
+]
