@@ -6,13 +6,14 @@ from dsd_ort.errors import DsdError
 from dsd_ort.recipe import Recipe
 
 if TYPE_CHECKING:
-    from dsd_ort.api import default_recipe, evaluate, export, inspect, phases, prepare, train, verify
+    from dsd_ort.api import check, default_recipe, evaluate, export, inspect, phases, prepare, train, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DsdError",
     "Recipe",
+    "check",
     "default_recipe",
     "evaluate",
     "export",

@@ -12,25 +12,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from dsd_ort import runtime
 from dsd_ort.data import open_data
-from dsd_ort.errors import DsdError, RunError
+from dsd_ort.errors import DataError, DsdError, RecipeError, RunError
+from dsd_ort.graph import artifacts, inspection
 from dsd_ort.graph import export as export_files
 from dsd_ort.graph import source as source_files
 from dsd_ort.graph import verify as verify_files
+from dsd_ort.graph.inference import write_inference_form
+from dsd_ort.graph.inspection import Inspection
 from dsd_ort.graph.prepare import evaluation, prepare
 from dsd_ort.graph.program import Program, open_program
-from dsd_ort.graph.source import Source
 from dsd_ort.graph.verify import Verdict
-from dsd_ort.recipe import Recipe
+from dsd_ort.proof import Report, Request, child
+from dsd_ort.recipe import LossName, Recipe
 from dsd_ort.run import checkpoint
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
@@ -38,16 +42,92 @@ from dsd_ort.run.journal import Event, Journal, read
 from dsd_ort.run.lock import locked
 from dsd_ort.run.phases import Trainer, new_arena, weights_file
 
-__all__ = ["default_recipe", "evaluate", "export", "inspect", "phases", "prepare", "train", "verify"]
+__all__ = ["check", "default_recipe", "evaluate", "export", "inspect", "phases", "prepare", "train", "verify"]
 
 
-def inspect(model: str | Path) -> Source:
-    """Reads an ONNX file: its ``parameters`` with name, shape, role and layer, and its ``statistics``.
+def inspect(model: str | Path, *, output: str | None = None) -> Inspection:
+    """What an ONNX file holds and what training makes of it: parameters, rewrites, and what prevents training.
+
+    Needs no data, writes nothing, and reads no weights.
+
+    Args:
+        model: an ONNX file; one that cannot be trained is inspected too, and its ``refusals`` say why.
+        output: the output that the loss reads; by default the one that most weights lead to.
 
     Raises:
         ModelError: the file cannot be read.
+        RecipeError: the model has no such output.
     """
-    return source_files.load(model)
+    return inspection.inspect(model, default_recipe(), output=output)
+
+
+def check(
+    model: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    loss: LossName | None = None,
+    output: str | None = None,
+    data: Any = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seconds: float = 60.0,
+    thorough: bool = False,
+    threads: int = 0,
+    isolate: bool = True,
+    listener: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Proves that a model trains: each gradient against finite differences of its loss in plain inference.
+
+    A sparse step and the exported file are checked too.  Nothing is written but temporary files.
+
+    Args:
+        model: an ONNX file.
+        recipe: by default the default recipe, with a loss that fits the output.
+        loss: without a recipe, the kind of loss.
+        output: without a recipe, the output that the loss reads; by default the one that most weights lead to.
+        data: see :func:`train`; by default input is made up from the model's signature.
+        shapes: input → shape, for input that is made up.
+        seconds: about what the gradients may take; more tensors are then checked together.
+        thorough: every tensor for itself, however long it takes.
+        threads: of ONNX Runtime; 0 means one a core.
+        isolate: in a process of its own, as native code may end it; *data* is then a path or ``"module:function"``.
+        listener: is told what is being done.
+
+    Returns:
+        The report; ``.ok`` is the answer.
+
+    Raises:
+        ModelError, UnsupportedError, RecipeError: the model cannot be trained so; ``.causes`` has all reasons.
+        DataError: no made-up input runs, or the data does not fit.
+        NativeError: ONNX Runtime ended the process.
+    """
+    runtime.require_training_build()
+    if recipe is not None and (loss or output):
+        raise RecipeError(
+            "loss and output are given beside a recipe that has its own", fix="set them in the recipe, or leave it out"
+        )
+    by_name = data is None or isinstance(data, (str, Path))
+    if isolate and not by_name:
+        raise DataError(
+            "Python objects cannot be handed to the process that the check runs in",
+            fix='give a path or "module:function", or isolate=False',
+        )
+    request = Request(
+        model=str(model),
+        recipe=(recipe or default_recipe()).to_dict(),
+        fit=recipe is None,
+        loss=loss,
+        output=output,
+        data=str(data) if data is not None and by_name else None,
+        shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+        seconds=seconds,
+        thorough=thorough,
+        threads=threads,
+    )
+    if isolate:
+        return child.run(request, listener)
+    from dsd_ort.proof import prove
+
+    return prove.run(request, listener, None if by_name else data)
 
 
 def train(
@@ -157,6 +237,10 @@ def export(
 ) -> Verdict:
     """Writes the model with trained weights and proves that nothing else changed.
 
+    Of a run made from an exported training graph, the model is its inference model, and beside it, with the ending
+    ``.checkpoint``, is its checkpoint with these weights.  Beside a model that is in training mode is its inference
+    form, with the ending ``.inference.onnx``.
+
     Args:
         run: a trained run folder.
         final: the new file; an existing one is replaced.
@@ -172,6 +256,9 @@ def export(
     arena = _weights(program, phase, best, sparse)
     source = program.source()
     export_files.write_weights(source, arena.values(), Path(final))
+    if (exported := artifacts.find(program.artifacts)) is not None:
+        artifacts.write_checkpoint(exported, arena.values(), Path(final).with_suffix(".checkpoint"))
+    write_inference_form(Path(final))
     verdict = verify_files.verify(program.source_path, Path(final))
     if not verdict.same:
         raise DsdError(
@@ -191,9 +278,16 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
     return verify_files.verify(Path(model), Path(final))
 
 
-def default_recipe() -> Recipe:
-    """The recipe that ``prepare`` takes where none is given."""
-    return Recipe.load(Path(__file__).parent / "recipes" / "default.toml")
+def default_recipe(model: str | Path | None = None) -> Recipe:
+    """The recipe that ``prepare`` takes where none is given; for an exported training graph, with its own optimizer.
+
+    Raises:
+        ModelError: the training graph lacks files.
+    """
+    recipe = Recipe.load(Path(__file__).parent / "recipes" / "default.toml")
+    exported = artifacts.find(model) if model is not None else None
+    optimizer = artifacts.optimizer(exported) if exported is not None else None
+    return recipe if optimizer is None else msgspec.structs.replace(recipe, optimizer=optimizer)
 
 
 def _weights(program: Program, phase: int | None, best: bool, sparse: bool) -> Arena:

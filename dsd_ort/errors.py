@@ -25,8 +25,12 @@ class DsdError(Exception):
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
         super().__init__(what, where, fix)
         self.what, self.where, self.fix = what, where, fix
+        self.causes: tuple[DsdError, ...] = ()
+        """Where one message stands for several errors: all of them."""
 
     def __str__(self) -> str:
+        if self.causes:
+            return "\n".join(map(str, merged(self.causes)))
         lines = [self.what]
         if self.where:
             lines.append(f"  where: {self.where}")
@@ -61,6 +65,20 @@ class RunError(DsdError):
 
 class DivergedError(DsdError):
     """The loss or a weight became NaN or infinite."""
+
+
+class NativeError(DsdError):
+    """Native code ended a process that did not want to end."""
+
+
+def merged(errors: Iterable[DsdError]) -> list[DsdError]:
+    """One error for all that say the same and are mended alike, with all of their places."""
+    kinds: dict[tuple[type[DsdError], str, str | None], dict[str, None]] = {}
+    for error in errors:
+        places = kinds.setdefault((type(error), error.what, error.fix), {})
+        if error.where:
+            places[error.where] = None
+    return [kind(what, where="; ".join(places) or None, fix=fix) for (kind, what, fix), places in kinds.items()]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -99,6 +99,8 @@ class Optimizer(_Table, frozen=True, kw_only=True):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = False
+    """Adam and AdamW: ``epsilon`` is added in front of the bias correction (ε̂ of Kingma & Ba 2015), not behind it."""
     weight_decay: float = 0.0
     clip_norm: float | None = None
     """Gradients are scaled down to this global L2 norm where they exceed it."""
@@ -167,6 +169,19 @@ class Data(_Table, frozen=True, kw_only=True):
     drop_last: bool = False
 
 
+class Input(_Table, frozen=True, kw_only=True):
+    """What is fixed of one of the model's inputs (``[input.NAME]``).
+
+    A model may have inputs that are no data: a sampling rate, an initial state.  With a value, data does not feed it.
+    A fixed value or length may also decide a condition, so that the branch that is not taken needs no gradient.
+    """
+
+    value: int | float | bool | tuple[Any, ...] | None = None
+    """One number for every entry, or nested lists of the input's shape."""
+    shape: tuple[int | str, ...] | None = None
+    """A length for each axis; a text stands for any length."""
+
+
 class Recipe(_Table, frozen=True, kw_only=True):
     """The whole recipe."""
 
@@ -177,6 +192,8 @@ class Recipe(_Table, frozen=True, kw_only=True):
     optimizer: Optimizer = Optimizer()
     prune: Prune = Prune()
     data: Data = Data()
+    input: dict[str, Input] = {}
+    """What is fixed of the model's inputs, by their names."""
     batch_norm: Literal["train", "frozen"] = "train"
     freeze: tuple[str, ...] = ()
     metrics: tuple[MetricName, ...] | None = None
@@ -262,7 +279,9 @@ def _refuse_unknown_keys(cls: type[_Table], table: dict[str, Any], where: str, p
                 fix=nearest(key, fields) or "the keys here are " + ", ".join(fields),
             )
         for inner in _tables_in(fields[key]):
-            for item in value if isinstance(value, list) else [value]:
+            by_name = get_origin(fields[key]) is dict and isinstance(value, dict)
+            items = value if isinstance(value, list) else list(value.values()) if by_name else [value]
+            for item in items:
                 if isinstance(item, dict):
                     _refuse_unknown_keys(inner, item, where, f"{path}{key}.")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx.numpy_helper
@@ -63,3 +65,29 @@ def cnn_data(examples: int, *, seed: int = 1) -> dict[str, np.ndarray]:
     stripes = np.stack([np.sin(np.arange(36) * step).reshape(1, 6, 6) for step in (0.5, 1.0, 2.0)])
     noise = rng.standard_normal((examples, 1, 6, 6))
     return {"image": (stripes[label] + 0.5 * noise).astype(np.float32), "label": label}
+
+
+TYPES = {
+    "float": (1, np.float32),
+    "float16": (10, np.float16),
+    "double": (11, np.float64),
+    "bfloat16": (16, ml_dtypes.bfloat16),
+}
+"""ONNX's names → ``TensorProto.data_type`` and NumPy's type."""
+
+
+def retyped(message: Any, name: str, old: str = "float") -> Any:
+    """*message* (a model or a part of one), changed: every tensor, input and output of type *old* has another type."""
+    code, dtype = TYPES[name]
+    for part, value in message.ListFields():
+        if part.message_type is not None:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                retyped(inner, name, old)
+    if isinstance(message, onnx.TensorProto) and message.data_type == TYPES[old][0]:
+        array = onnx.numpy_helper.to_array(message).astype(dtype)
+        message.CopyFrom(
+            onnx.TensorProto(name=message.name, dims=message.dims, data_type=code, raw_data=array.tobytes())
+        )
+    elif isinstance(message, onnx.TypeProto.Tensor) and message.elem_type == TYPES[old][0]:
+        message.elem_type = code
+    return message

@@ -18,7 +18,7 @@ import click
 from dsd_ort import __version__, api
 from dsd_ort.cli import demo as demonstration
 from dsd_ort.cli import tables
-from dsd_ort.cli.progress import reporter
+from dsd_ort.cli.progress import doing, reporter
 from dsd_ort.errors import RecipeError
 from dsd_ort.recipe import LossName, Recipe, parse_value
 from dsd_ort.run.phases import Stopped
@@ -54,6 +54,8 @@ def cli() -> None:
 
     \b
     dsd-ort demo                                    see all of it on bundled data
+    dsd-ort inspect model.onnx                      what can be trained, and what prevents it
+    dsd-ort check model.onnx                        proof that its gradients are right
     dsd-ort prepare model.onnx -o run               make the training graphs
     dsd-ort train run --data train.npz              dense → sparse → dense
     dsd-ort export run -o final.onnx                the same model with better weights
@@ -63,19 +65,81 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("model", type=FILE)
+@click.option("--output", help="The output that a loss reads.  [default: what most weights lead to]")
+@click.option("-v", "--verbose", is_flag=True, help="Name every node that training rewrites.")
 @as_json
-def inspect(model: Path, json_: bool) -> None:
-    """Show a model's parameters: role, shape, share, and whether a sparse phase may prune them.
+def inspect(model: Path, output: str | None, verbose: bool, json_: bool) -> None:
+    """Show a model's parameters, what training rewrites in it, and all that prevents training.
+
+    Needs no data, writes nothing, and takes seconds: no weight is read.
 
     \b
     Example:
         dsd-ort inspect model.onnx
     """
-    source = api.inspect(model)
+    found = api.inspect(model, output=output)
     if json_:
-        click.echo(json.dumps(tables.inspection_data(source), indent=1))
+        click.echo(json.dumps(tables.inspection_data(found), indent=1))
     else:
-        tables.show_inspection(source)
+        tables.show_inspection(found, verbose=verbose)
+
+
+@cli.command()
+@click.argument("model", type=FILE)
+@click.option("--recipe", type=FILE, help="A TOML file.  [default: the default recipe, with a loss that fits]")
+@click.option(
+    "--loss", type=click.Choice(get_args(LossName)), help="Without a recipe.  [default: what fits the output]"
+)
+@click.option(
+    "--output", help="Without a recipe: the output that the loss reads.  [default: what most weights lead to]"
+)
+@click.option("--data", help="Real examples, as for train.  [default: made up from the model's signature]")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=2x3x224x224", help="Of an input that is made up.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="About what gradients may take; more of them are then checked together.",
+)
+@click.option("--thorough", is_flag=True, help="Every gradient for itself, however long it takes.")
+@threads_option
+@as_json
+def check(model: Path, recipe: Path | None, shapes: tuple[str, ...], json_: bool, **options: Any) -> None:
+    """Prove that MODEL trains: every gradient against finite differences of plain inference.
+
+    Exit status 0 if all is right, 1 if something is wrong, 3 if the model cannot be trained.  Nothing is written.
+
+    \b
+    Examples:
+        dsd-ort check model.onnx
+        dsd-ort check model.onnx --shape image=2x3x224x224 --thorough
+    """
+    with doing(quiet=json_) as listener:
+        report = api.check(
+            model,
+            Recipe.load(recipe) if recipe else None,
+            shapes=dict(map(_shape, shapes)),
+            listener=listener,
+            **options,
+        )
+    if json_:
+        click.echo(json.dumps(report.to_dict(), indent=1))
+    else:
+        tables.show_report(report)
+    sys.exit(0 if report.ok else 1)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``NAME=2x3x224x224``."""
+    name, equals, sizes = text.rpartition("=")
+    try:
+        shape = tuple(int(size) for size in sizes.split("x")) if sizes else ()
+    except ValueError:
+        shape = (-1,)
+    if not (name and equals) or any(size < 0 for size in shape):
+        raise click.BadParameter(f"{text!r} is no NAME=2x3x224x224", param_hint="--shape")
+    return name, shape
 
 
 @cli.command()
@@ -101,7 +165,7 @@ def prepare(model: Path, run: Path, recipe: Path | None, settings: tuple[str, ..
         dsd-ort prepare model.onnx -o run
         dsd-ort prepare model.onnx -o run --recipe recipe.toml --set optimizer.weight_decay=1e-4
     """
-    program = api.prepare(model, run, _recipe(recipe, keys, settings))
+    program = api.prepare(model, run, _recipe(recipe, keys, settings, model))
     if json_:
         click.echo(json.dumps(tables.program_data(program), indent=1))
     else:
@@ -255,9 +319,9 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _recipe(path: Path | None, keys: dict[str, Any], settings: tuple[str, ...]) -> Recipe:
+def _recipe(path: Path | None, keys: dict[str, Any], settings: tuple[str, ...], model: Path) -> Recipe:
     """The recipe file, or the default one, with what the command line sets."""
-    table = (Recipe.load(path) if path else api.default_recipe()).to_dict()
+    table = (Recipe.load(path) if path else api.default_recipe(model)).to_dict()
     loss_keys = {"loss": "name", "output": "output", "label_name": "label"}
     for key, value in keys.items():
         if value is None:

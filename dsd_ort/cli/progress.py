@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dsd_ort.run.journal import Event
@@ -35,6 +36,17 @@ def reporter(*, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
     )
     with Progress(*columns, console=console) as progress:
         yield _Bars(progress)
+
+
+@contextmanager
+def doing(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Shows what is being done, on standard error: one line that changes on a terminal, lines elsewhere."""
+    console = Console(stderr=True, emoji=False)
+    if quiet or not console.is_terminal:
+        yield (lambda text: None) if quiet else lambda text: click.echo(text, err=True)
+        return
+    with console.status("") as status:
+        yield lambda text: status.update(escape(text))
 
 
 def describe(event: Event) -> str:

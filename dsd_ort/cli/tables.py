@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from dsd_ort.cli.progress import format_metrics
+from dsd_ort.errors import merged
+from dsd_ort.graph.inspection import Inspection, Tensor
 from dsd_ort.graph.program import Program
-from dsd_ort.graph.source import Source
 from dsd_ort.graph.verify import Verdict
+from dsd_ort.proof import Report
 from dsd_ort.run.journal import Event
 
 
@@ -30,51 +33,165 @@ def show(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
     console.print(table, markup=False)
 
 
-def inspection_data(source: Source) -> dict[str, Any]:
-    total = sum(p.size for p in source.parameters)
+def inspection_data(found: Inspection) -> dict[str, Any]:
+    """All that is known, without reading a weight; ``tensors`` are parameters, then statistics."""
+    total = sum(p.size for p in found.parameters)
     return {
-        "model": str(source.path),
-        "digest": source.digest,
+        "model": str(found.path),
+        "trainable": found.trainable,
         "parameters": total,
-        "prunable": sum(p.size for p in source.parameters if p.prunable),
+        "prunable": sum(p.size for p in found.parameters if p.name in found.pruned),
+        "ir_version": found.ir_version,
+        "opsets": dict(found.opsets),
+        "producer": found.producer,
+        "inputs": [_tensor_data(tensor) for tensor in found.inputs],
+        "outputs": [_tensor_data(tensor) for tensor in found.outputs],
+        "loss": None if found.loss is None else {"name": found.loss.name, "output": found.loss.output},
+        "rewrites": [{"node": rewrite.node, "what": rewrite.what} for rewrite in found.rewrites],
+        "refusals": [{"what": error.what, "where": error.where, "fix": error.fix} for error in found.refusals],
         "tensors": [
             {
                 "name": p.name,
                 "shape": list(p.shape),
+                "type": p.dtype,
                 "role": p.role,
                 "layer": p.layer,
                 "storage": p.storage,
-                "share": p.size / total if total else 0.0,
-                "prunable": p.prunable and not p.first_conv,
+                "share": p.size / total if p.role != "statistic" else 0.0,
+                "prunable": p.name in found.pruned,
                 "aliases": list(p.aliases),
             }
-            for p in (*source.parameters, *source.statistics)
+            for p in (*found.parameters, *found.statistics)
         ],
     }
 
 
-def show_inspection(source: Source) -> None:
-    data = inspection_data(source)
-    rows = [
-        [
-            tensor["name"],
-            "×".join(map(str, tensor["shape"])) or "scalar",
-            tensor["role"],
-            tensor["layer"],
-            "" if tensor["role"] == "statistic" else f"{100 * tensor['share']:.1f} %",
-            "yes" if tensor["prunable"] else "",
-        ]
-        for tensor in data["tensors"]
-    ]
+def _tensor_data(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "type": tensor.dtype, "shape": None if tensor.shape is None else list(tensor.shape)}
+
+
+def show_inspection(found: Inspection, *, verbose: bool = False) -> None:
+    """The parameters by layer, the signature, and what training makes of it; *verbose* names every node."""
+    data = inspection_data(found)
+    if data["tensors"]:
+        _show_parameters(found, data)
+    versions = ", ".join(f"{domain or 'opset'} {version}" for domain, version in data["opsets"].items())
+    by = f", made by {found.producer}" if found.producer else ""
+    click.echo(f"{found.path.name}: {versions}, IR version {found.ir_version}{by}")
+    for kind, tensors in (("input", found.inputs), ("output", found.outputs)):
+        for tensor in tensors:
+            read = ""
+            if kind == "output" and found.loss is not None and tensor.name == found.loss.output:
+                read = f"   ← a loss reads it; {found.loss.name} fits" + _how_to_choose(found)
+            click.echo(f"  {kind} {tensor.name!r}: {tensor.dtype} {_sizes(tensor.shape)}{read}")
+    if found.trainable:
+        _show_rewrites(found, verbose)
+        click.echo(f"next: dsd-ort check {found.path}   proves that it trains")
+    else:
+        _show_refusals(found)
+
+
+def _show_parameters(found: Inspection, data: dict[str, Any]) -> None:
+    rows, layer = [], ""
+    for tensor in data["tensors"]:
+        rows.append(
+            [
+                tensor["layer"] if tensor["layer"] != layer else "",
+                tensor["name"],
+                tensor["role"],
+                "×".join(map(str, tensor["shape"])) or "scalar",
+                tensor["type"] if tensor["type"] != "float" else "",
+                "" if tensor["role"] == "statistic" else f"{100 * tensor['share']:.1f} %",
+                "yes" if tensor["prunable"] else "",
+            ]
+        )
+        layer = tensor["layer"]
     columns = {
-        "parameter": "left",
-        "shape": "left",
-        "role": "left",
         "layer": "left",
+        "parameter": "left",
+        "role": "left",
+        "shape": "left",
+        "type": "left",
         "share": "right",
         "pruned": "left",
     }
-    show(f"{source.path.name}: {data['parameters']:,} parameters", columns, rows)
+    if all(not row[4] for row in rows):
+        del columns["type"]
+        rows = [row[:4] + row[5:] for row in rows]
+    show(f"{found.path.name}: {data['parameters']:,} parameters", columns, rows)
+    click.echo(f"{data['prunable']:,} of the {data['parameters']:,} are in tensors that a sparse phase prunes")
+
+
+def _how_to_choose(found: Inspection) -> str:
+    return " (choose another with --output)" if len(found.outputs) > 1 else ""
+
+
+def _sizes(shape: tuple[int | str | None, ...] | None) -> str:
+    if shape is None:
+        return "of unknown rank"
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def _show_rewrites(found: Inspection, verbose: bool) -> None:
+    if not found.rewrites:
+        click.echo("  for training, nothing is rewritten")
+    if verbose:
+        for rewrite in found.rewrites:
+            click.echo(f"  for training, {rewrite.node}: {rewrite.what}")
+        return
+    show_rewrites(rewrite.what for rewrite in found.rewrites)
+
+
+def show_rewrites(kinds: Iterable[str]) -> None:
+    """How many nodes are rewritten in which way."""
+    for kind, nodes in Counter(kinds).items():
+        click.echo(f"  for training, {nodes} {'node' if nodes == 1 else 'nodes'}: {kind}")
+
+
+def _show_refusals(found: Inspection) -> None:
+    errors = merged(found.refusals)
+    reasons = f"{len(errors)} {'reason' if len(errors) == 1 else 'reasons'}"
+    click.echo(f"{found.path.name} cannot be trained as it is, for {reasons}:")
+    for error in errors:
+        click.echo("\n".join(f"  {line}" for line in str(error).splitlines()))
+
+
+REPORT_COLUMNS = {
+    "gradient": "left",
+    "batch norm": "left",
+    "tensors": "right",
+    "‖gradient‖": "right",
+    "error": "right",
+    "reference": "left",
+    "verdict": "left",
+}
+
+
+def show_report(report: Report) -> None:
+    """The table of gradients, the lines behind it, and the answer."""
+    rows = [
+        [
+            row.group,
+            "running" if row.mode == "inference" else "of the batch",
+            str(len(row.tensors)),
+            f"{row.norm:.2e}",
+            f"{row.error:.0e}",
+            row.reference,
+            row.verdict.upper() if row.verdict == "wrong" else row.verdict + (f" ({row.note})" if row.note else ""),
+        ]
+        for row in report.rows
+    ]
+    show(f"{Path(report.model).name}: gradients, error relative to ‖gradient‖", REPORT_COLUMNS, rows)
+    for line in report.lines:
+        click.echo(f"{'ok   ' if line.passed else 'WRONG'} {line.what}: {line.text}")
+    inputs = ", ".join(f"{name} {what}" for name, what in report.inputs.items())
+    click.echo(f"{report.loss} at output {report.output!r}; {report.data}: {inputs}")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    counts = Counter({verdict: report.count(verdict) for verdict in ("right", "wrong", "zero", "undecided")})
+    found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    answer = "trains" if report.ok else "is NOT proven to train"
+    click.echo(f"{Path(report.model).name} {answer}: {found} gradients, {report.seconds:.0f} s")
 
 
 def program_data(program: Program) -> dict[str, Any]:
@@ -101,9 +218,7 @@ def show_program(program: Program) -> None:
         for name, (dtype, shape) in data[kind].items():
             sizes = ", ".join("?" if size is None else str(size) for size in shape)
             click.echo(f"  {'label' if kind == 'labels' else 'input'} {name!r}: {dtype} [{sizes}]")
-    rewrites = Counter(note.partition(": ")[2] for note in data["notes"])
-    for rewrite, nodes in rewrites.items():
-        click.echo(f"  for training, {nodes} {'node' if nodes == 1 else 'nodes'}: {rewrite}")
+    show_rewrites(note.partition(": ")[2] for note in data["notes"])
     click.echo(f"next: dsd-ort train {program.folder} --data DATA")
 
 

@@ -1,9 +1,14 @@
 """Trained weights into a copy of the source: every byte but the weights' own stays as it is.
 
-The new file is the old one with *holes* where the weights' float32 stand; each hole is filled with as many bytes as it
-has.  A ConstantOfShape node has no bytes for its weights, so its field in the graph gives way, in its place, to::
+The new file is the old one with *holes* where the weights' numbers stand; each hole is filled with as many bytes as it
+has.  Weights of float16, bfloat16 and double are rounded back to their type; what training did not change keeps its
+bytes (:mod:`dsd_ort.graph.payload`).
 
-    node { op_type: "ConstantOfShape", output: w, … }  →  initializer { name: w, dims, FLOAT, raw_data: ⟨hole⟩ }
+Two kinds of weights have no holes of the length of their bytes.  float16 and bfloat16 in ``int32_data`` are varints of
+1 to 3 bytes: changed ones are written with 3 bytes each, and the lengths around them grow.  And a ConstantOfShape
+node has no bytes for its weights, so its field in the graph gives way, in its place, to::
+
+    node { op_type: "ConstantOfShape", output: w, … }  →  initializer { name: w, dims, data_type, raw_data: ⟨hole⟩ }
 
 and the lengths of the graph around it grow.  Files of IR version 3, where every initializer has to be an input of the
 model too, get a Constant node instead.  :func:`layout` says what a file then consists of: :func:`write_weights` writes
@@ -23,15 +28,15 @@ import numpy as np
 import onnx
 
 from dsd_ort.errors import DivergedError, ModelError, RunError, nearest
-from dsd_ort.graph.places import Filled, Floats
+from dsd_ort.graph.payload import TYPES, Coding, Floats, Values, bits, from_float32
+from dsd_ort.graph.places import Filled, Place, stored
 from dsd_ort.graph.protobuf import opened
 from dsd_ort.graph.source import Source
 from dsd_ort.graph.splice import Copy, Edit, Hole, Piece, splice
+from dsd_ort.graph.wire import LARGEST
 
 CHUNK = 1 << 20
 """Bytes that are copied or compared at a time."""
-_LARGEST = 2**31 - 1
-"""Bytes of a protobuf message: no reader takes more."""
 
 
 def layout(source: Source, names: Iterable[str]) -> dict[Path, list[Piece]]:
@@ -45,26 +50,27 @@ def layout(source: Source, names: Iterable[str]) -> dict[Path, list[Piece]]:
             edits[source.path].append(Edit(field.start, field.end, pieces, field.parent))
         elif place.external:
             start = place.external.offset
-            hole = Hole(name, 0, place.size)
+            hole = Hole(name, 0, place.size, Coding(TYPES[place.dtype]))
             edits[source.path.parent / place.external.location].append(Edit(start, start + len(hole), (hole,)))
         else:
             first = 0
             for span in place.spans:
-                hole = Hole(name, first, span.floats, span.tagged)
-                edits[source.path].append(Edit(span.body, span.end, (hole,)))
-                first += span.floats
+                hole = Hole(name, first, span.numbers, span.coding)
+                edits[source.path].append(Edit(span.body, span.end, (hole,), span.parent))
+                first += span.numbers
     return {file: splice(file.stat().st_size, edits[file]) for file in source.files}
 
 
 def _stored(name: str, place: Filled, ir_version: int) -> tuple[bytes, Hole]:
     """The field of GraphProto that holds what a ConstantOfShape node makes; its last bytes are the hole."""
-    hole = Hole(name, 0, place.size)
-    tensor = onnx.TensorProto(dims=place.dims, data_type=onnx.TensorProto.FLOAT)
+    hole = Hole(name, 0, place.size, Coding(TYPES[place.dtype]))
+    tensor = onnx.TensorProto(dims=place.dims, data_type=place.dtype)
+    own = place.node.outputs[0]  # in a subgraph it may be another than the public name
     if ir_version > 3:
-        tensor.name = name
+        tensor.name = own
         return _opened([(5, tensor.SerializeToString()), (9, b"")], hole), hole
     attribute = onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR).SerializeToString()
-    node = onnx.NodeProto(op_type="Constant", name=place.node.name, output=[name]).SerializeToString()
+    node = onnx.NodeProto(op_type="Constant", name=place.node.name, output=[own]).SerializeToString()
     return _opened([(1, node), (5, attribute), (5, tensor.SerializeToString()), (9, b"")], hole), hole
 
 
@@ -90,21 +96,21 @@ def write_weights(source: Source, weights: Mapping[str, Floats], destination: Pa
     Raises:
         RunError: a name or shape that the model does not have, a destination that would overwrite the source or another
             model's data, a file that cannot be written, or a source that changed meanwhile.
-        DivergedError: a weight is NaN or infinite.
+        DivergedError: a weight is NaN or infinite, or too large for its type in the file.
         ModelError: the file would be too large for one ONNX file.
     """
     destination = Path(destination)
     _require_fitting(source, weights)
     source.require_unchanged()
-    names = [name for name in weights if not _still_filled(source, name, weights[name])]
+    names = [name for name in weights if not (is_relaid(source.places[name]) and _same(source, name, weights[name]))]
     pieces = layout(source, names)
     targets = {file: destination.parent / file.relative_to(source.path.parent) for file in source.files}
     targets[source.path] = destination
     _require_room(source, pieces, targets)
     size = sum(len(piece) for piece in pieces[source.path])
-    if size > max(_LARGEST, source.file.size):
+    if size > LARGEST:
         raise ModelError(
-            f"with its weights the model takes {size} bytes, and an ONNX file can have {_LARGEST}",
+            f"with its weights the model takes {size} bytes, and an ONNX file can have {LARGEST}",
             where=str(source.path),
             fix="save the model with external data first: onnx.save(model, path, save_as_external_data=True)",
         )
@@ -113,7 +119,7 @@ def write_weights(source: Source, weights: Mapping[str, Floats], destination: Pa
         for file, path in temporary.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             with file.open("rb") as old, path.open("xb") as new:
-                _fill(old, new, pieces[file], weights)
+                _fill(old, new, pieces[file], source, weights)
                 new.flush()
                 os.fsync(new.fileno())
         for file in reversed(temporary):  # the model file last: whoever sees it finds its data
@@ -149,13 +155,30 @@ def _require_fitting(source: Source, weights: Mapping[str, Floats]) -> None:
                 where=parameters[name].layer,
                 fix="export an earlier phase, and train with a smaller learning rate",
             )
+        dtype = TYPES[source.places[name].dtype]
+        if dtype.itemsize == 2 and not np.isfinite(from_float32(value, dtype)).all():
+            raise DivergedError(
+                f"the weights of {name!r} reach {np.abs(value).max():g}, which is infinite as {dtype}",
+                where=parameters[name].layer,
+                fix="train with a smaller learning rate or more weight decay, or export the model in float32",
+            )
 
 
-def _still_filled(source: Source, name: str, value: Floats) -> bool:
-    """Whether a ConstantOfShape node still makes these weights, to the bit."""
+def is_relaid(place: Place) -> bool:
+    """Whether new weights take other bytes of the file than the old ones: then unchanged ones stay as they are."""
+    return isinstance(place, Filled) or any(span.coding.varint for span in place.spans)
+
+
+def _same(source: Source, name: str, value: Floats) -> bool:
+    """Whether the file holds these weights already, to the bit."""
+    return np.array_equal(bits(stored(source.path, source.places[name])), bits(_in_own_type(source, name, value)))
+
+
+def _in_own_type(source: Source, name: str, value: Floats) -> Values:
+    """The weights as the file gets them."""
     place = source.places[name]
-    filled = np.float32(place.value).view(np.uint32) if isinstance(place, Filled) else None
-    return filled is not None and bool((np.ascontiguousarray(value).view(np.uint32) == filled).all())
+    dtype = TYPES[place.dtype]
+    return from_float32(value, dtype, stored(source.path, place) if dtype == np.float64 else None)
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -185,10 +208,11 @@ def _require_room(source: Source, pieces: Mapping[Path, list[Piece]], targets: M
             )
 
 
-def _fill(old: BinaryIO, new: BinaryIO, pieces: Iterable[Piece], weights: Mapping[str, Floats]) -> None:
+def _fill(old: BinaryIO, new: BinaryIO, pieces: Iterable[Piece], source: Source, weights: Mapping[str, Floats]) -> None:
     for piece in pieces:
         if isinstance(piece, Hole):
-            new.write(piece.encode(weights[piece.name].reshape(-1)[piece.first : piece.first + piece.count]).data)
+            values = _in_own_type(source, piece.name, weights[piece.name]).reshape(-1)
+            new.write(piece.encode(values[piece.first : piece.first + piece.count]).data)
         elif isinstance(piece, Copy):
             old.seek(piece.start)
             left = len(piece)

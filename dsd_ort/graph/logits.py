@@ -24,7 +24,10 @@ class Logits:
 
 
 def peel(model: ir.Model, output: str) -> Logits:
-    """Follows *output* back through Identity and one Softmax or LogSoftmax over the class axis, or Sigmoid."""
+    """Follows *output* back through Identity, Casts of floats to floats, and one activation.
+
+    The activation is Softmax or LogSoftmax over the class axis, or Sigmoid.
+    """
     value = _through_identities(value_of(model.graph, output))
     node = value.producer()
     if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in _ACTIVATIONS:
@@ -61,7 +64,13 @@ def shape_of(model: ir.Model, value: ir.Value, same: ir.Value) -> ir.Shape | Non
 
 def _through_identities(value: ir.Value) -> ir.Value:
     node = value.producer()
-    while node is not None and node.op_type == "Identity" and node.inputs[0] is not None:
-        value = node.inputs[0]
-        node = value.producer()
+    while node is not None and node.op_type in ("Identity", "Cast") and node.inputs[0] is not None:
+        before = node.inputs[0]
+        if node.op_type == "Cast" and not (_is_floating(value) and _is_floating(before)):
+            break
+        value, node = before, before.producer()
     return value
+
+
+def _is_floating(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_floating_point()

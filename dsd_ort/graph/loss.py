@@ -243,6 +243,7 @@ def _scores(model: ir.Model, build: _Builder, loss: recipe.Loss, output: str, en
         )
     if dtype != ir.DataType.FLOAT:
         value = build("Cast", value, to=ir.DataType.FLOAT.value)
+        value.type = ir.TensorType(ir.DataType.FLOAT)
     value.shape = shape
     return value
 

@@ -1,8 +1,8 @@
 """Parameters: the tensors that training changes.
 
-A *parameter* is a float32 tensor of the main graph that sits where weights sit (:mod:`dsd_ort.graph.roles`) on a path
-to an output.  Two tensors that are the same bytes (``Identity(initializer)``, equal places in an external file) are
-tied: one parameter.
+A *parameter* is a floating-point tensor, of the main graph or of a branch of If in it, that sits where weights sit
+(:mod:`dsd_ort.graph.roles`) on a path to an output.  Two tensors that are the same bytes (``Identity(initializer)``,
+equal places in an external file) are tied: one parameter.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from onnx_ir.passes.common import InlinePass
 
 from dsd_ort.errors import ModelError, UnsupportedError
 from dsd_ort.graph import wire
+from dsd_ort.graph.branches import flatten
 from dsd_ort.graph.places import Filled, Place, identity
 from dsd_ort.graph.roles import PRUNABLE_ROLES, Use, uses
+
+UNMERGED = "PyTorch: torch.onnx.export with optimize=False, or with keep_initializers_as_inputs=True if dynamo=False"
+"""How a network that was never trained, in which many tensors are equal, is exported with all of them."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,10 @@ class Parameter:
     """A tensor that training changes."""
 
     name: str
-    """The graph value that carries it: an initializer's name, or a Constant or ConstantOfShape node's output."""
+    """The graph value that carries it: an initializer's name, or a Constant or ConstantOfShape node's output.
+
+    In a subgraph with the way to it in front, where another graph has a value of this name:
+    ``If_3.then_branch/weight``."""
     shape: tuple[int, ...]
     role: str
     layer: str
@@ -37,6 +44,8 @@ class Parameter:
     """A kernel that a model input reaches through no other matrix product."""
     aliases: tuple[str, ...] = ()
     """Other values that are always equal to it."""
+    dtype: str = "float"
+    """Its type in the file, as ONNX calls it: ``float``, ``float16``, ``bfloat16`` or ``double``."""
 
     @property
     def size(self) -> int:
@@ -65,11 +74,12 @@ def find(model: ir.Model, places: Mapping[str, Place], file: wire.File) -> Itera
     """Parameters and statistics, in the order in which the graph uses them.
 
     Raises:
-        UnsupportedError: a weight that is not float32 or shares bytes with another tensor; a statistic that is also
+        UnsupportedError: a weight that shares bytes with another tensor; a statistic that is also
             something else; functions that cannot be inlined.
         ModelError: a weight without data for all of its elements.
     """
-    graph = inlined(model.clone()).graph if model.functions else model.graph
+    graph = inlined(model.clone()).graph if model.functions else model.clone().graph
+    flatten(graph)
     groups: dict[object, list[Use]] = {}
     for use in uses(graph, places, file.path):
         groups.setdefault(identity(places[use.name]), []).append(use)
@@ -89,6 +99,7 @@ def find(model: ir.Model, places: Mapping[str, Place], file: wire.File) -> Itera
             "constant-of-shape" if isinstance(place, Filled) else "initializer" if place.initializer else "constant",
             any(use.first_conv for use in group),
             tuple(name for name in names[key] if name != first.name),
+            ir.DataType(place.dtype).name.lower(),
         )
 
 
@@ -127,21 +138,15 @@ def _refuse_overlaps(parameters: Collection[object], file: wire.File) -> None:
 
 def _refuse_unusable(place: Place, uses: list[Use], path: Path) -> None:
     name, where = uses[0].name, f"{path}: {uses[0].layer}"
-    if place.dtype != ir.DataType.FLOAT:
-        raise UnsupportedError(
-            f"the weight {name!r} is {ir.DataType(place.dtype).name.lower()}; only float (32 bits) can be trained",
-            where=where,
-            fix="export the model in float32",
-        )
     if len({(use.role, use.slot) for use in uses}) > 1 and any(use.role == "statistic" for use in uses):
         raise UnsupportedError(
             f"the running statistic {name!r} is also {uses[1].role} of {uses[1].layer}: one tensor cannot be both",
             where=where,
-            fix="export the model again without merging equal tensors (PyTorch: torch.onnx.export(…, dynamo=True))",
+            fix=f"export the model again without merging equal tensors ({UNMERGED})",
         )
-    if isinstance(place, wire.Tensor) and not place.external and sum(s.floats for s in place.spans) != place.size:
+    if isinstance(place, wire.Tensor) and not place.external and sum(s.numbers for s in place.spans) != place.size:
         raise ModelError(
-            f"the tensor {name!r} has data for {sum(s.floats for s in place.spans)} elements, "
+            f"the tensor {name!r} has data for {sum(s.numbers for s in place.spans)} elements, "
             f"but its shape {list(place.dims)} takes {place.size}",
             where=f"{path}: {place.place}",
             fix="copy or export the file again",

@@ -1,37 +1,41 @@
 """Model file → Program: the graph half of the project, read from top to bottom.
 
-source → legalize → loss → differentiate → masks → update, and the layout of the flat buffers.
+source → adapt → fold → legalize → loss → differentiate → masks → update, and the layout of the flat buffers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import onnx
 import onnx_ir as ir
 
 from dsd_ort import runtime
-from dsd_ort.errors import RecipeError, UnsupportedError
+from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
+from dsd_ort.graph import artifacts, exported, layout, masks, select
+from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph import loss as losses
-from dsd_ort.graph import masks, select
 from dsd_ort.graph import source as source_files
 from dsd_ort.graph.differentiate import differentiate
-from dsd_ort.graph.legalize import legalize, to_supported
+from dsd_ort.graph.fold import fold
+from dsd_ort.graph.inference import to_inference
+from dsd_ort.graph.legalize import legalize, precision, refuse_stored_forms, to_supported
 from dsd_ort.graph.parameters import Parameter
-from dsd_ort.graph.program import Manifest, Program, Slice, refuse_existing, write_program
+from dsd_ort.graph.program import Manifest, Program, refuse_existing, write_program
 from dsd_ort.graph.source import Source
 from dsd_ort.graph.update import update_graph
-from dsd_ort.recipe import Group, Recipe
-
-ALIGNMENT = 16
-"""Elements: a slice begins on a cache line of 64 bytes."""
+from dsd_ort.recipe import Loss, Recipe
 
 
 def prepare(model: str | Path, run: str | Path, recipe: Recipe) -> Program:
     """Prepares the ONNX file *model* for training with *recipe* and writes the new run folder *run*.
+
+    *model* may also be a training graph of ONNX Runtime's (:mod:`dsd_ort.graph.artifacts`): its folder, or its
+    training_model.onnx.  It brings its own loss, and the recipe's is not used.
 
     Raises:
         ModelError: the file cannot be read.
@@ -42,43 +46,90 @@ def prepare(model: str | Path, run: str | Path, recipe: Recipe) -> Program:
     """
     runtime.require_training_build()
     refuse_existing(Path(run))
-    source = source_files.load(model)
-    manifest, graphs = build(source, recipe)
-    return write_program(Path(run), source, manifest, graphs)
+    files = artifacts.find(model)
+    if files is None:
+        source = source_files.load(model)
+        return write_program(Path(run), source, *build(source, recipe))
+    with artifacts.shipped_source(files) as source:
+        return write_program(Path(run), source, *build_exported(files, source, recipe), artifacts=files.files)
 
 
 def build(source: Source, recipe: Recipe) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """The manifest and the four graphs, in memory; raises what :func:`prepare` does."""
-    training = source_files.training_copy(source)
-    inputs = data_inputs(training, source)
-    wanted = [losses.output_of(training, loss) for loss in recipe.losses]
-    trained = _trained(source, training, wanted, recipe)
-    prunable = _prunable(trained, recipe)
+    model = adapted(source, recipe)
+    return assemble(source, recipe, differentiated(source, recipe, model.clone()), evaluation(source, recipe, model))
 
-    legal = legalize(training, {p.name for p in trained}, outputs=wanted, batch_norm=recipe.batch_norm)
-    attached = losses.attach(legal.model, recipe.losses, legal.logits)
-    _keep_outputs(legal.model, {attached.loss, *legal.statistics.values()})
-    step = differentiate(legal.model, [p.name for p in trained], loss=attached.loss)
-    sparse = step.model.clone()
-    masks.insert(sparse, {p.name: step.gradients[p.name] for p in trained if p.name in prunable})
-    shipped = evaluation(source, recipe)
 
+def build_exported(
+    files: artifacts.Artifacts, source: Source, recipe: Recipe
+) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
+    """What :func:`build` does, of a training graph that somebody else exported and its inference model *source*."""
+    statistics = [p.name for p in source.statistics]
+    graph = exported.training_graph(files, statistics)
+    frozen = select.select(recipe.freeze, source.parameters, key="freeze")
+    trained = {p.name for p in source.parameters} - frozen
+    gradients = {name: gradient for name, gradient in graph.gradients.items() if name in trained}
+    kept = {graph.loss, *gradients.values(), *graph.statistics.values()}
+    _keep_outputs(graph.model, kept)
+    measured = exported.evaluation_graph(files, source)
+    label = graph.labels[0]
+    loss = Loss(
+        name="mse" if label.classes is None else "cross-entropy", label=label.name, ignore_index=label.ignore_index
+    )
+    metrics = recipe.metrics if label.classes is not None else recipe.metrics or ("loss",)
+    training = Training(graph.model, gradients, graph.statistics, graph.loss, graph.notes)
+    outputs = dict.fromkeys(measured.outputs, label.name)
+    evaluation = Evaluation(measured.graph, measured.inputs, graph.labels, outputs, measured.loss)
+    return assemble(source, msgspec.structs.replace(recipe, loss=loss, metrics=metrics), training, evaluation)
+
+
+class Training(NamedTuple):
+    """A step graph: the loss, a gradient a trained parameter and a new value a statistic, all outputs."""
+
+    model: ir.Model
+    gradients: dict[str, str]
+    """Parameter → the output that holds its gradient."""
+    statistics: dict[str, str]
+    """Running statistic → the output that holds its value after the step."""
+    loss: str
+    notes: tuple[str, ...]
+
+
+def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
+    """Fold → legalize → loss → differentiate.  *model* is the adapted one, and is changed."""
+    fold(model)
+    wanted = [losses.output_of(model, loss) for loss in recipe.losses]
+    trained = [p.name for p in _trained(source, model, wanted, recipe)]
+    legal = legalize(model, trained, outputs=wanted, batch_norm=recipe.batch_norm)
+    loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
+    _keep_outputs(legal.model, {loss, *legal.statistics.values()})
+    step = differentiate(legal.model, trained, loss=loss)
+    return Training(step.model, step.gradients, legal.statistics, loss, legal.notes)
+
+
+def assemble(
+    source: Source, recipe: Recipe, training: Training, shipped: Evaluation
+) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
+    """The manifest and the four graphs of a step graph, and of what is measured and shipped."""
+    prunable = _prunable([p for p in source.parameters if p.name in training.gradients], recipe)
+    sparse = training.model.clone()
+    masks.insert(sparse, {name: gradient for name, gradient in training.gradients.items() if name in prunable})
     manifest = Manifest(
         model=source.path.name,
         source_digest=source.digest,
         recipe=recipe.to_dict(),
-        inputs=inputs,
-        labels=attached.labels,
+        inputs=shipped.inputs,
+        labels=shipped.labels,
         outputs=shipped.outputs,
-        step_loss=attached.loss,
+        step_loss=training.loss,
         loss=shipped.loss,
-        parameters=_lay_out_parameters(source.parameters, step.gradients, prunable, recipe),
-        statistics=_lay_out(source.statistics, lambda s: {"successor": legal.statistics.get(s.name, "")}),
-        notes=list(legal.notes),
+        parameters=layout.parameter_slices(source.parameters, training.gradients, prunable, recipe),
+        statistics=layout.statistic_slices(source.statistics, training.statistics),
+        notes=[*training.notes, *shipped.notes],
         graph_digests={},
     )
     graphs = {
-        "step": ir.to_proto(step.model),
+        "step": ir.to_proto(training.model),
         "sparse": ir.to_proto(sparse),
         "update": update_graph(recipe.optimizer),
         "evaluate": shipped.graph,
@@ -103,19 +154,42 @@ class Evaluation(NamedTuple):
     outputs: dict[str, str]
     """Output that a loss reads → that loss's label."""
     loss: str
+    notes: tuple[str, ...] = ()
 
 
-def evaluation(source: Source, recipe: Recipe) -> Evaluation:
+def evaluation(source: Source, recipe: Recipe, model: ir.Model | None = None) -> Evaluation:
     """What measures *source*'s weights: its own nodes, lowered only where this ONNX Runtime is too old for them.
+
+    Args:
+        source: the model.
+        recipe: its losses, and what it fixes of the model's inputs.
+        model: the adapted one, where it is there already; changed.
 
     Raises:
         RecipeError: the recipe's losses do not fit the model.
     """
-    model = to_supported(source_files.training_copy(source))
+    model = to_supported(adapted(source, recipe) if model is None else model)
+    to_inference(model)
+    notes = _make_runnable(model, source)
     outputs = {losses.output_of(model, loss): loss.label for loss in recipe.losses}
     inputs = data_inputs(model, source)
     attached = losses.attach(model, recipe.losses)
-    return Evaluation(ir.to_proto(model), inputs, attached.labels, outputs, attached.loss)
+    return Evaluation(ir.to_proto(model), inputs, attached.labels, outputs, attached.loss, notes)
+
+
+def _make_runnable(model: ir.Model, source: Source) -> tuple[str, ...]:
+    """Rounds weights as they are when they ship; computes in float32 where the CPU cannot otherwise.  The notes."""
+    types = precision.other_types(model)
+    notes: tuple[str, ...] = ()
+    if types:
+        try:
+            runtime.session(ir.to_proto(model))
+        except ModelError as error:
+            precision.to_float32(model)
+            notes = (f"evaluated in float32, as {' and '.join(types)} does not run on the CPU: {error.what}",)
+    weights = {p.name: ir.DataType[p.dtype.upper()] for p in (*source.parameters, *source.statistics)}
+    precision.round_inputs(model, {name: dtype for name, dtype in weights.items() if dtype.bitwidth == 16})
+    return notes
 
 
 def data_inputs(model: ir.Model, source: Source) -> list[Field]:
@@ -129,7 +203,7 @@ def data_inputs(model: ir.Model, source: Source) -> list[Field]:
 
 
 def _field(value: ir.Value) -> Field:
-    if value.dtype is None or value.shape is None:
+    if not isinstance(value.type, ir.TensorType) or value.dtype is None or value.shape is None:
         raise UnsupportedError(
             f"the input {value.name!r} is no tensor of a known rank",
             fix="export the model with inputs that are tensors with types and shapes",
@@ -144,6 +218,7 @@ def _trained(source: Source, model: ir.Model, outputs: Sequence[str], recipe: Re
     needed = _ancestors(model.graph, outputs)
     trained = [p for p in source.parameters if p.name in needed and p.name not in frozen]
     if not trained:
+        refuse_stored_forms(model.graph)  # says why, if that is why
         raise UnsupportedError(
             "there is nothing to train: no output that a loss reads depends on a parameter that is not frozen",
             where=f"{source.path}, output {', '.join(outputs)}",
@@ -190,47 +265,3 @@ def _prunable(trained: Sequence[Parameter], recipe: Recipe) -> set[str]:
             fix="exclude less, or name parameters in prune.include; dsd-ort inspect lists them",
         )
     return chosen
-
-
-def _lay_out_parameters(
-    parameters: Sequence[Parameter], gradients: dict[str, str], prunable: set[str], recipe: Recipe
-) -> list[Slice]:
-    """Slices in the order prunable, other trained, frozen; within these by group, then as in the graph."""
-    groups = recipe.optimizer.groups
-    for group in groups:
-        select.select(group.match, parameters, key="optimizer.groups")
-    settings = [*groups, Group(match=())]
-
-    def group_of(parameter: Parameter) -> int:
-        hits = (i for i, g in enumerate(groups) if any(select.matches(s, parameter) for s in g.match))
-        return next(hits, len(groups))
-
-    def rank(parameter: Parameter) -> tuple[bool, bool, int]:
-        return parameter.name not in gradients, parameter.name not in prunable, group_of(parameter)
-
-    def describe(parameter: Parameter) -> dict[str, Any]:
-        group = settings[group_of(parameter)]
-        return {
-            "prunable": parameter.name in prunable,
-            "trained": parameter.name in gradients,
-            "weight_decay": recipe.optimizer.weight_decay if group.weight_decay is None else group.weight_decay,
-            "learning_rate_factor": group.learning_rate_factor,
-            "successor": gradients.get(parameter.name, ""),
-        }
-
-    return _lay_out(sorted(parameters, key=rank), describe)
-
-
-def _lay_out(parameters: Iterable[Parameter], describe: Callable[[Parameter], dict[str, Any]]) -> list[Slice]:
-    """Slices one behind the other, each on a cache line; *describe* gives what else is known of them."""
-    slices, offset = [], 0
-    for parameter in parameters:
-        where: dict[str, Any] = {
-            "name": parameter.name,
-            "shape": parameter.shape,
-            "offset": offset,
-            "size": parameter.size,
-        }
-        slices.append(Slice(**where, role=parameter.role, layer=parameter.layer, **describe(parameter)))
-        offset += -(-parameter.size // ALIGNMENT) * ALIGNMENT
-    return slices

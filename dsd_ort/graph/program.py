@@ -8,6 +8,7 @@
     RUN/graphs/sparse.onnx   the same under masks
     RUN/graphs/update.onnx   the optimizer on a flat slice
     RUN/graphs/evaluate.onnx the model itself with its weights as inputs, and the loss behind it
+    RUN/artifacts/           where the source is a training graph of ONNX Runtime's: a copy of its files
 
 Graphs hold no weights: every parameter is an input of its own name, so they stay small whatever the model's size.
 The folder appears complete or not at all.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,6 +27,7 @@ import onnx
 
 from dsd_ort.errors import RunError
 from dsd_ort.fields import Field
+from dsd_ort.graph import copying
 from dsd_ort.graph import source as source_files
 from dsd_ort.graph.source import Source
 from dsd_ort.recipe import Recipe
@@ -96,6 +99,11 @@ class Program:
         return self.folder / "source" / self.manifest.model
 
     @property
+    def artifacts(self) -> Path:
+        """Where the files of the training graph are that it was made from; does not exist otherwise."""
+        return self.folder / "artifacts"
+
+    @property
     def digest(self) -> str:
         """Identifies the prepared run: two Programs with the same digest train the same way."""
         return _sha256(msgspec.json.encode(self.manifest))
@@ -159,8 +167,17 @@ def open_program(folder: str | Path) -> Program:
     return Program(folder, manifest)
 
 
-def write_program(folder: Path, source: Source, manifest: Manifest, graphs: dict[str, onnx.ModelProto]) -> Program:
+def write_program(
+    folder: Path,
+    source: Source,
+    manifest: Manifest,
+    graphs: dict[str, onnx.ModelProto],
+    *,
+    artifacts: Sequence[Path] = (),
+) -> Program:
     """Writes a run folder under a temporary name and moves it into place.
+
+    *artifacts* are the files of the training graph that it was made from, where there is one.
 
     Raises:
         RunError: something is there already, or the folder cannot be written.
@@ -182,7 +199,10 @@ def write_program(folder: Path, source: Source, manifest: Manifest, graphs: dict
         for file in source.files:
             copy = temporary / "source" / file.relative_to(source.path.parent)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+            copying.copy(file, copy)
+        for file in artifacts:
+            (temporary / "artifacts").mkdir(exist_ok=True)
+            shutil.copyfile(file, temporary / "artifacts" / file.name)
         (temporary / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         temporary.chmod(0o755)
         if folder.exists():  # empty, as refuse_existing has seen

@@ -1,20 +1,24 @@
 """Where weights sit: which stored tensor has which role.
 
-Operators that have weights have slots for them (:data:`SLOTS`).  Identity, Transpose, Reshape, Squeeze, Unsqueeze,
-Flatten and Cast may stand between a tensor and the operator that uses it.
+Operators that have weights have slots for them (:data:`SLOTS`).  What comes into a slot may be computed: a parameter is
+the tensor that is stored, wherever the way from it to the slot leads through :data:`MOVING` operators only, which
+compute from the numbers of one tensor, and :data:`JOINING` ones, which compute from those of several (gates of an LSTM
+in another order, weight norm, low-rank updates).  Single numbers and patterns (:func:`is_pattern`: masks, grids) that
+others are joined with are no parameters.  If is seen through, both its branches.
 
-Add and Mul say nothing about their constants, so these count by their place:
+Add, Mul, Concat and Where say nothing about their constants, so these count by their place:
 
 - ``norm``: a Mul by one factor a channel between two layers (layer scale, decomposed batch norm), or behind a division
-  by a square root (decomposed layer norm) or a group norm; and an Add behind such a Mul;
+  by a square root (decomposed layer norm, of any shape) or a group norm; and an Add behind such a Mul;
 - ``bias``: an Add of one number a channel, behind a matrix product or convolution, or between two layers;
-- ``embedding``: an Add of a larger constant between two layers (positions).
+- ``embedding``: an Add of a larger constant between two layers (positions); a constant that a Concat or Where puts
+  among the values between two layers (class and mask tokens).
 
 An Add between two layers is not counted where it is an attention mask: a constant with an entry ≤ -100.
 
 So neither the normalisation of an image before the first layer nor the decoding of boxes after the last is a parameter,
 and neither are constants of other operators (Resize scales, Clip bounds, epsilons, exponents), nor anything inside
-If, Loop and Scan.
+Loop and Scan.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.places import Place, read
+from dsd_ort.graph import flow
+from dsd_ort.graph.places import Place, read, sample
 
 ROLES = {
     "kernel": "convolution kernel",
@@ -65,7 +70,10 @@ SLOTS: dict[tuple[str, str], dict[int, str]] = {
     ("com.microsoft", "FusedGemm"): {**_PRODUCT, 2: "bias"},
     ("com.microsoft", "Attention"): {1: "matrix", 2: "bias"},
     ("com.microsoft", "BiasGelu"): {1: "bias"},
+    ("com.microsoft", "ConvTransposeWithDynamicPads"): {1: "kernel", 3: "bias"},
     ("com.microsoft", "FastGelu"): {1: "bias"},
+    ("com.microsoft", "MultiHeadAttention"): {3: "bias"},
+    ("com.microsoft", "TransposeMatMul"): _PRODUCT,
     ("com.microsoft", "SkipLayerNormalization"): {2: "norm", 3: "norm", 4: "bias"},
     ("com.microsoft", "SkipSimplifiedLayerNormalization"): {2: "norm", 3: "bias"},
     ("com.microsoft", "EmbedLayerNormalization"): {
@@ -78,6 +86,16 @@ SLOTS: dict[tuple[str, str], dict[int, str]] = {
 }
 """Operator → input → role: where weights sit."""
 _PASSING = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"}
+_PASSING |= {"QuantizeLinear", "DequantizeLinear"}  # in pairs: the number, rounded
+MOVING = {
+    *_PASSING,
+    *("Slice", "Split", "Expand", "Tile", "Gather", "Pad", "DepthToSpace", "SpaceToDepth", "Trilu"),
+    *("Exp", "Log", "Neg", "Abs", "Sqrt", "Reciprocal", "Pow", "Clip", "Sigmoid", "Tanh", "Softplus", "Softmax"),
+    *("ReduceSum", "ReduceMean", "ReduceL2", "ReduceSumSquare", "CastLike"),
+}
+"""Operators whose first input holds the numbers that they compute with; the others say how."""
+JOINING = {"Concat", "Add", "Sub", "Mul", "Div", "Sum", "MatMul", "Einsum", "Where"}
+"""Operators that compute with the numbers of several inputs."""
 _FLOATING = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
 
@@ -111,25 +129,29 @@ class _Finder:
 
     def __init__(self, graph: ir.Graph, places: Mapping[str, Place], path: Path) -> None:
         self.places, self.path = places, path
-        self.nodes = _live(graph)
-        self.varying = _varying(graph, self.nodes, places)
+        self.nodes = flow.live(graph)
+        self.varying = flow.varying(graph, self.nodes, places)
+        self.found: dict[ir.Value, tuple[str, ...]] = {}
 
     def uses(self) -> Iterator[Use]:
         nodes = self.nodes
         listed = {node: list(self.listed(node)) for node in nodes}
         layers = {node for node, uses in listed.items() if uses}
         products = {node for node, uses in listed.items() if any(use.role in PRUNABLE_ROLES for use in uses)}
-        behind, ahead = _behind(nodes, layers), _ahead(nodes, layers)
-        behind_product = _behind(nodes, {node for node in nodes if PRUNABLE_ROLES & {*_slots(node).values()}})
+        behind, ahead = flow.behind(nodes, layers), flow.ahead(nodes, layers)
+        behind_product = flow.behind(nodes, {node for node in nodes if PRUNABLE_ROLES & {*_slots(node).values()}})
         scales: set[ir.Node | None] = set()
         for node in nodes:
             for use in listed[node]:
                 yield use._replace(first_conv=use.role == "kernel" and behind_product.isdisjoint(node.inputs))
             for slot, name, x in self.operands(node):
                 between, origin = x in behind and node.outputs[0] in ahead, _origin(x)
+                role: str | None
                 if node.op_type == "Mul":
-                    role = self.factor(name) if between or _is_normalised(origin) else None
+                    role = self.factor(name, between, _is_normalised(origin))
                     scales |= {node} if role else set()
+                elif node.op_type in ("Concat", "Where"):
+                    role = "embedding" if between and self.is_token(name, node) else None
                 else:
                     directly = "norm" if origin in scales else "bias" if origin in products else None
                     role = self.summand(name, between, directly)
@@ -141,30 +163,51 @@ class _Finder:
         if node.op_type != "Gather" and self.varying.isdisjoint(node.inputs):
             return
         for slot, role in _slots(node).items():
-            if slot < len(node.inputs) and (name := self.carrier(node.inputs[slot])):
-                if node.op_type in ("Gather", "Einsum") and len(self.places[name].dims) < 2:
+            for name in self.carriers(node.inputs[slot]) if slot < len(node.inputs) else ():
+                place = self.places[name]
+                if role == "statistic" and all(value.name != name for value in _back(node.inputs[slot])):
+                    continue  # computed from others, it cannot follow the batch
+                if node.op_type in ("Gather", "Einsum") and len(place.dims) < 2:
                     continue  # a list of numbers that is picked from, or an outer product's factor
-                if _is_group_norm(node) and np.ptp(read(self.path, self.places[name])) == 0:
+                if node.op_type == "Gather" and self.varying.isdisjoint(node.inputs) and self.is_pattern(place):
+                    continue  # anchors, not a table that data is looked up in
+                if _is_group_norm(node) and np.ptp(read(self.path, place)) == 0:
                     continue  # ones and zeros; the scale and shift of the channels follow
                 yield Use(name, role, node, slot)
 
     def operands(self, node: ir.Node) -> Iterator[tuple[int, str, ir.Value]]:
-        """Of an Add or Mul of a stored tensor and a varying value: the tensor's slot and name, and the value."""
-        if node.domain or node.op_type not in ("Add", "Mul"):
+        """Where stored tensors meet varying values outside of slots: a tensor's slot and name, and such a value."""
+        if node.domain or node.op_type not in ("Add", "Mul", "Concat", "Where"):
             return
-        for slot, x in ((0, node.inputs[1]), (1, node.inputs[0])):
-            if x is not None and x in self.varying and (name := self.carrier(node.inputs[slot])):
-                yield slot, name, x
+        data = range(1, 3) if node.op_type == "Where" else range(len(node.inputs))
+        varying = [x for x in (node.inputs[slot] for slot in data) if x is not None and x in self.varying]
+        for slot in data if varying else ():
+            for name in self.carriers(node.inputs[slot]):
+                yield slot, name, varying[0]
 
-    def factor(self, name: str) -> str | None:
-        """The role of a constant factor that stands where a scale can be: one number a channel."""
-        return "norm" if _axes(self.places[name]) == 1 else None
+    def factor(self, name: str, between: bool, normalised: bool) -> str | None:
+        """The role of a constant factor: a scale has one number a channel, behind a normalisation also more."""
+        axes = _axes(self.places[name])
+        if axes and normalised:
+            return "norm"
+        return "norm" if axes == 1 and between and read(self.path, self.places[name]).any() else None
+
+    def is_token(self, name: str, node: ir.Node) -> bool:
+        """Whether a constant that a Concat or Where puts among other values is learned: a vector or several.
+
+        Not where all entries are equal (padding), but for one vector in a sequence, as it is before any training.
+        """
+        place = self.places[name]
+        if not _axes(place) or self.is_pattern(place) or self.is_mask(place):
+            return False
+        sequence = node.op_type == "Concat" and len(place.dims) == 3 and node.attributes.get_int("axis", 0) in (1, -2)
+        return bool(np.ptp(read(self.path, place))) or (sequence and _axes(place) == 1)
 
     def summand(self, name: str, between: bool, directly: str | None) -> str | None:
         """The role of a constant that is added between two layers, or *directly* behind a scale or product."""
         place = self.places[name]
         axes = _axes(place)
-        if directly and axes <= 1 and place.dims:
+        if directly and (axes <= 1 or directly == "norm") and place.dims:
             return directly
         if not between or not axes or self.is_mask(place):
             return None
@@ -172,17 +215,49 @@ class _Finder:
 
     def is_mask(self, place: Place) -> bool:
         """Whether a constant hides positions from attention: it has entries that softmax turns into zeros."""
-        return place.dtype == ir.DataType.FLOAT and not bool((read(self.path, place) > -100).all())
+        return not bool((read(self.path, place) > -100).all())
 
-    def carrier(self, value: ir.Value | None) -> str | None:
-        """The stored floating-point tensor that *value* is, through nodes that change no number."""
+    def is_pattern(self, place: Place) -> bool:
+        """Whether a constant was written down, not learned: few numbers again and again, or whole numbers only."""
+        if place.size < 2:
+            return False
+        values = sample(self.path, place, _LOOKED_AT)
+        few = values.size // 4
+        if ir.DataType(place.dtype).bitwidth == 16:  # of which there are only a few thousand about the size of weights
+            few = min(few, 256)
+        different = np.unique(values).size
+        return different > 1 and (different <= few or bool((values == np.round(values)).all()))
+
+    def carriers(self, value: ir.Value | None) -> tuple[str, ...]:
+        """The stored floating-point tensors whose numbers a constant *value* is computed from."""
         if value is None or value in self.varying:
-            return None
-        name = next((v.name for v in _back(value) if v.name in self.places), None)
-        if name is None:
-            return None
-        place = self.places[name]
-        return name if place.dtype in _FLOATING and 0 not in place.dims else None
+            return ()
+        if value not in self.found:
+            self.found[value] = tuple(dict.fromkeys(self._carriers(value)))
+        return self.found[value]
+
+    def _carriers(self, value: ir.Value) -> Iterator[str]:
+        own = value.name or ""
+        if own in self.places:
+            place = self.places[own]
+            if place.dtype in _FLOATING and 0 not in place.dims:
+                yield own
+            return
+        node = value.producer()
+        if node is None or node.domain:
+            return
+        if node.op_type in MOVING:
+            yield from self.carriers(node.inputs[0])
+        elif node.op_type in JOINING:
+            for x in node.inputs[1:] if node.op_type == "Where" else node.inputs:
+                for name in self.carriers(x):
+                    place = self.places[name]
+                    if node.op_type == "Concat" or (place.size > 1 and not self.is_pattern(place)):
+                        yield name
+
+
+_LOOKED_AT = 1 << 16
+"""Entries, evenly spread, that a large tensor is judged by."""
 
 
 def _axes(place: Place) -> int:
@@ -226,56 +301,3 @@ def _is_normalised(node: ir.Node | None) -> bool:
     if node.op_type == "Div":
         return factors[1] is not None and factors[1].op_type == "Sqrt"
     return any(factor is not None and factor.op_type in ("Reciprocal", "Pow") for factor in factors)
-
-
-def _live(graph: ir.Graph) -> list[ir.Node]:
-    """The nodes that an output depends on, in graph order."""
-    needed: set[ir.Value | None] = set(graph.outputs)
-    live = []
-    for node in reversed(graph):
-        if not needed.isdisjoint(node.outputs):
-            live.append(node)
-            needed.update(node.inputs)
-            for inner in _inner_nodes(node):
-                needed.update(inner.inputs)
-    return live[::-1]
-
-
-def _inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
-    """The nodes of If's, Loop's or Scan's bodies; they read values of the graph around them too."""
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
-
-
-def _varying(graph: ir.Graph, nodes: list[ir.Node], places: Mapping[str, Place]) -> set[ir.Value]:
-    """The values that are not constant: they depend on an input of the model, or on chance."""
-    varying = {value for value in graph.inputs if value.name not in places}
-    for node in nodes:
-        fixed = node.op_type == "Constant" or (
-            any(value is not None for value in node.inputs)
-            and varying.isdisjoint(node.inputs)
-            and not node.op_type.startswith("Random")
-            and not any(True for _ in _inner_nodes(node))
-        )
-        if not fixed:
-            varying.update(node.outputs)
-    return varying
-
-
-def _behind(nodes: list[ir.Node], marked: set[ir.Node]) -> set[ir.Value]:
-    """The values that depend on a marked node."""
-    found: set[ir.Value] = set()
-    for node in nodes:
-        if node in marked or not found.isdisjoint(node.inputs):
-            found.update(node.outputs)
-    return found
-
-
-def _ahead(nodes: list[ir.Node], marked: set[ir.Node]) -> set[ir.Value | None]:
-    """The values that a marked node depends on."""
-    found: set[ir.Value | None] = set()
-    for node in reversed(nodes):
-        if node in marked or not found.isdisjoint(node.outputs):
-            found.update(node.inputs)
-    return found

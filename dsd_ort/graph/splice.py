@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from dsd_ort.graph.payload import Coding, Values
 from dsd_ort.graph.protobuf import Buffer, Field, opened, varint
-from dsd_ort.graph.wire import EXTERNAL, FLOAT_TAG, External, File, Tensor
+from dsd_ort.graph.wire import EXTERNAL, External, File, Tensor
 
 _LARGE = 1024
 """Payloads from this many bytes on are left in the file by :func:`without_payloads`."""
@@ -34,20 +35,19 @@ class Copy:
 
 @dataclass(frozen=True)
 class Hole:
-    """A piece of a new file: *count* float32 of a parameter, from its element *first* on; tagged as in a ``Span``."""
+    """A piece of a new file: *count* numbers of a parameter, from its element *first* on, written as *coding* says."""
 
     name: str
     first: int
     count: int
-    tagged: bool = False
+    coding: Coding
 
     def __len__(self) -> int:
-        return self.count * (5 if self.tagged else 4)
+        return self.count * self.coding.width
 
-    def encode(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """The bytes of *values*, ``f32[count]``."""
-        plain = np.ascontiguousarray(values, "<f4").view(np.uint8)
-        return np.insert(plain.reshape(-1, 4), 0, FLOAT_TAG, axis=1).ravel() if self.tagged else plain
+    def encode(self, values: Values) -> npt.NDArray[np.uint8]:
+        """The bytes of *values*, numbers of the file's type ``[count]``."""
+        return self.coding.encode(values)
 
 
 Piece = Copy | Hole | bytes
@@ -119,8 +119,9 @@ def without_payloads(
         gone += tensor.external.fields if tensor.external else ()
         edits += [Edit(start, end, (), tensor.field) for start, end in gone]
         new = b"".join(_entry(key.encode(), text.encode()) for key, text in entries.items())
-        external = varint(14 << 3) + varint(EXTERNAL)
-        edits.append(Edit(tensor.field.end, tensor.field.end, (new + external,), tensor.field))
+        if not tensor.attribute:
+            new += varint(14 << 3) + varint(EXTERNAL)
+            edits.append(Edit(tensor.field.end, tensor.field.end, (new,), tensor.field))
     out = bytearray()
     for piece in splice(len(data), edits):
         assert not isinstance(piece, Hole)
@@ -139,7 +140,7 @@ def _in_place(tensor: Tensor, path: Path) -> dict[str, str] | None:
     payload = tensor.external
     if not payload:
         span = tensor.spans[0] if len(tensor.spans) == 1 else None
-        if span is None or span.tagged or span.end - span.body < _LARGE:
+        if span is None or not span.plain or tensor.attribute or span.end - span.body < _LARGE:
             return None
         payload = External(path.name, span.body, span.end - span.body)
     location = path.absolute().parent / payload.location

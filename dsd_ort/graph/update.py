@@ -135,8 +135,12 @@ def _sgd_scalars(optimizer: Optimizer, step: Step) -> dict[str, float]:
 
 
 def _moment_scalars(optimizer: Optimizer, step: Step) -> dict[str, float]:
-    """The second moment's correction c goes into rate and epsilon: m'/(√(v'/c) + ε) = √c · m'/(√v' + √c·ε)."""
+    """The second moment's correction c goes into rate and epsilon: m'/(√(v'/c) + ε) = √c · m'/(√v' + √c·ε).
+
+    Where epsilon stands in front of the correction, ε̂, it is √c·ε already.
+    """
     root = math.sqrt(1 - optimizer.beta2**step.number)
+    epsilon = optimizer.epsilon if optimizer.epsilon_hat else root * optimizer.epsilon
     return {
         "rate": step.learning_rate * root / (1 - optimizer.beta1**step.number),
         "scale": step.gradient_scale,
@@ -145,7 +149,7 @@ def _moment_scalars(optimizer: Optimizer, step: Step) -> dict[str, float]:
         "beta2": optimizer.beta2,
         "gain2": 1 - optimizer.beta2,
         # Too small to change any sum, but 0/ε is 0 where 0/0 were NaN (law 3).
-        "epsilon": max(root * optimizer.epsilon, float(np.finfo(np.float32).tiny)),
+        "epsilon": max(epsilon, float(np.finfo(np.float32).tiny)),
     }
 
 

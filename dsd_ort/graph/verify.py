@@ -18,9 +18,10 @@ import onnx
 
 from dsd_ort.errors import ModelError
 from dsd_ort.graph import wire
-from dsd_ort.graph.export import CHUNK, layout
+from dsd_ort.graph.export import CHUNK, is_relaid, layout
 from dsd_ort.graph.parameters import Parameter
-from dsd_ort.graph.places import Filled, Floats
+from dsd_ort.graph.payload import Values, bits
+from dsd_ort.graph.places import Filled, stored
 from dsd_ort.graph.source import Source, load
 from dsd_ort.graph.splice import Copy, Hole, Piece, without_payloads
 
@@ -72,10 +73,8 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
             file = wire.read(data, final)
         except ModelError as error:
             return Verdict(False, reasons=(f"{final.name}: {error.what}",))
-    stored = {tensor.value for tensor in file.tensors}
-    filled = {name for name, place in source.places.items() if isinstance(place, Filled)}
-    initialized = [p.name for p in _weights(source) if p.name in filled & stored]
-    names = [p.name for p in _weights(source) if p.name not in filled or p.name in initialized]
+    names = [p.name for p in _weights(source) if not _left_alone(p.name, source, file)]
+    initialized = [name for name in names if isinstance(source.places[name], Filled)]
     comparison = _Comparison(source)
     for old, pieces in layout(source, names).items():
         comparison.file(
@@ -89,6 +88,23 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
         tuple(initialized),
         tuple(dict.fromkeys(comparison.reasons)),
     )
+
+
+def _left_alone(name: str, source: Source, file: wire.File) -> bool:
+    """Whether a weight that would be written with other bytes than before is not: training did not change it."""
+    place = source.places[name]
+    if not is_relaid(place):
+        return False
+    new = next((tensor for tensor in file.tensors if tensor.value == name), None)
+    if isinstance(place, Filled):
+        return new is None
+    return new is not None and _content(place, source.path) == _content(new, file.path)
+
+
+def _content(tensor: wire.Tensor, path: Path) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(tensor.field.start)
+        return stream.read(tensor.field.end - tensor.field.start)
 
 
 def _weights(source: Source) -> tuple[Parameter, ...]:
@@ -149,21 +165,24 @@ class _Comparison:
         """Counts the changes in a weight; False where its bytes are laid out differently."""
         place = self.source.places[hole.name]
         count = self.counts.setdefault(hole.name, _Count())
+        relaid = stored(self.source.path, place).reshape(-1)[hole.first :] if is_relaid(place) else None
         for first in range(0, hole.count, CHUNK):
-            part = Hole(hole.name, first, min(CHUNK, hole.count - first), hole.tagged)
-            if isinstance(place, Filled):
-                old: Floats | None = np.full(part.count, place.value, np.float32)
+            size = min(CHUNK, hole.count - first)
+            width = size * hole.coding.width
+            if relaid is not None:
+                old: Values | None = relaid[first : first + size]
             else:  # what was copied last ends where the weight begins
-                old = wire.decode(before.read(len(part)), part.tagged)
-            new = wire.decode(after.read(len(part)), part.tagged)
-            if new is None or old is None:
+                old = hole.coding.decode(before.read(width))
+            new = hole.coding.decode(after.read(width))
+            if new is None or old is None or new.size != size:
                 return False
             if not np.isfinite(new).all():
                 self.reasons.append(f"{hole.name}: not all of its weights are finite")
-            count.changed += int((new.view(np.uint32) != old.view(np.uint32)).sum())
+            count.changed += int((bits(new) != bits(old)).sum())
+            wide = new.astype(np.float64)
             with np.errstate(invalid="ignore"):
-                count.largest = max(count.largest, float(np.abs(np.subtract(new, old, dtype=np.float64)).max()))
-            count.nonzero += int(np.count_nonzero(new))
+                count.largest = max(count.largest, float(np.abs(wide - old.astype(np.float64)).max()))
+            count.nonzero += int(np.count_nonzero(wide))
         return True
 
     def at(self, old: Path, new: Path, position: int) -> str:

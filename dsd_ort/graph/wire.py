@@ -1,9 +1,10 @@
 """Where every tensor's bytes stand in an ONNX file, read from the protobuf wire format without parsing weights.
 
 An ONNX file is a ``ModelProto``; its tensors stand at ``graph.initializer`` and in node attributes, also in those of
-subgraphs and functions.  A float tensor keeps its payload in one of four ways, all of them little-endian float32 that
-can be overwritten in place: ``raw_data``, packed ``float_data`` (one field), unpacked ``float_data`` (one field an
-element: the tag byte 0x25, then 4 bytes), or external data (another file, an offset and a length).
+subgraphs and functions.  A floating-point tensor keeps its payload in one of three ways: ``raw_data``, a repeated field
+of numbers, packed (one field) or not (one field a number), or external data (another file, an offset and a length).
+How the numbers are written there, :mod:`dsd_ort.graph.payload` knows; all but varints can be overwritten in place.
+A Constant node may also hold floats as such, without a tensor around them: ``value_float`` and ``value_floats``.
 
 Message and field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
@@ -15,38 +16,53 @@ import mmap
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from dsd_ort.errors import ModelError
-from dsd_ort.graph.protobuf import FIXED32, LEN, Buffer, Field, Walk
+from dsd_ort.graph.payload import FIELD_OF, FIELDS, TYPES, Coding, varints
+from dsd_ort.graph.protobuf import FIXED32, FIXED64, LEN, VARINT, Buffer, Field, Walk
 
+LARGEST = 2**31 - 1
+"""Bytes of a protobuf message: no reader takes more."""
 EXTERNAL = 1
 """``TensorProto.data_location``: in another file."""
-FLOAT_TAG = 4 << 3 | FIXED32
-"""The byte in front of each element of an unpacked ``TensorProto.float_data``."""
+_BYTES = Coding(np.dtype(np.uint8))
+_FLOAT = Coding(np.dtype(np.float32))
+_WIDTHS = {FIXED32: 4, FIXED64: 8}
+
+
+Scope = tuple[str, ...]
+"""Where a graph stands: ``()`` is the main graph, ``("If_3.then_branch",)`` a branch of its node 3, and so on."""
+
+
+def step_into(op_type: str, index: int, attribute: str) -> str:
+    """The name of a subgraph in a :data:`Scope`."""
+    return f"{op_type}_{index}.{attribute}"
 
 
 class Span(NamedTuple):
-    """Bytes ``[body, end)`` of a payload, in a field that begins at ``start``.
+    """Bytes ``[body, end)`` of a payload, in fields that begin at ``start``.
 
-    ``tagged``: a run of unpacked floats, 5 bytes an element, the first of them :data:`FLOAT_TAG`.
+    ``parent`` is the innermost message or packed field around these bytes, whose length they are a part of.
     """
 
     start: int
     body: int
     end: int
-    tagged: bool = False
+    coding: Coding
+    parent: Field
+    numbers: int
+    """How many stand here; 0 where the bytes are not whole numbers."""
 
     @property
-    def floats(self) -> int:
-        """How many float32 stand here."""
-        return (self.end - self.body) // (5 if self.tagged else 4)
+    def plain(self) -> bool:
+        """Whether the bytes are those of raw data."""
+        return self.coding.tag is None and not self.coding.varint
 
 
 @dataclass(frozen=True)
@@ -72,31 +88,34 @@ class Tensor:
     place: str
     """For people: ``initializer 'w'``, ``node 3 (Constant c), attribute value``."""
     value: str | None
-    """The value of the main graph that it is stored for: an initializer's name or a Constant node's output."""
+    """The public name of the value that it is stored for, as initializer or in a Constant node; None in functions."""
     dims: tuple[int, ...]
     dtype: int
     spans: tuple[Span, ...]
-    """Raw data or float data; other inline encodings (``int64_data``, …) are not listed."""
+    """Raw data, and the repeated field of a floating-point type; others (``int64_data``, …) are not listed."""
     external: External | None
+    initializer: bool = False
+    name: str = ""
+    """What the value is called in its own graph."""
+    scope: Scope = ()
+    attribute: bool = False
+    """Whether it is no ``TensorProto``, but the floats of an attribute."""
 
     @property
     def size(self) -> int:
         return math.prod(self.dims)
 
-    @property
-    def initializer(self) -> bool:
-        """Whether it is an initializer of the main graph."""
-        return self.place.startswith("initializer ")
-
 
 @dataclass(frozen=True)
 class Node:
-    """A ``NodeProto`` of the main graph."""
+    """A ``NodeProto`` of the main graph or of a subgraph in it: number *index* of the graph at *scope*."""
 
     field: Field
     op_type: str
     name: str
     outputs: tuple[str, ...]
+    index: int = 0
+    scope: Scope = ()
 
 
 @dataclass
@@ -110,6 +129,15 @@ class File:
     nodes: list[Node] = field(default_factory=list)
     sparse: list[str] = field(default_factory=list)
     """Places of sparse tensors."""
+    scopes: dict[str, set[Scope]] = field(default_factory=lambda: defaultdict(set))
+    """Name of a value → the graphs that define one of this name."""
+
+    def public(self, scope: Scope, name: str) -> str:
+        """What the value *name* of the graph at *scope* is called outside: the same, where no other graph has one.
+
+        Otherwise the way to it stands in front: ``If_3.then_branch/weight``.
+        """
+        return name if not scope or self.scopes[name] == {scope} else "/".join((*scope, name))
 
 
 @contextmanager
@@ -133,20 +161,18 @@ def mapped(path: Path) -> Iterator[Buffer]:
         raise ModelError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
 
 
-def decode(data: bytes, tagged: bool = False) -> npt.NDArray[np.float32] | None:
-    """The float32 that stand in a span's bytes, ``f32[n]``; None where they are not tagged as they should be."""
-    if not tagged:
-        return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
-    rows = np.frombuffer(data, np.uint8).reshape(-1, 5)
-    return None if (rows[:, 0] != FLOAT_TAG).any() else rows[:, 1:].copy().view("<f4").ravel().astype(np.float32)
-
-
 def read(data: Buffer, path: Path) -> File:
     """Where the tensors and nodes of an ONNX file stand.  *path* is for messages only.
 
     Raises:
-        ModelError: not an ONNX file, truncated, or damaged.
+        ModelError: not an ONNX file, truncated, damaged, or too large to be one.
     """
+    if len(data) > LARGEST:
+        raise ModelError(
+            f"the file has {len(data)} bytes; an ONNX file can have {LARGEST}, and larger ones nothing can read",
+            where=str(path),
+            fix="save the model with external data: onnx.save(model, path, save_as_external_data=True)",
+        )
     return _Reader(data, path).file()
 
 
@@ -156,6 +182,8 @@ class _Reader(Walk):
     def __init__(self, data: Buffer, path: Path) -> None:
         super().__init__(data, path)
         self.found = File(path, len(data))
+        self.tensors: list[Tensor] = []
+        """As they come; what they are called outside, the whole file decides."""
 
     def file(self) -> File:
         # All of the outermost fields first: a file that ends too early is told before anything inside is read.
@@ -164,77 +192,131 @@ class _Reader(Walk):
                 self.found.ir_version = self.number([part])
             elif part.number == 7:
                 self.inside_graph = True
-                self.graph(part, "")
+                self.graph(part, "", ())
             elif part.number == 25:
                 function = self.parts(part)
                 for index, node in enumerate(function[7]):
-                    self.node(node, index, f"function {self.name(function[1])}, ")
+                    self.node(node, index, f"function {self.name(function[1])}, ", None)
+        named = (t if t.value is None else replace(t, value=self.found.public(t.scope, t.name)) for t in self.tensors)
+        self.found.tensors.extend(named)
         return self.found
 
-    def graph(self, graph: Field, around: str) -> None:
-        """*around* says where the graph stands; it is empty for the main graph."""
+    def graph(self, graph: Field, around: str, scope: Scope | None) -> None:
+        """*around* says where the graph stands; it is empty for the main graph.  In functions there is no scope."""
         index = 0
         for part in self.fields(graph):
             if part.number == 1:
-                self.node(part, index, around)
+                self.node(part, index, around, scope)
                 index += 1
             elif part.number == 5:
-                self.tensor(part, around, initializer=True)
+                self.tensor(part, around, scope, initializer=True)
+            elif part.number == 11 and scope is not None:
+                self.found.scopes[self.name(self.parts(part)[1])].add(scope)
             elif part.number == 15:
                 self.found.sparse.append(f"{around}sparse initializer")
 
-    def node(self, node: Field, index: int, around: str) -> None:
+    def node(self, node: Field, index: int, around: str, scope: Scope | None) -> None:
         parts = self.parts(node)
         outputs = tuple(self.text(part) for part in parts[2])
         name, op_type = self.name(parts[3]), self.name(parts[4])
-        if not around:
-            self.found.nodes.append(Node(node, op_type, name, outputs))
-        constant = outputs[0] if not around and outputs and op_type == "Constant" else None
+        if scope is not None:
+            self.found.nodes.append(Node(node, op_type, name, outputs, index, scope))
+            for output in outputs:
+                self.found.scopes[output].add(scope)
+        constant = outputs[0] if scope is not None and outputs and op_type == "Constant" else None
         for part in parts[5]:
             attribute = self.parts(part)
             key = self.name(attribute[1])
             place = f"{around}node {index} ({op_type} {name or ''.join(outputs[:1])}), attribute {key}"
             for tensor in attribute[5] + attribute[10]:
-                self.tensor(tensor, place, constant if key == "value" else None)
-            for graph in attribute[6] + attribute[11]:
-                self.graph(graph, f"{place}: ")
+                self.tensor(tensor, place, scope, constant if key == "value" else None)
+            if constant and key in ("value_float", "value_floats"):
+                self.floats(part, attribute[2 if key == "value_float" else 7], place, scope or (), constant)
+            for graph in attribute[6]:
+                inside = None if scope is None else (*scope, step_into(op_type, index, key))
+                self.graph(graph, f"{place}: ", inside)
+            for graph in attribute[11]:
+                self.graph(graph, f"{place}: ", None)
             if attribute[22] or attribute[23]:
                 self.found.sparse.append(place)
 
-    def tensor(self, tensor: Field, place: str, value: str | None = None, *, initializer: bool = False) -> None:
+    def tensor(
+        self, tensor: Field, place: str, scope: Scope | None, value: str | None = None, *, initializer: bool = False
+    ) -> None:
         """*place* is the tensor's; an initializer's is what stands around its graph, and its name decides the rest."""
         parts: dict[int, list[Field]] = defaultdict(list)
-        spans = []
+        runs: dict[int, list[tuple[Field, int]]] = defaultdict(list)
         at = tensor.body
         while at < tensor.end:
             part = self.field_at(at, tensor)
             parts[part.number].append(part)
             at = part.end
-            if part.number == 4:
-                spans.append(self.floats(part))
-                at = spans[-1].end
+            if part.number in FIELDS and part.kind in (LEN, FIELDS[part.number]):
+                at = self.end_of_run(part)
+                runs[part.number].append((part, at))
         if initializer:
             name = self.name(parts[8])
-            place, value = f"{place}initializer {name!r}", None if place else name
+            place, value = f"{place}initializer {name!r}", None if scope is None else name
+            if scope is not None:
+                self.found.scopes[name].add(scope)
         dims, dtype = tuple(self.numbers(parts[1])), self.number(parts[2])
-        external = None
+        external, spans = None, []
         if self.number(parts[14]) == EXTERNAL:
             external = self.external(parts[13], parts[14], dims, dtype, f"{self.path}: {place}")
-            spans = []
         elif raw := parts[9]:
-            spans = [Span(raw[-1].start, raw[-1].body, raw[-1].end)]
-        self.found.tensors.append(Tensor(tensor, place, value, dims, dtype, tuple(spans), external))
+            spans = [self.span(raw[-1], raw[-1].end, Coding(TYPES[dtype]) if dtype in TYPES else _BYTES)]
+        elif dtype in TYPES:
+            coding = Coding(TYPES[dtype], varint=FIELD_OF[dtype] == 5)
+            spans = [self.span(first, end, coding) for first, end in runs[FIELD_OF[dtype]]]
+        stored = (value, dims, dtype, tuple(spans), external, initializer, value or "", scope or ())
+        self.tensors.append(Tensor(tensor, place, *stored))
 
-    def floats(self, first: Field) -> Span:
-        """Packed floats, or the whole run of unpacked floats that *first* begins."""
+    def floats(self, attribute: Field, parts: list[Field], place: str, scope: Scope, value: str) -> None:
+        """The floats that an attribute holds: one, or a list of them."""
+        spans: list[Span] = []
+        for first in parts:
+            if first.kind in (LEN, FIXED32) and not (spans and first.start < spans[-1].end):
+                spans.append(self.span(first, self.end_of_run(first), _FLOAT))
+        if place.endswith("value_float"):
+            spans = [span._replace(body=span.end - 4, coding=_FLOAT, numbers=1) for span in spans[-1:]]
+        dims = () if place.endswith("value_float") else (sum(span.numbers for span in spans),)
+        stored = (value, dims, int(ir.DataType.FLOAT), tuple(spans), None, False, value, scope)
+        self.tensors.append(Tensor(attribute, place, *stored, attribute=True))
+
+    def span(self, first: Field, end: int, coding: Coding) -> Span:
+        """Packed numbers (or raw data), or the run of unpacked ones from *first* to *end*."""
         if first.kind == LEN:
-            return Span(first.start, first.body, first.end)
+            body, parent = first.body, first
+        else:
+            assert first.parent is not None
+            body, parent = first.start, first.parent
+            coding = coding._replace(tag=first.number << 3 | first.kind)
+        if coding.varint:
+            ends = np.frombuffer(self.data, np.uint8, end - body, body) < 0x80
+            count = int(np.count_nonzero(ends)) // (1 if coding.tag is None else 2)
+        else:
+            count, rest = divmod(end - body, coding.width)
+            count = 0 if rest else count
+        return Span(first.start, body, end, coding, parent, count)
+
+    def end_of_run(self, first: Field) -> int:
+        """Where the packed numbers, or the whole run of unpacked ones that *first* begins, end."""
+        tag = first.number << 3 | first.kind
+        if first.kind == LEN or self.data[first.start] != tag:  # a tag may be written longer than it has to be
+            return first.end
         assert first.parent is not None
-        most = (first.parent.end - first.start) // 5
-        tags = np.frombuffer(self.data, np.uint8, most * 5, first.start)[::5]
-        others = np.flatnonzero(tags != FLOAT_TAG)
-        end = first.start + 5 * int(others[0] if others.size else most)
-        return Span(first.start, first.start, max(end, first.end), tagged=True)
+        if first.kind == VARINT:
+            window = self.data[first.start : first.parent.end]
+            ends = np.flatnonzero(np.frombuffer(window, np.uint8) < 0x80)
+            numbers = varints(window[: ends[-1] + 1])
+            assert numbers is not None
+            others = np.flatnonzero(numbers[::2] != tag)  # a tag, a number, a tag, …
+            last = 2 * int(others[0]) - 1 if others.size else numbers.size // 2 * 2 - 1
+            return first.start + int(ends[last]) + 1
+        width = 1 + _WIDTHS[first.kind]
+        most = (first.parent.end - first.start) // width
+        others = np.flatnonzero(np.frombuffer(self.data, np.uint8, most * width, first.start)[::width] != tag)
+        return first.start + width * int(others[0] if others.size else most)
 
     def external(
         self, entries: list[Field], location: list[Field], dims: tuple[int, ...], dtype: int, where: str

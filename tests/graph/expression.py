@@ -21,8 +21,12 @@ def expression(value: ir.Value | None) -> str:
     arguments = [expression(v) for v in node.inputs]
     arguments += [f"{name}={_attribute(a)}" for name, a in sorted(node.attributes.items())]
     output = f".{value.index()}" if value.index() else ""
-    name = node.op_type.rpartition("_")[0] if node.domain == "dsd_ort" else node.op_type  # without its digest
-    return f"{name}({', '.join(arguments)}){output}"
+    return f"{operator_of(node)}({', '.join(arguments)}){output}"
+
+
+def operator_of(node: ir.Node) -> str:
+    """The operator's name, without the digest of one of our own."""
+    return node.op_type.rpartition("_")[0] if node.domain == "dsd_ort" else node.op_type
 
 
 def _numbers(array: np.ndarray) -> str:

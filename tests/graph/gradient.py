@@ -19,8 +19,10 @@ import onnxruntime
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_grid_sample
 
 from dsd_ort.graph.differentiate import differentiate
+from tests.graph.recurrence import GRU, LSTM, RNN
 
 Arrays = dict[str, np.ndarray]
 
@@ -70,7 +72,11 @@ def _with_loss(proto: onnx.ModelProto, weights: Mapping[str, np.ndarray]) -> onn
     terms = []
     for name, weight in weights.items():
         graph.initializer.append(numpy_helper.from_array(weight.astype(np.float32), f"{name}/R"))
-        graph.node.append(onnx.helper.make_node("Mul", [name, f"{name}/R"], [f"{name}/RY"], f"{name}/RY"))
+        # Of a fixed shape, as the builder takes a symbolic length for equal to a fixed one, or for broadcast.
+        shape = numpy_helper.from_array(np.asarray(weight.shape, np.int64), f"{name}/shape")
+        graph.initializer.append(shape)
+        graph.node.append(onnx.helper.make_node("Reshape", [name, shape.name], [f"{name}/Y"], f"{name}/Y"))
+        graph.node.append(onnx.helper.make_node("Mul", [f"{name}/Y", f"{name}/R"], [f"{name}/RY"], f"{name}/RY"))
         graph.node.append(onnx.helper.make_node("ReduceSum", [f"{name}/RY"], [f"{name}/L"], f"{name}/L", keepdims=0))
         terms.append(f"{name}/L")
     for i, term in enumerate(terms[1:]):
@@ -96,7 +102,7 @@ class Exact:
         double = onnx.ModelProto.FromString(proto.SerializeToString())
         _to_double(double.graph)
         self.names = [value.name for value in proto.graph.output]
-        self._evaluator = ReferenceEvaluator(double, new_ops=[Erf])
+        self._evaluator = ReferenceEvaluator(double, new_ops=[Erf, GridSample, GRU, LSTM, RNN])
 
     def __call__(self, inputs: Arrays) -> Arrays:
         double = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in inputs.items()}
@@ -108,6 +114,17 @@ class Erf(OpRun):
 
     def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
         return (np.vectorize(erf, otypes=[np.float64])(x),)
+
+
+class GridSample(op_grid_sample.GridSample):
+    """In double precision, which the reference evaluator's own coordinates are not; by its older modes too."""
+
+    def _gs_denormalize_coordinates(self, n: np.ndarray, dims: Sequence[int], align_corners: bool) -> np.ndarray:
+        return np.array([self._gs_denormalize(v, dim, align_corners) for v, dim in zip(n, dims, strict=False)])
+
+    def _run(self, x: np.ndarray, grid: np.ndarray, **attributes: Any) -> tuple[np.ndarray]:
+        mode = attributes.pop("mode", None) or "linear"
+        return super()._run(x, grid, mode={"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode), **attributes)
 
 
 def _to_double(graph: onnx.GraphProto) -> None:

@@ -7,11 +7,13 @@ and replaced by its new one.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx.numpy_helper
@@ -23,11 +25,14 @@ from hypothesis import strategies as st
 from dsd_ort.errors import DivergedError, ModelError, RunError
 from dsd_ort.graph import export, source
 from dsd_ort.graph.verify import verify
-from tests.graph.test_wire import field, unpacked
+from tests.graph.test_wire import field, varint
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 KINDS = ("raw", "packed", "unpacked", "constant", "tied", "external", "filled")
 WIDTH = 3
+TYPES = {1: np.float32, 10: np.float16, 11: np.float64, 16: ml_dtypes.bfloat16}
+FIELD_AND_KIND = {1: (4, 5), 10: (5, 0), 11: (10, 1), 16: (5, 0)}
+"""Type → TensorProto's repeated field for it, and its wire type."""
 
 
 @dataclass
@@ -41,50 +46,78 @@ class Built:
     """The bytes of its GraphProto, without tag and length."""
     rest: bytes
     """The bytes of its ModelProto, without the graph."""
+    dtype: int = 1
 
 
-def tensor(name: str, value: np.ndarray, kind: str) -> bytes:
+def numbers(value: np.ndarray, dtype: int, *, wide: bool = False) -> list[bytes]:
+    """Each number as the repeated field has it; *wide* ones of 16 bits are varints of three bytes."""
+    if value.itemsize != 2:
+        return [number.tobytes() for number in value.ravel()]
+    bits = [int(number) for number in value.ravel().view(np.uint16)]
+    if not wide:
+        return [varint(number) for number in bits]
+    return [bytes([number & 127 | 128, number >> 7 & 127 | 128, number >> 14]) for number in bits]
+
+
+def packed(value: np.ndarray, dtype: int, *, wide: bool = False) -> bytes:
+    """One field for all numbers."""
+    return field(FIELD_AND_KIND[dtype][0], b"".join(numbers(value, dtype, wide=wide)))
+
+
+def unpacked(value: np.ndarray, dtype: int, *, wide: bool = False) -> bytes:
+    """A tag in front of every number, as proto2 writers emit it."""
+    number, kind = FIELD_AND_KIND[dtype]
+    return b"".join(bytes([number << 3 | kind]) + part for part in numbers(value, dtype, wide=wide))
+
+
+def tensor(name: str, value: np.ndarray, kind: str, dtype: int = 1) -> bytes:
     """A TensorProto that keeps *value* as *kind* says, as bytes."""
     if kind == "unpacked":
         dims = b"".join(b"\x08" + bytes([dim]) for dim in value.shape)
-        return dims + b"\x10\x01" + unpacked(value[:1]) + field(8, name.encode()) + unpacked(value[1:])
-    proto = onnx.TensorProto(dims=value.shape, data_type=1, name=name, doc_string=f"about {name}")
+        first, rest = unpacked(value[:1], dtype), unpacked(value[1:], dtype)
+        return dims + b"\x10" + bytes([dtype]) + first + field(8, name.encode()) + rest
+    proto = onnx.TensorProto(dims=value.shape, data_type=dtype, name=name, doc_string=f"about {name}")
     if kind == "packed":
-        proto.float_data.extend(value.ravel())
-    elif kind == "external":
+        return proto.SerializeToString() + packed(value, dtype)
+    if kind == "external":
         proto.data_location = onnx.TensorProto.EXTERNAL
-        for key, entry in {"location": "data/m.bin", "offset": str(64 * int(name[1:]) + 4)}.items():
+        for key, entry in {"location": "data/m.bin", "offset": str(stride(dtype) * int(name[1:]) + 4)}.items():
             proto.external_data.add(key=key, value=entry)
     else:
         proto.raw_data = value.tobytes()
     return proto.SerializeToString()
 
 
-def build(folder: Path, kinds: list[str], *, ir_version: int = 8, seed: int = 0) -> Built:
+def stride(dtype: int) -> int:
+    """Bytes from one weight to the next in an external file."""
+    return 16 * np.dtype(TYPES[dtype]).itemsize
+
+
+def build(folder: Path, kinds: list[str], *, ir_version: int = 8, seed: int = 0, dtype: int = 1) -> Built:
     """``x → MatMul w0 → Add w1 → MatMul w2 → …``: even weights are matrices, odd ones biases, kept as *kinds* say."""
     rng = np.random.default_rng(seed)
     fields = [field(5, onnx.numpy_helper.from_array(np.array([WIDTH] * 2), "square").SerializeToString())]
     fields.append(field(5, onnx.numpy_helper.from_array(np.array([WIDTH]), "row").SerializeToString()))
     inputs, values, last = ["square", "row"], {}, "x"
-    data = bytearray(rng.bytes(64 * len(kinds)))
+    data = bytearray(rng.bytes(stride(dtype) * len(kinds)))
     for i, kind in enumerate(kinds):
         name, shape = f"w{i}", (WIDTH,) * (2 - i % 2)
-        value = rng.standard_normal(shape).astype(np.float32)
+        value = rng.standard_normal(shape).astype(TYPES[dtype])
         used = name
         if kind == "filled":
             value[:] = 0.5
-            fill = onnx.helper.make_tensor("", onnx.TensorProto.FLOAT, [1], [0.5])
+            fill = onnx.helper.make_tensor("", dtype, [1], [0.5])
             node = onnx.helper.make_node("ConstantOfShape", [inputs[i % 2]], [name], f"node {name}", value=fill)
             fields.append(field(1, node.SerializeToString()))
         elif kind == "constant":
             node = onnx.NodeProto(op_type="Constant", name=f"node {name}", output=[name]).SerializeToString()
-            attribute = field(1, b"value") + b"\xa0\x01\x04" + field(5, tensor("inner", value, "raw"))
+            attribute = field(1, b"value") + b"\xa0\x01\x04" + field(5, tensor("inner", value, "raw", dtype))
             fields.append(field(1, node + field(5, attribute)))
         else:
-            fields.append(field(5, tensor(name, value, kind)))
+            fields.append(field(5, tensor(name, value, kind, dtype)))
             inputs.append(name)
         if kind == "external":
-            at = 64 * i + 4
+            at = stride(dtype) * i + 4
             data[at : at + value.nbytes] = value.tobytes()
         if kind == "tied":
             fields.append(field(1, onnx.helper.make_node("Identity", [name], ["t" + name]).SerializeToString()))
@@ -94,13 +127,15 @@ def build(folder: Path, kinds: list[str], *, ir_version: int = 8, seed: int = 0)
         fields.append(field(1, node.SerializeToString()))
         last = f"y{i}"
     frame = onnx.GraphProto(name="main", doc_string="x" * 100)
-    frame.input.append(onnx.helper.make_tensor_value_info("x", 1, ["N", WIDTH]))
+    frame.input.append(onnx.helper.make_tensor_value_info("x", dtype, ["N", WIDTH]))
     if ir_version == 3:
         shapes = {"square": [2], "row": [1]} | {name: value.shape for name, value in values.items()}
-        frame.input.extend(onnx.helper.make_tensor_value_info(n, 1 if n in values else 7, shapes[n]) for n in inputs)
-    frame.output.append(onnx.helper.make_tensor_value_info(last, 1, ["N", WIDTH]))
+        frame.input.extend(
+            onnx.helper.make_tensor_value_info(n, dtype if n in values else 7, shapes[n]) for n in inputs
+        )
+    frame.output.append(onnx.helper.make_tensor_value_info(last, dtype, ["N", WIDTH]))
     rest = onnx.ModelProto(ir_version=ir_version, producer_name="test", metadata_props=[{"key": "k", "value": "v"}])
-    rest.opset_import.add(version=9)
+    rest.opset_import.add(version=9 if dtype != 16 else 20)
     path = folder / "m.onnx"
     built = Built(
         path,
@@ -108,6 +143,7 @@ def build(folder: Path, kinds: list[str], *, ir_version: int = 8, seed: int = 0)
         dict(zip(values, kinds, strict=True)),
         b"".join(fields) + frame.SerializeToString(),
         rest.SerializeToString(),
+        dtype,
     )
     path.write_bytes(built.rest + field(7, built.graph))
     if "external" in kinds:
@@ -126,17 +162,25 @@ def expected(built: Built, weights: Mapping[str, np.ndarray]) -> tuple[bytes, by
     graph = built.graph
     file = built.path.parent / "data" / "m.bin"
     data = file.read_bytes() if file.exists() else None
-    for name, new in weights.items():
-        old, kind = built.values[name], built.kinds[name]
+    for name, weight in weights.items():
+        old, kind, dtype = built.values[name], built.kinds[name], built.dtype
+        new = weight.astype(old.dtype)
         if kind == "external":
             assert data is not None
             data = replaced(data, old.tobytes(), new.tobytes())
-        elif kind == "unpacked":
-            graph = replaced(graph, unpacked(old[:1]), unpacked(new[:1]))
-            graph = replaced(graph, unpacked(old[1:]), unpacked(new[1:]))
+        elif kind in ("packed", "unpacked"):
+            write = packed if kind == "packed" else unpacked
+            parts = [slice(None)] if kind == "packed" else [slice(1), slice(1, None)]
+            tensors = {t.name: t.SerializeToString() for t in onnx.GraphProto.FromString(graph).initializer}
+            before = tensor(name, old, kind, dtype)
+            assert onnx.TensorProto.FromString(before).SerializeToString() == tensors[name]
+            after = before
+            for part in parts:
+                after = replaced(after, write(old[part], dtype), write(new[part], dtype, wide=True))
+            graph = replaced(graph, field(5, before), field(5, after))
         elif kind != "filled":
             graph = replaced(graph, old.tobytes(), new.tobytes())
-        elif (old.view(np.uint32) != new.view(np.uint32)).any():
+        elif old.tobytes() != new.tobytes():
             graph = stored(built, graph, name, new)
     return built.rest + field(7, graph), data
 
@@ -144,7 +188,7 @@ def expected(built: Built, weights: Mapping[str, np.ndarray]) -> tuple[bytes, by
 def stored(built: Built, graph: bytes, name: str, value: np.ndarray) -> bytes:
     """The graph with an initializer (before IR version 4: a Constant node) where a ConstantOfShape node was."""
     (node,) = (node for node in onnx.GraphProto.FromString(graph).node if node.output[0] == name)
-    proto = onnx.TensorProto(dims=value.shape, data_type=onnx.TensorProto.FLOAT, raw_data=value.tobytes())
+    proto = onnx.TensorProto(dims=value.shape, data_type=built.dtype, raw_data=value.tobytes())
     if onnx.ModelProto.FromString(built.rest).ir_version > 3:
         proto.name = name
         return replaced(graph, field(1, node.SerializeToString()), field(5, proto.SerializeToString()))
@@ -164,19 +208,20 @@ def evaluate(path: Path, x: np.ndarray) -> np.ndarray:
 @given(
     kinds=st.lists(st.sampled_from(KINDS), min_size=2, max_size=6),
     ir_version=st.sampled_from([3, 8]),
+    dtype=st.sampled_from(sorted(TYPES)),
     seed=st.integers(0, 2**32 - 1),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
-def test_outside_of_the_weights_the_exported_file_is_the_source(kinds, ir_version, seed, data):
+@settings(max_examples=150, deadline=None)
+def test_outside_of_the_weights_the_exported_file_is_the_source(kinds, ir_version, dtype, seed, data):
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        built = build(folder, kinds, ir_version=ir_version, seed=seed)
+        built = build(folder, kinds, ir_version=ir_version, seed=seed, dtype=dtype)
         original = built.path.read_bytes()
         found = source.load(built.path)
         assert {p.name for p in found.parameters} == set(built.values)
         for name, value in built.values.items():
-            np.testing.assert_array_equal(found.value(name), value)
+            np.testing.assert_array_equal(found.value(name), value.astype(np.float32))
         chosen = data.draw(st.sets(st.sampled_from(sorted(built.values))))
         rng = np.random.default_rng(seed + 1)
         weights = {name: rng.standard_normal(built.values[name].shape).astype(np.float32) for name in chosen}
@@ -200,11 +245,19 @@ def test_outside_of_the_weights_the_exported_file_is_the_source(kinds, ir_versio
         onnx.checker.check_model(str(final), full_check=True)
         again = source.load(final)
         assert [p.name for p in again.parameters] == [p.name for p in found.parameters]
-        x = want = rng.standard_normal((2, WIDTH)).astype(np.float32)
+        x = rng.standard_normal((2, WIDTH)).astype(TYPES[dtype])
+        want = x.astype(np.float64)
         for name, value in (built.values | weights).items():
-            np.testing.assert_array_equal(again.value(name), value)
-            want = want @ value if value.ndim == 2 else want + value
-        np.testing.assert_allclose(evaluate(final, x), want, rtol=1e-4, atol=1e-4)
+            ships = value.astype(TYPES[dtype]).astype(np.float64)
+            np.testing.assert_array_equal(again.value(name), ships.astype(np.float32))
+            want = want @ ships if value.ndim == 2 else want + ships
+        if dtype != onnx.TensorProto.BFLOAT16:  # for which ONNX Runtime has no kernels on the CPU
+            error = {1: 1e-4, 10: 0.1, 11: 1e-12}[dtype]
+            np.testing.assert_allclose(evaluate(final, x), want, rtol=error, atol=error)
+        export.write_weights(again, {name: again.value(name) for name in built.values}, folder / "again" / "final.onnx")
+        assert (folder / "again" / "final.onnx").read_bytes() == model, "the same weights are the same file"
+        export.write_weights(again, weights, folder / "third" / "final.onnx")
+        assert (folder / "third" / "final.onnx").read_bytes() == model, "now they are overwritten in place"
 
 
 def test_weights_that_a_node_still_makes_leave_the_node(tmp_path):
@@ -215,6 +268,90 @@ def test_weights_that_a_node_still_makes_leave_the_node(tmp_path):
     graph = onnx.load(tmp_path / "final.onnx").graph
     assert [node.output[0] for node in graph.node if node.op_type == "ConstantOfShape"] == ["w0"]
     assert verify(built.path, tmp_path / "final.onnx").initialized == ("w1",)
+
+
+def doubles(folder: Path) -> Path:
+    """A model with one matrix of doubles that have more digits than float32, or less range."""
+    built = build(folder, ["raw", "packed"], dtype=11)
+    old = np.array([[1 / 3, 1e-60, -1e-60], [np.pi, 1e-60, 0], [-0.0, 2, 1e30]])
+    built.path.write_bytes(replaced(built.path.read_bytes(), built.values["w0"].tobytes(), old.tobytes()))
+    return built.path
+
+
+def test_doubles_that_training_did_not_change_keep_their_digits(tmp_path):
+    path = doubles(tmp_path)
+    found = source.load(path)
+    new = found.value("w0").copy()
+    new[0, 2], new[1, 1], new[2, 1] = 0.0, 0.0, 2.5  # two are pruned
+    export.write_weights(found, {"w0": new}, tmp_path / "final.onnx")
+    want = np.array([[1 / 3, 1e-60, 0], [np.pi, 0, 0], [-0.0, 2.5, 1e30]])
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(tmp_path / "final.onnx").graph.initializer}
+    assert tensors["w0"].tobytes() == want.tobytes()
+    (change,) = verify(path, tmp_path / "final.onnx").changed
+    assert (change.share, change.largest, change.density) == (3 / 9, 0.5, 5 / 9)
+
+
+@pytest.mark.parametrize("dtype", sorted(TYPES))
+@pytest.mark.parametrize("kind", KINDS)
+def test_untrained_weights_are_the_identical_file(tmp_path, kind, dtype):
+    path = build(tmp_path, [kind, kind], dtype=dtype).path
+    if kind == "raw" and dtype == onnx.TensorProto.DOUBLE:
+        path = doubles(tmp_path)
+    found = source.load(path)
+    export.write_weights(
+        found, {p.name: found.value(p.name) for p in found.parameters}, tmp_path / "out" / "final.onnx"
+    )
+    assert (tmp_path / "out" / "final.onnx").read_bytes() == path.read_bytes()
+    verdict = verify(path, tmp_path / "out" / "final.onnx")
+    assert verdict.same, verdict.reasons
+    assert verdict.changed == verdict.initialized == ()
+
+
+def test_weights_are_rounded_to_nearest_and_to_even(tmp_path):
+    built = build(tmp_path, ["raw", "raw"], dtype=10)
+    half, least = 2.0**-11, 2.0**-24
+    value = np.float32([[1 + half, 1 + 3 * half, 65519.996], [least / 2, least * 0.75, 1e-9], [-1 - half, 0, -0.0]])
+    export.write_weights(source.load(built.path), {"w0": value}, tmp_path / "final.onnx")
+    found = source.load(tmp_path / "final.onnx").value("w0")
+    assert found.tolist() == [[1, 1 + 4 * half, 65504], [0, least, 0], [-1, 0, 0]]
+
+
+@pytest.mark.parametrize(("dtype", "value", "text"), [(10, 65520.0, "65520"), (16, -3.4e38, "3.4e\\+38")])
+def test_a_weight_too_large_for_its_type_is_refused(tmp_path, dtype, value, text):
+    built = build(tmp_path, ["raw", "raw"], dtype=dtype)
+    name = np.dtype(TYPES[dtype]).name
+    message = refused(tmp_path, DivergedError, built, {"w1": np.float32([1, value, 3])}, tmp_path / "final.onnx")
+    assert re.fullmatch(
+        f"the weights of 'w1' reach {text}, which is infinite as {name}\n  where: Add layer 1\n  fix:   train with a "
+        "smaller learning rate or more weight decay, or export the model in float32",
+        message,
+    )
+
+
+def test_floats_that_constants_hold_without_a_tensor_are_overwritten(tmp_path):
+    """value_float as the slope of a PRelu, value_floats as a bias."""
+    slope = onnx.helper.make_node("Constant", [], ["slope"], value_float=0.25)
+    bias = onnx.helper.make_node("Constant", [], ["bias"], value_floats=[0.5, 0.75])
+    nodes = [slope, bias, onnx.helper.make_node("MatMul", ["x", "w"], ["a"])]
+    nodes += [onnx.helper.make_node("Add", ["a", "bias"], ["b"]), onnx.helper.make_node("PRelu", ["b", "slope"], ["y"])]
+    shape = onnx.helper.make_tensor_value_info
+    w = onnx.helper.make_tensor("w", 1, [2, 2], [1, 2, 3, 4])
+    graph = onnx.helper.make_graph(nodes, "g", [shape("x", 1, ["N", 2])], [shape("y", 1, ["N", 2])], [w])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    path, final = tmp_path / "m.onnx", tmp_path / "final.onnx"
+    path.write_bytes(model.SerializeToString())
+    found = source.load(path)
+    assert {p.name: (p.shape, p.storage) for p in found.parameters} == {
+        "w": ((2, 2), "initializer"),
+        "bias": ((2,), "constant"),
+        "slope": ((), "constant"),
+    }
+    weights = {"bias": np.float32([1, -2]), "slope": np.array(0.125, np.float32)}
+    export.write_weights(found, weights, final)
+    model.graph.node[0].attribute[0].f = 0.125
+    model.graph.node[1].attribute[0].floats[:] = [1, -2]
+    assert final.read_bytes() == model.SerializeToString()
+    assert {c.name for c in verify(path, final).changed} == {"bias", "slope"}
 
 
 def test_minus_zero_is_another_weight_than_zero(tmp_path):
@@ -369,7 +506,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_half_written(tmp_path, monkey
 def test_a_model_too_large_for_one_file_is_refused(tmp_path, monkeypatch):
     found = source.load(LIGHT / "light_squeezenet.onnx")
     weights = {p.name: found.value(p.name) + 1 for p in found.parameters}
-    monkeypatch.setattr(export, "_LARGEST", 1_000_000)
+    monkeypatch.setattr(export, "LARGEST", 1_000_000)
     with pytest.raises(ModelError) as caught:
         export.write_weights(found, weights, tmp_path / "final.onnx")
     assert "with its weights the model takes 4953" in caught.value.what

@@ -132,6 +132,73 @@ ROLES = {
 }
 
 
+ROLES |= {
+    "both branches of a condition": (
+        """(float[N, 3] x, bool c) => (float[N, 2] y) {
+            a = MatMul (x, w)
+            y = If (c) <
+                then_branch = yes () => (float[N, 2] p) { one = MatMul (a, v) p = Add (one, b) },
+                else_branch = no () => (float[N, 2] q) <float[4, 2] own = {1, 2, 3, 4, 5, 6, 7, 8}> {
+                    q = MatMul (a, own)
+                }
+            >
+        }""",
+        {"w": (3, 4), "v": (4, 2), "b": (2,)},
+        {"w": "matrix", "v": "matrix", "b": "bias", "own": "matrix"},
+    ),
+    "a class token, also before any training, and positions that are cut to length": (
+        """(float[N, 3, 4] x) => (float[N, 2] y)
+        <float[1, 1, 6] fresh = {0, 0, 0, 0, 0, 0}, int64[1] zero = {0}, int64[1] one = {1}, int64[2] ones = {1, 1}> {
+            a = MatMul (x, w)
+            s = Shape <start = 0, end = 1> (x) t = Concat <axis = 0> (s, ones)
+            c = Expand (cls, t) d = Expand (fresh, t) e = Concat <axis = 1> (c, d, a)
+            l = Shape <start = 1, end = 2> (e) p = Slice (positions, zero, l, one) f = Add (e, p)
+            g = ReduceMean <axes = [1], keepdims = 0> (f) y = MatMul (g, v)
+        }""",
+        {"w": (4, 6), "cls": (1, 1, 6), "positions": (1, 9, 6), "v": (6, 2)},
+        {"w": "matrix", "cls": "embedding", "fresh": "embedding", "positions": "embedding", "v": "matrix"},
+    ),
+    "a bias by relative position, and a mask token": (
+        """(float[N, 4, 6] x, bool[N, 4, 1] hidden) => (float[N, 4, 6] y)
+        <int64[16] index = {2, 1, 0, 0, 3, 2, 1, 0, 3, 3, 2, 1, 3, 3, 3, 2}, int64[3] shape = {4, 4, 1}> {
+            a = MatMul (x, w) b = Where (hidden, token, a)
+            t = Transpose <perm = [0, 2, 1]> (b) s = MatMul (b, t)
+            r = Gather (table, index) q = Reshape (r, shape) p = Transpose <perm = [2, 0, 1]> (q)
+            u = Add (s, p) v = Softmax (u) o = MatMul (v, b) y = MatMul (o, w2)
+        }""",
+        {"w": (6, 6), "token": (1, 1, 6), "table": (4, 1), "w2": (6, 6)},
+        {"w": "matrix", "token": "embedding", "table": "embedding", "w2": "matrix"},
+    ),
+    "gates of a recurrent layer in another order, and a hidden half": (
+        """(float[T, N, 3] x) => (float[T, 1, N, 2] y)
+        <int64[1] o = {0}, int64[1] i = {2}, int64[1] e = {8}, float[4] half = {0.5, 0.5, 0.5, 0.5}> {
+            a = Slice (wi, o, i, o) b = Slice (wi, i, e, o) c = Concat <axis = 0> (b, a) W = Unsqueeze (c, o)
+            R = Unsqueeze (wh, o) d = Concat <axis = 0> (bi, bh) B = Unsqueeze (d, o)
+            y = LSTM <hidden_size = 2> (x, W, R, B)
+        }""",
+        {"wi": (8, 3), "wh": (8, 2), "bi": (8,), "bh": (8,)},
+        {"wi": "recurrent", "wh": "recurrent", "bi": "bias", "bh": "bias"},
+    ),
+    "weight norm, a low-rank update and a fixed mask": (
+        """(float[N, 3] x) => (float[N, 4] y)
+        <float[3, 4] mask = {1, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0}, float scale = {2}> {
+            n = ReduceL2 <axes = [0]> (v) u = Div (v, n) s = Mul (u, g)
+            d = MatMul (down, up) e = Mul (d, scale) f = Add (s, e) k = Mul (f, mask) y = MatMul (x, k)
+        }""",
+        {"v": (3, 4), "g": (1, 4), "down": (3, 2), "up": (2, 4)},
+        {"v": "matrix", "g": "matrix", "down": "matrix", "up": "matrix"},
+    ),
+    "a layer norm over more than one axis": (
+        """(float[N, 3, 4] x) => (float[N, 3, 4] y) <float two = {2}, float eps = {0.1}> {
+            m = ReduceMean <axes = [1, 2]> (x) c = Sub (x, m) d = Pow (c, two) v = ReduceMean <axes = [1, 2]> (d)
+            e = Add (v, eps) f = Sqrt (e) g = Div (c, f) h = Mul (g, scale) i = Add (h, shift) y = MatMul (i, w)
+        }""",
+        {"scale": (3, 4), "shift": (3, 4), "w": (4, 4)},
+        {"scale": "norm", "shift": "norm", "w": "matrix"},
+    ),
+}
+
+
 @pytest.mark.parametrize("case", ROLES)
 def test_weights_are_found_in_their_roles(tmp_path, case):
     text, shapes, expected = ROLES[case]
@@ -158,13 +225,15 @@ NOT_WEIGHTS = {
         <float[2, 3, 1, 1] dead = {1, 2, 3, 4, 5, 6}, float[7] unused = {1, 2, 3, 4, 5, 6, 7}> {
             a = Conv (x, dead) y = Conv (x, w)
         }""",
-    "the inside of a subgraph": """(float[N, 3, 4, 4] x, bool c) => (float[N, 2, 4, 4] y) {
+    "the inside of a loop": """(float[N, 3, 4, 4] x, int64 n, bool c) => (float[N, 2, 4, 4] y) {
             a = Conv (x, w)
-            y = If (c) <
-                then_branch = yes () => (float[N, 2, 4, 4] b)
-                    <float[2, 2, 1, 1] inner = {1, 2, 3, 4}> { b = Conv (a, inner) },
-                else_branch = no () => (float[N, 2, 4, 4] d) { d = Relu (a) }
-            >
+            y = Loop (n, c, a) <body = step (int64 i, bool go, float[N, 2, 4, 4] b) => (bool on, float[N, 2, 4, 4] d)
+                <float[2, 2, 1, 1] inner = {1, 2, 3, 4}> { on = Identity (go) d = Conv (b, inner) }>
+        }""",
+    "a grid that is joined with features, an initial state of zeros": """(float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y)
+        <float[1, 1, 4, 4] grid = {0, 0.5, 1, 1.5, 0, 0.5, 1, 1.5, 0, 0.5, 1, 1.5, 0, 0.5, 1, 1.5},
+         float[1, 3, 1, 1] zeros = {0, 0, 0}> {
+            a = Conv (x, w) b = Concat <axis = 1> (a, grid) c = Mul (b, zeros) y = Conv (c, w)
         }""",
     "a product of constants": """(float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y)
         <float[2, 2] one = {1, 2, 3, 4}, float[2, 2] other = {1, 2, 3, 4}, int64[4] shape = {1, 1, 2, 2}> {
@@ -178,6 +247,18 @@ NOT_WEIGHTS = {
 @pytest.mark.parametrize("case", NOT_WEIGHTS)
 def test_other_constants_are_no_parameters(tmp_path, case):
     assert roles(write(tmp_path / "m.onnx", NOT_WEIGHTS[case], {"w": (2, 3, 1, 1)})) == {"w": "kernel"}
+
+
+def test_a_table_of_few_numbers_is_an_embedding_where_data_is_looked_up_in_it(tmp_path):
+    """As one that was quantised once has."""
+    table = ", ".join(["1, -1, 0, 2"] * 4)
+    text = f"(int64[N] ids) => (float[N, 4] y) <float[4, 4] table = {{{table}}}> {{ y = Gather (table, ids) }}"
+    assert roles(write(tmp_path / "m.onnx", text)) == {"table": "embedding"}
+    anchors = f"""(float[N, 4] x) => (float[N, 4] y)
+        <float[4, 4] anchors = {{{table}}}, int64[2] two = {{0, 1}}, int64[2] one = {{0, 0}}> {{
+            a = MatMul (x, w) b = Gather (anchors, two) c = ReduceSum (b, one) y = Mul (a, c)
+        }}"""
+    assert roles(write(tmp_path / "a.onnx", anchors, {"w": (4, 4)})) == {"w": "matrix"}
 
 
 def test_an_embedding_that_is_also_multiplied_by_is_not_pruned(tmp_path):

@@ -26,6 +26,7 @@ CASES = {
     "nesterov": Optimizer(name="sgd", momentum=0.9, nesterov=True),
     "adam": Optimizer(name="adam"),
     "adam-fast": Optimizer(name="adam", beta1=0.0, beta2=0.1, epsilon=1e-3),
+    "adam-hat": Optimizer(name="adam", epsilon=1e-3, epsilon_hat=True),
     "adamw": Optimizer(name="adamw", beta1=0.8, beta2=0.99),
 }
 every_case = pytest.mark.parametrize("case", CASES)
@@ -46,7 +47,8 @@ def twin(
         w = w * (1 - learning_rate * weight_decay)
     m = o.beta1 * a["moment1"] + (1 - o.beta1) * d
     v = o.beta2 * a["moment2"] + (1 - o.beta2) * d**2
-    root = np.sqrt(v) / np.sqrt(1 - o.beta2**step) + o.epsilon
+    correction = np.sqrt(1 - o.beta2**step)
+    root = (np.sqrt(v) + o.epsilon) / correction if o.epsilon_hat else np.sqrt(v) / correction + o.epsilon
     return {"weight": w - learning_rate / (1 - o.beta1**step) * m / root, "moment1": m, "moment2": v}
 
 
@@ -105,7 +107,7 @@ PYTORCH = {
 }
 
 
-@every_case
+@pytest.mark.parametrize("case", PYTORCH)
 def test_three_steps_end_where_pytorch_ends(case: str) -> None:
     o = CASES[case]
     s, state = session(o), start(o, 3) | {"weight": np.array(WEIGHTS, np.float32)}

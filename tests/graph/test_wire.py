@@ -59,7 +59,7 @@ def read(content: bytes) -> wire.File:
 
 
 def payload(content: bytes, tensor: wire.Tensor) -> np.ndarray:
-    parts = [wire.decode(content[s.body : s.end], s.tagged) for s in tensor.spans]
+    parts = [s.coding.decode(content[s.body : s.end]) for s in tensor.spans]
     return np.concatenate(parts).reshape(tensor.dims)
 
 
@@ -80,10 +80,26 @@ def test_every_tensor_is_found_where_protobuf_has_it(raw):
         f"{branches}else_branch: node 0 (Constant h), attribute value": [7.0],
         "function shift, node 0 (Constant s), attribute value": [9.0],
     }
-    assert {tensor.value for tensor in file.tensors} == {"w", "shape", "b", None}
-    assert [node.op_type for node in file.nodes] == [node.op_type for node in proto.graph.node]
-    for node, expected in zip(file.nodes, proto.graph.node, strict=True):
+    assert {tensor.value for tensor in file.tensors} == {"w", "shape", "b", "two", "h", None}
+    nodes = [node for node in file.nodes if not node.scope]
+    assert [node.op_type for node in nodes] == [node.op_type for node in proto.graph.node]
+    for node, expected in zip(nodes, proto.graph.node, strict=True):
         assert content[node.field.body : node.field.end] == expected.SerializeToString()
+    inner = proto.graph.node[3].attribute[1].g.node
+    found = [node for node in file.nodes if node.scope == ("If_3.else_branch",)]
+    assert [content[node.field.body : node.field.end] for node in found] == [n.SerializeToString() for n in inner]
+
+
+def test_a_name_that_two_graphs_have_is_public_with_the_way_to_it():
+    text = TEXT.replace("[1] two", "[1] w").replace("Mul (d, two)", "Mul (d, w)").replace("h = C", "f = C")
+    file = read(onnx.parser.parse_model(text.replace("Mul (d, h)", "Mul (d, f)")).SerializeToString())
+    names = {tensor.place: tensor.value for tensor in file.tensors if tensor.scope or tensor.initializer}
+    assert names == {
+        "initializer 'w'": "w",
+        "initializer 'shape'": "shape",
+        "node 3 (If e), attribute then_branch: initializer 'w'": "If_3.then_branch/w",
+        "node 3 (If e), attribute else_branch: node 0 (Constant f), attribute value": "If_3.else_branch/f",
+    }
 
 
 def test_a_run_of_unpacked_floats_is_one_span():
@@ -91,7 +107,7 @@ def test_a_run_of_unpacked_floats_is_one_span():
     tensor = b"\x08\x06\x10\x01" + unpacked(first) + field(4, second.tobytes()) + unpacked(third) + field(8, b"w")
     content = b"\x08\x08" + field(7, field(5, tensor))
     (found,) = read(content).tensors
-    assert [(span.floats, span.tagged) for span in found.spans] == [(2, True), (1, False), (3, True)]
+    assert [(span.numbers, span.coding.tag) for span in found.spans] == [(2, 0x25), (1, None), (3, 0x25)]
     assert payload(content, found).tolist() == [1, 2, 3, 37, 0.25, -1]
     parsed = onnx.ModelProto.FromString(content).graph.initializer[0]
     assert list(parsed.float_data) == [1, 2, 3, 37, 0.25, -1]
@@ -103,6 +119,57 @@ def test_raw_data_wins_over_float_data_and_dims_may_be_packed():
     (found,) = read(content).tensors
     assert found.dims == (2, 1)
     assert payload(content, found).tolist() == [[1], [2]]
+
+
+NUMBERS = {1: (4, "f4"), 10: (5, "f2"), 16: (5, "f2"), 11: (10, "f8")}
+
+
+@given(
+    dtype=st.sampled_from(sorted(NUMBERS)),
+    runs=st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=5),
+    late=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=200, deadline=None)
+def test_numbers_of_every_type_are_found_packed_and_not(dtype, runs, late, seed):
+    number, numpy = NUMBERS[dtype]
+    rng = np.random.default_rng(seed)
+    tensor, written = b"", []
+    for packed, count in runs:
+        bits = rng.integers(0, 1 << 16, count)
+        values = [varint(int(b)) if number == 5 else np.array(b - 1000, numpy).tobytes() for b in bits]
+        kind = {4: 5, 5: 0, 10: 1}[number]
+        tensor += (
+            field(number, b"".join(values)) if packed else b"".join(bytes([number << 3 | kind]) + v for v in values)
+        )
+        written += values
+    head = b"\x08" + varint(len(written)) + b"\x10" + varint(dtype)
+    tensor = tensor + field(8, b"w") + head if late else head + tensor + field(8, b"w")
+    content = b"\x08\x08" + field(7, field(5, tensor))
+    (found,) = read(content).tensors
+    (parsed,) = onnx.ModelProto.FromString(content).graph.initializer
+    want = onnx.numpy_helper.to_array(parsed)
+    assert (found.dims, sum(span.numbers for span in found.spans)) == ((len(written),), len(written))
+    if found.spans:
+        have = payload(content, found)
+        assert have.dtype == want.dtype
+        assert have.tobytes() == want.tobytes()
+
+
+def test_floats_that_a_constant_holds_without_a_tensor_are_found():
+    one = onnx.helper.make_node("Constant", [], ["a"], value_float=2.5)
+    many = onnx.helper.make_node("Constant", [], ["b"], value_floats=[1.0, 2.0, 37.0])
+    graph = onnx.helper.make_graph([one, many], "g", [], [])
+    packed = field(1, b"value_floats") + b"\xa0\x01\x06" + field(7, np.float32([4, 5]).tobytes())
+    node = field(2, b"c") + field(4, b"Constant") + field(5, packed)
+    content = b"\x08\x08" + field(7, graph.SerializeToString() + field(1, node))
+    tensors = {tensor.value: tensor for tensor in read(content).tensors}
+    assert {name: payload(content, tensor).tolist() for name, tensor in tensors.items()} == {
+        "a": 2.5,
+        "b": [1.0, 2.0, 37.0],
+        "c": [4.0, 5.0],
+    }
+    assert list(onnx.ModelProto.FromString(content).graph.node[2].attribute[0].floats) == [4.0, 5.0]
 
 
 def test_external_data_is_described():

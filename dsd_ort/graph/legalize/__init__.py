@@ -6,13 +6,13 @@ whose gradient is right, as :mod:`~dsd_ort.graph.legalize.table` lists them; but
 computes what it computed before.  What cannot be had is refused here, by name: the gradient builder itself ends the
 process on some graphs and is silently wrong on others.
 
-The steps: :mod:`opset` (one opset), the rules of the table, each a function of one node in the file of its family, and
-:mod:`names` (a builder's bug).
+The steps: :mod:`opset` (one opset), :mod:`precision` (one floating-point type), :mod:`expand` (fused and quantised
+operators), the rules of the table, each a function of one node in the file of its family, and :mod:`names` (a builder's
+bug).
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,14 +23,16 @@ from onnx_ir.passes.common import RemoveInitializersFromInputsPass, RemoveUnused
 from dsd_ort.errors import ModelError, UnsupportedError, nearest
 from dsd_ort.graph import autograd
 from dsd_ort.graph.autograd import Operator
-from dsd_ort.graph.legalize import names
+from dsd_ort.graph.legalize import names, precision
+from dsd_ort.graph.legalize.expand import expand, note, refuse_stored_forms, unpaired
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
 from dsd_ort.graph.legalize.path import Path
-from dsd_ort.graph.legalize.site import Rule, Site, apply, place
+from dsd_ort.graph.legalize.site import Site, apply, place
 from dsd_ort.graph.legalize.table import FIXES, MANY_OUTPUTS, MODES, NATIVE, REASONS, RULES, key
+from dsd_ort.graph.legalize.without_derivative import WITHOUT_DERIVATIVE
 from dsd_ort.graph.logits import Logits, peel
 
-__all__ = ["Legalized", "legalize", "to_supported"]
+__all__ = ["Legalized", "legalize", "refuse_stored_forms", "to_supported"]
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,17 @@ def legalize(
     to_opset(model)
     graph = model.graph
     _keep_only(model, outputs)
+    precise = precision.to_float32(model)
+    refuse_stored_forms(graph)
+    expanded = expand(model)
     trained = set(trainable)
     weights = [value for value in graph.inputs if value.name in trained]
     path = Path(graph, weights, graph.outputs)
-    refusals = [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
+    refusals = [expanded.refused[node] for node in path.nodes() if node in expanded.refused]
+    refusals += unpaired(path, expanded.refused)
+    refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
     statistics, notes, operators = _apply_rules(path, batch_norm, refusals)
+    notes, operators = ([precise] if precise else []) + expanded.notes + notes, expanded.operators | operators
     autograd.add(model, operators)
     wanted = list(graph.outputs)
     graph.outputs.extend(statistics.values())
@@ -82,6 +90,8 @@ def legalize(
     names.separate(Path(graph, weights, wanted), set(weights))
     names.make_unique(model)
     path = Path(graph, weights, wanted)
+    if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
+        refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
     refusals += [error for node in path.nodes() if (error := _judge(node, path, operators)) is not None]
     _raise(refusals)
     return Legalized(
@@ -114,7 +124,7 @@ def _apply_rules(
     path: Path, batch_norm: str, refusals: list[UnsupportedError]
 ) -> tuple[dict[ir.Value, ir.Value], list[str], dict[str, Operator]]:
     """Rewrites each node once; returns the new running statistics, the notes, and the operators that it calls."""
-    on_path = set(path.nodes())
+    on_path = {*path.nodes(), *path.steps()}
     statistics: dict[ir.Value, ir.Value] = {}
     notes = []
     operators: dict[str, Operator] = {}
@@ -125,15 +135,11 @@ def _apply_rules(
         site = Site(node, path, statistics)
         try:
             if apply(rule, site):
-                notes.append(f"{place(node)}: {_summary(rule)}")
+                notes.append(note(node, rule))
                 operators |= {f"{autograd.DOMAIN}.{made.name}": made for made in site.operators}
         except UnsupportedError as error:
             refusals.append(error)
     return statistics, notes, operators
-
-
-def _summary(rule: Rule) -> str:
-    return (inspect.getdoc(rule) or "rewritten").partition("\n")[0].replace("``", "")
 
 
 def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> UnsupportedError | None:
@@ -141,7 +147,7 @@ def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> Unsupporte
     operator = key(node)
     differentiable = own[operator].differentiable if operator in own else NATIVE.get(operator)
     if differentiable is None:
-        reason = REASONS.get(operator, "has no gradient in ONNX Runtime, and dsd-ort has no rule for it")
+        reason = _reason(operator) or "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
         fix = FIXES.get(reason, "replace it in the model, or freeze the parameters in front of it")
         return UnsupportedError(f"the operator {operator} {reason}", where=place(node), fix=fix)
     for i, value in enumerate(node.inputs):
@@ -164,13 +170,18 @@ def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> Unsupporte
     return None
 
 
+def _reason(operator: str) -> str | None:
+    return REASONS.get(operator) or WITHOUT_DERIVATIVE.get(operator)
+
+
 def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:
+    what, fix = f"no gradient reaches the parameter {weight.name!r}", f"freeze it: freeze = [{weight.name!r}]"
     end = path.end_of(weight)
-    why = "no output depends on it"
-    if end is not None:
-        why = f"{place(end)} {REASONS.get(key(end), 'has a derivative of zero, or none')}"
-    what = f"no gradient reaches the parameter {weight.name!r}: {why}"
-    return UnsupportedError(what, where=place(end) if end else None, fix=f"freeze it: freeze = [{weight.name!r}]")
+    if end is None:
+        return UnsupportedError(f"{what}: no output depends on it", fix=fix)
+    why = _reason(key(end)) or "has a derivative of zero, or none"
+    fix = f"name an output in front of {end.op_type} with --output, or {fix}"
+    return UnsupportedError(f"{what}: {place(end)} {why}", where=place(end), fix=fix)
 
 
 def _raise(refusals: Sequence[UnsupportedError]) -> None:
@@ -179,4 +190,6 @@ def _raise(refusals: Sequence[UnsupportedError]) -> None:
         return
     first = refusals[0]
     places = dict.fromkeys(error.where for error in refusals if error.where)
-    raise UnsupportedError(first.what, where="; also ".join(places) or None, fix=first.fix)
+    error = UnsupportedError(first.what, where="; also ".join(places) or None, fix=first.fix)
+    error.causes = tuple(refusals)
+    raise error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from dsd_ort.graph.legalize import broadcast
 from dsd_ort.graph.legalize.site import Site
 
 
@@ -46,7 +47,7 @@ def celu(site: Site) -> ir.Value:
 
 def prelu(site: Site) -> ir.Value:
     """``max(x, 0) + slope · min(x, 0)``"""
-    x, slope = site.input(0), site.input(1)
+    x, slope = broadcast.decided_at_run_time(site, [site.input(0), site.input(1)])
     return site.Add(site.Relu(x), site.Mul(slope, _negative_part(site, x)))
 
 
@@ -116,7 +117,22 @@ def gelu(site: Site) -> ir.Value:
     return site.op("com.microsoft.FastGelu" if tanh else "com.microsoft.Gelu", site.input(0))
 
 
+def clip(site: Site) -> ir.Value | None:
+    """``min(max(x, low), high)``, where a bound is trained"""
+    x, low, high = site.input(0), site.optional(1), site.optional(2)
+    if not any(bound is not None and site.path.carries(bound) for bound in (low, high)):
+        return None
+    y = x if low is None else site.Max(x, low)
+    return y if high is None else site.Min(y, high)
+
+
 def step(site: Site) -> ir.Value:
     """Behind a cast to whole numbers and back, where no gradient passes: it is 0 almost everywhere"""
     whole = site.Cast(site.op(site.node.op_type, site.input(0), **site.attributes()), to=ir.DataType.INT64)
     return site.Cast(whole, to=ir.DataType.FLOAT)
+
+
+def shape_only(site: Site) -> ir.Value:
+    """The same of zeros, as only their shape counts"""
+    zeros = site.ConstantOfShape(site.Shape(site.input(0)))
+    return site.op(site.node.op_type, zeros, **site.attributes())

@@ -6,8 +6,9 @@ from functools import reduce
 
 import onnx_ir as ir
 
+from dsd_ort.graph.autograd import operator
 from dsd_ort.graph.legalize.broadcast import decided_at_run_time, expanded
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.graph.legalize.site import Site, constant_value
 
 
 def where(site: Site) -> ir.Value | None:
@@ -18,13 +19,61 @@ def where(site: Site) -> ir.Value | None:
     return None if (new_x, new_y) == (x, y) else site.Where(condition, new_x, new_y)
 
 
+_POWER = operator(
+    "Pow",
+    forward="(x, e) => (y) { y = Pow (x, e) }",
+    backward="""(dy, x, e, y) => (dx, de) {
+        zero = Constant <value_float = 0.0> ()
+        one = Constant <value_float = 1.0> ()
+        constant = Equal (e, zero)
+        less = Sub (e, one)
+        power = Pow (x, less)
+        slope = Mul (e, power)
+        x_slope = Where (constant, zero, slope)
+        dx = Mul (dy, x_slope)
+        at_zero = Equal (x, zero)
+        base = Where (at_zero, one, x)
+        logarithm = Log (base)
+        e_slope = Mul (y, logarithm)
+        de = Mul (dy, e_slope)
+    }""",
+)
+"""∂xᵉ/∂x = e·xᵉ⁻¹, 0 where e = 0; ∂xᵉ/∂e = xᵉ·log x, 0 where x = 0 and NaN where x < 0."""
+
+
 def power(site: Site) -> ir.Value | None:
     """Pow of a base that is expanded to its output's shape first, and an exponent of the base's type"""
     base, exponent = site.input(0), site.input(1)
-    new_base = expanded(site, base, exponent)
     alike = exponent.dtype is None or base.dtype in (None, exponent.dtype)
     new_exponent = exponent if alike else site.Cast(exponent, to=base.dtype)
+    known = constant_value(exponent)
+    if site.path.carries(exponent) or known is None or not known.all():
+        return site.call(_POWER, expanded(site, base, exponent), expanded(site, new_exponent, base))[0]
+    new_base = expanded(site, base, exponent)
     return None if (new_base, new_exponent) == (base, exponent) else site.Pow(new_base, new_exponent)
+
+
+_REMAINDER = operator(
+    "Mod",
+    forward="(x, y) => (r) { r = Mod <fmod = 1> (x, y) }",
+    backward="""(dr, x, y, r) => (dx, dy) {
+        dx = Identity (dr)
+        multiple = Sub (x, r)
+        exact = Div (multiple, y)
+        quotient = Round (exact)
+        lost = Mul (dr, quotient)
+        dy = Neg (lost)
+    }""",
+)
+"""x mod y = x - q·y with a whole number q, whose derivative is 0 almost everywhere."""
+
+
+def remainder(site: Site) -> ir.Value:
+    """Mod with the derivatives 1 and minus the quotient"""
+    if not site.node.attributes.get_int("fmod", 0):
+        raise site.refusal("of floating-point numbers with fmod = 0 is not in ONNX Runtime", "use fmod = 1")
+    x, y = site.input(0), site.input(1)
+    return site.call(_REMAINDER, expanded(site, x, y), expanded(site, y, x))[0]
 
 
 def sum_of(site: Site) -> ir.Value:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.graph.legalize.site import Site, place
+from dsd_ort.graph.parameters import UNMERGED
 
 FROZEN = 'set batch_norm = "frozen" in the recipe'
 
@@ -42,12 +43,18 @@ def _by_batch_statistics(site: Site) -> tuple[ir.Value, ir.Value, ir.Value]:
     return y, batch_mean, inverse_deviation
 
 
-def _unbiased_variance(site: Site, inverse_deviation: ir.Value) -> ir.Value:
+def _unbiased_variance(site: Site, channels: int, inverse_deviation: ir.Value) -> ir.Value:
     """``max(1/s² - ε, 0) · n / max(n - 1, 1)``"""
     epsilon = site.node.attributes.get_float("epsilon", 1e-5)
-    count = site.Cast(site.Div(site.Size(site.input(0)), site.size(site.input(4), 0)), to=ir.DataType.FLOAT)
+    count = site.Cast(site.Div(site.Size(site.input(0)), channels), to=ir.DataType.FLOAT)
     variance = site.Relu(site.Sub(site.Reciprocal(site.Mul(inverse_deviation, inverse_deviation)), epsilon))
     return site.Mul(variance, site.Div(count, site.Max(site.Sub(count, 1.0), 1.0)))
+
+
+def follow(site: Site, mean: ir.Value, variance: ir.Value, batch_mean: ir.Value, inverse_deviation: ir.Value) -> None:
+    """Lets the running statistics *mean* and *variance* follow the batch's; the values go to ``site.statistics``."""
+    _follow(site, mean, batch_mean)
+    _follow(site, variance, _unbiased_variance(site, site.size(variance, 0), inverse_deviation))
 
 
 def _follow(site: Site, statistic: ir.Value, of_batch: ir.Value) -> None:
@@ -62,9 +69,13 @@ def train(site: Site) -> ir.Value:
     mean, variance = site.input(3), site.input(4)
     if not (mean.is_graph_input() and variance.is_graph_input()):
         raise site.refusal("has running statistics that are computed, so they cannot follow the batch's", FROZEN)
+    for statistic in (mean, variance):
+        for other, _ in statistic.uses():
+            if other.op_type == "BatchNormalization" and other.inputs[1:5] != site.node.inputs[1:5]:
+                why = f"shares running statistics with {place(other)}, but not all weights: they are of another layer"
+                raise site.refusal(why, f"{FROZEN}, or export the model without merging equal tensors ({UNMERGED})")
     y, batch_mean, inverse_deviation = _by_batch_statistics(site)
-    _follow(site, mean, batch_mean)
-    _follow(site, variance, _unbiased_variance(site, inverse_deviation))
+    follow(site, mean, variance, batch_mean, inverse_deviation)
     return y
 
 

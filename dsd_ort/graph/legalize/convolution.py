@@ -28,19 +28,30 @@ def conv(site: Site) -> ir.Value | None:
 
 def padded(site: Site, kernel: Sequence[int]) -> tuple[ir.Value, list[int]]:
     """The node's input and the value of ``pads`` that together do what its ``auto_pad`` and ``pads`` say."""
-    x, attributes = site.input(0), site.node.attributes
-    ones, zeros = [1] * len(kernel), [0] * 2 * len(kernel)
+    pads, zeros = [p for p in axis_pads(site, kernel) if p is not None], [0] * 2 * len(kernel)
+    if len(pads) == len(kernel):
+        return site.input(0), [begin for begin, _ in pads] + [end for _, end in pads]
+    begin, end = pads_at_run_time(site, kernel)
+    return site.Pad(site.input(0), site.Concat([0, 0], begin, [0, 0], end, axis=0), np.zeros((), np.float32)), zeros
+
+
+def axis_pads(site: Site, kernel: Sequence[int]) -> list[tuple[int, int] | None]:
+    """Padding in front and behind, an axis of the image; None where it is known at run time only."""
+    attributes, rank = site.node.attributes, len(kernel)
     mode = attributes.get_string("auto_pad", "NOTSET")
     if not mode.startswith("SAME"):
-        return x, zeros if mode == "VALID" else list(attributes.get_ints("pads", zeros))
-    strides = attributes.get_ints("strides", ones)
+        pads = [] if mode == "VALID" else attributes.get_ints("pads", [])
+        return list(zip(pads[:rank], pads[rank:], strict=True)) if pads else [(0, 0)] * rank
+    strides, reach = _strides_and_reach(site, kernel)
+    totals = [_total(n, s, r) for n, s, r in zip(site.shape(site.input(0))[2:], strides, reach, strict=True)]
+    halves = [None if t is None else (t // 2, t - t // 2) for t in totals]
+    return [h and h[::-1] for h in halves] if mode == "SAME_LOWER" else list(halves)
+
+
+def _strides_and_reach(site: Site, kernel: Sequence[int]) -> tuple[Sequence[int], list[int]]:
+    attributes, ones = site.node.attributes, [1] * len(kernel)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, attributes.get_ints("dilations", ones), strict=True)]
-    sizes = site.shape(x)[2:]
-    totals = [_total(n, s, r) for n, s, r in zip(sizes, strides, reach, strict=True)]
-    if None in totals:
-        return _padded_at_run_time(site, strides, reach, lower=mode == "SAME_LOWER"), zeros
-    small, large = [t // 2 for t in totals if t is not None], [t - t // 2 for t in totals if t is not None]
-    return x, large + small if mode == "SAME_LOWER" else small + large
+    return attributes.get_ints("strides", ones), reach
 
 
 def _total(length: int | str | None, stride: int, reach: int) -> int | None:
@@ -49,12 +60,13 @@ def _total(length: int | str | None, stride: int, reach: int) -> int | None:
     return max((-(-length // stride) - 1) * stride + reach - length, 0) if isinstance(length, int) else None
 
 
-def _padded_at_run_time(site: Site, strides: Sequence[int], reach: Sequence[int], *, lower: bool) -> ir.Value:
-    x = site.input(0)
-    length, stride = site.Shape(x, start=2), site.constant(list(strides))
+def pads_at_run_time(site: Site, kernel: Sequence[int]) -> tuple[ir.Value, ir.Value]:
+    """SAME padding in front and behind, int64[axes] each."""
+    strides, reach = _strides_and_reach(site, kernel)
+    length, stride = site.Shape(site.input(0), start=2), site.constant(list(strides))
     last = site.Div(site.Sub(length, [1]), stride)  # ⌈L/stride⌉ - 1
     total = site.Max(site.Sub(site.Add(site.Mul(last, stride), list(reach)), length), [0])
     small = site.Div(total, [2])
     large = site.Sub(total, small)
-    begin, end = (large, small) if lower else (small, large)
-    return site.Pad(x, site.Concat([0, 0], begin, [0, 0], end, axis=0), np.zeros((), np.float32))
+    lower = site.node.attributes.get_string("auto_pad", "NOTSET") == "SAME_LOWER"
+    return (large, small) if lower else (small, large)

@@ -14,11 +14,26 @@ from dsd_ort.graph.legalize.site import Site
 def layer_norm(site: Site) -> Sequence[ir.Value] | None:
     """LayerNormalization with a bias and with names for all three outputs, which its gradient reads"""
     scale, bias = site.input(1), site.optional(2)
+    if any(site.path.carries(output) for output in site.node.outputs[1:]):
+        return _with_statistics(site, scale, bias)
     if bias is not None and len(site.node.outputs) == 3:
         return None
     if bias is None:
         bias = site.ConstantOfShape(site.Shape(scale))
     return site.several("LayerNormalization", 3, site.input(0), scale, bias, **site.attributes())
+
+
+def _with_statistics(site: Site, scale: ir.Value, bias: ir.Value | None) -> Sequence[ir.Value]:
+    """y, mean and 1 / √(variance + ε), all three with a gradient."""
+    x = site.input(0)
+    rank = site.rank(x)
+    axes = range(site.node.attributes.get_int("axis", -1) % rank, rank)
+    mean = site.ReduceMean(x, axes, keepdims=1)
+    centred = site.Sub(x, mean)
+    variance = site.ReduceMean(site.Pow(centred, 2.0), axes, keepdims=1)
+    inverse = site.Reciprocal(site.Sqrt(site.Add(variance, site.node.attributes.get_float("epsilon", 1e-5))))
+    y = site.Mul(site.Mul(centred, inverse), scale)
+    return (y if bias is None else site.Add(y, bias)), mean, inverse
 
 
 def _standardized(site: Site, x: ir.Value, axes: Sequence[int]) -> ir.Value:
@@ -72,12 +87,12 @@ def local_response(site: Site) -> ir.Value:
 
 
 def lp_normalization(site: Site) -> ir.Value:
-    """``x / Σ|x|`` or ``x / √Σx²`` along one axis"""
+    """``x / Σ|x|`` or ``x / √Σx²`` along one axis, and 0 where that is 0"""
     x = site.input(0)
     axis = [site.node.attributes.get_int("axis", -1)]
-    if site.node.attributes.get_int("p", 2) == 1:
-        return site.Div(x, site.ReduceSum(site.Abs(x), axis))
-    return site.Div(x, site.Sqrt(site.ReduceSum(site.Pow(x, 2.0), axis)))
+    absolute = site.node.attributes.get_int("p", 2) == 1
+    norm = site.ReduceSum(site.Abs(x), axis) if absolute else site.ReduceL2(x, axis)
+    return site.Div(x, site.Where(site.Greater(norm, 0.0), norm, 1.0))
 
 
 def mean_variance(site: Site) -> ir.Value:
@@ -85,5 +100,7 @@ def mean_variance(site: Site) -> ir.Value:
     x = site.input(0)
     axes = list(site.node.attributes.get_ints("axes", [0, 2, 3]))
     centred = site.Sub(x, site.ReduceMean(x, axes, keepdims=1))
-    deviation = site.Sqrt(site.ReduceMean(site.Pow(centred, 2.0), axes, keepdims=1))
-    return site.Div(centred, site.Add(deviation, 1e-9))
+    variance = site.ReduceMean(site.Pow(centred, 2.0), axes, keepdims=1)
+    varies = site.Greater(variance, 0.0)  # √ has no derivative at 0.
+    deviation = site.Sqrt(site.Where(varies, variance, 1.0))
+    return site.Div(centred, site.Add(site.Where(varies, deviation, 0.0), 1e-9))

@@ -11,8 +11,18 @@ from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
-CONSTANT_PIECEWISE = {"Ceil", "Floor", "Hardmax", "Round", "Sign"}
-"""Floating-point outputs whose derivative is zero wherever it exists."""
+STOPS = {
+    "Bernoulli",
+    "Ceil",
+    "EyeLike",
+    "Floor",
+    "Hardmax",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Round",
+    "Sign",
+}
+"""Operators whose floating-point output has a derivative of zero wherever it has one, or depends on a shape only."""
 
 
 class Path:
@@ -50,6 +60,10 @@ class Path:
             if any(_is_floating(v) and v in self._needed for v in node.outputs) and self.reads_active(node):
                 yield node
 
+    def steps(self) -> Iterator[ir.Node]:
+        """The nodes where a gradient would end: the builder goes on behind them, and does not know them."""
+        return (node for node in self.graph if _stops(node) and self.reads_active(node))
+
     def end_of(self, value: ir.Value) -> ir.Node | None:
         """The first node on the way from *value*, which carries nothing, that no gradient passes."""
         reached = Path(self.graph, [value], [])
@@ -70,7 +84,7 @@ def subgraphs(attribute: ir.Attr) -> list[ir.Graph]:
 
 
 def _stops(node: ir.Node) -> bool:
-    return node.domain == "" and node.op_type in CONSTANT_PIECEWISE
+    return node.domain == "" and node.op_type in STOPS
 
 
 def _is_floating(value: ir.Value) -> bool:

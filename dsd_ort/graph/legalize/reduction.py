@@ -1,25 +1,85 @@
-"""Reductions over axes A, which stand in input 1; without it, over all axes."""
+"""Reductions over axes A, which stand in input 1; without it, or where it is empty, over all axes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.graph.autograd import operator
+from dsd_ort.graph.legalize.site import Replacement, Rule, Site, constant_value
+
+_SAME_WITHOUT_AXES = {"ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"}
+"""Over no axis these are the identity; the others are so in ONNX Runtime, but not in ONNX's own evaluator."""
 
 
-def _reduce(site: Site, op_type: str, x: ir.Value) -> ir.Value:
-    """*op_type* of *x* over the node's axes."""
-    return _over(site, op_type, x, site.optional(1), site.node.attributes.get_int("keepdims", 1))
+def _rule(form: Callable[[Site, ir.Value, ir.Value | None, int], ir.Value | None]) -> Rule:
+    """The rule that calls *form* with site, input, axes (None: all) and ``keepdims``."""
+
+    @wraps(form)
+    def rule(site: Site) -> Replacement:
+        attributes = site.node.attributes
+        axes = site.optional(1)
+        known = constant_value(axes)
+        keeps_all = attributes.get_int("noop_with_empty_axes", 0)
+        if axes is None or axes.shape == (0,) or (known is not None and known.size == 0):
+            if keeps_all:
+                return _nothing(site)
+            axes = None
+        elif keeps_all and known is None and not (axes.shape and isinstance(axes.shape[0], int)):
+            raise site.refusal("reduces over axes whose number is known at run time only", "export it with fixed axes")
+        return form(site, site.input(0), axes, attributes.get_int("keepdims", 1))
+
+    return rule
+
+
+def _nothing(site: Site) -> ir.Value:
+    if site.node.op_type not in _SAME_WITHOUT_AXES:
+        raise site.refusal("over no axis is not the same in ONNX and in ONNX Runtime", "name the axes, or remove it")
+    return site.Identity(site.input(0))
 
 
 def _over(site: Site, op_type: str, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
+    if not keepdims and to_scalar(site):
+        return site.Reshape(_over(site, op_type, x, axes, 1), [])
     return site.op(op_type, x, *([axes] if axes else []), keepdims=keepdims)
 
 
-def extreme(site: Site) -> ir.Value:
+def to_scalar(site: Site) -> bool:
+    """Whether the node's output has no axis.
+
+    ONNX Runtime's gradients of such values often have one, of length 1, as its constants have: it is right for Reshape,
+    but not for Squeeze and for reductions that keep no axis, whose gradients put the axes back by Unsqueeze.
+    """
+    shape = site.node.outputs[0].shape
+    return shape is not None and shape.rank() == 0
+
+
+def squeeze(site: Site) -> ir.Value | None:
+    """Reshape, as nothing but a number is left"""
+    return site.Reshape(site.input(0), []) if to_scalar(site) else None
+
+
+def _without(site: Site, y: ir.Value, axes: ir.Value) -> ir.Value:
+    return site.Reshape(y, []) if to_scalar(site) else site.Squeeze(y, axes)
+
+
+def _all(site: Site, x: ir.Value) -> ir.Value:
+    return site.constant(list(range(site.rank(x))))
+
+
+@_rule
+def plain(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value | None:
+    """The same without an empty list of axes, or with a Reshape to a single number"""
+    unchanged = axes is site.optional(1) and (keepdims or not to_scalar(site))
+    return None if unchanged else _over(site, site.node.op_type, x, axes, keepdims)
+
+
+@_rule
+def extreme(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
     """``Σ_A x·[x = m] / Σ_A [x = m]`` with ``m = max_A x`` (or min): ties share the gradient"""
-    keepdims = site.node.attributes.get_int("keepdims", 1)
-    return extreme_over(site, site.node.op_type, site.input(0), site.optional(1), keepdims)
+    return extreme_over(site, site.node.op_type, x, axes, keepdims)
 
 
 def extreme_over(site: Site, op_type: str, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
@@ -29,26 +89,70 @@ def extreme_over(site: Site, op_type: str, x: ir.Value, axes: ir.Value | None, k
     return site.Div(total, _over(site, "ReduceSum", site.Cast(chosen, to=ir.DataType.FLOAT), axes, keepdims))
 
 
-def l1(site: Site) -> ir.Value:
+@_rule
+def l1(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
     """``Σ_A |x|``"""
-    return _reduce(site, "ReduceSum", site.Abs(site.input(0)))
+    return _over(site, "ReduceSum", site.Abs(x), axes, keepdims)
 
 
-def sum_square(site: Site) -> ir.Value:
+@_rule
+def sum_square(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
     """``Σ_A x²``"""
-    return _reduce(site, "ReduceSum", site.Pow(site.input(0), 2.0))
+    return _over(site, "ReduceSum", site.Pow(x, 2.0), axes, keepdims)
 
 
-def log_sum(site: Site) -> ir.Value:
+@_rule
+def log_sum(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
     """``log Σ_A x``"""
-    return site.Log(_reduce(site, "ReduceSum", site.input(0)))
+    return site.Log(_over(site, "ReduceSum", x, axes, keepdims))
 
 
-def named_axes(site: Site) -> ir.Value | None:
+@_rule
+def named_axes(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value | None:
     """The same reduction with its axes named and kept, and squeezed out afterwards"""
-    keepdims = site.node.attributes.get_int("keepdims", 1)
-    if site.optional(1) is not None and keepdims:
+    if axes is not None and keepdims:
         return None
-    axes = site.optional(1) or site.constant(list(range(site.rank(site.input(0)))))
-    y = site.op(site.node.op_type, site.input(0), axes, keepdims=1)
-    return y if keepdims else site.Squeeze(y, axes)
+    axes = axes or _all(site, x)
+    y = site.op(site.node.op_type, x, axes, keepdims=1)
+    return y if keepdims else _without(site, y, axes)
+
+
+_PRODUCT = operator(
+    "ReduceProd",
+    forward="(x, axes) => (y) { y = ReduceProd <keepdims = 1> (x, axes) }",
+    backward="""(dy, x, axes) => (dx) {
+        zero = Constant <value_float = 0.0> ()
+        one = Constant <value_float = 1.0> ()
+        is_zero = Equal (x, zero)
+        zeros = Cast <to = 1> (is_zero)
+        count = ReduceSum <keepdims = 1> (zeros, axes)
+        zeros_elsewhere = Sub (count, zeros)
+        survives = Equal (zeros_elsewhere, zero)
+        factors = Where (is_zero, one, x)
+        product = ReduceProd <keepdims = 1> (factors, axes)
+        rest = Div (product, factors)
+        slope = Where (survives, rest, zero)
+        dx = Mul (dy, slope)
+    }""",
+)
+"""∂Πx/∂xᵢ is the product P' of all factors that are not zero, without xᵢ, if no other factor is zero; else 0."""
+
+
+@_rule
+def product(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
+    """ReduceProd with a gradient that is right where factors are zero"""
+    axes = axes or _all(site, x)
+    (y,) = site.call(_PRODUCT, x, axes)
+    return y if keepdims else _without(site, y, axes)
+
+
+def cumulative_sum(site: Site) -> ir.Value:
+    """CumSum, whose gradient is the CumSum in the other direction"""
+    attributes = site.node.attributes
+    exclusive, reverse = attributes.get_int("exclusive", 0), attributes.get_int("reverse", 0)
+    made = operator(
+        "CumSum",
+        forward=f"(x, axis) => (y) {{ y = CumSum <exclusive = {exclusive}, reverse = {reverse}> (x, axis) }}",
+        backward=f"(dy, axis) => (dx) {{ dx = CumSum <exclusive = {exclusive}, reverse = {1 - reverse}> (dy, axis) }}",
+    )
+    return site.call(made, site.input(0), site.input(1))[0]

@@ -100,7 +100,11 @@ class Site:
 
     def size(self, value: ir.Value, axis: int) -> int:
         """The static length of *value* along *axis*."""
-        length = self.shape(value)[axis]
+        lengths = self.shape(value)
+        if not -len(lengths) <= axis < len(lengths):
+            why = f"reads axis {axis} of {value.name!r}, which has {len(lengths)}"
+            raise self.refusal(why, "the file breaks ONNX's rules; export the model again")
+        length = lengths[axis]
         if not isinstance(length, int):
             raise self.refusal(
                 f"cannot be rewritten for training, as the length of {value.name!r} along axis {axis} is not fixed",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
+import onnx.defs
 import onnx.parser
 import onnx_ir as ir
 import onnxruntime
 import pytest
 
 from dsd_ort.errors import UnsupportedError
+from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
 from tests.graph.expression import expression
-from tests.graph.gradient import Exact, model, quiet, random_inputs
+from tests.graph.gradient import Exact, disagreement, loss_weights, model, quiet, random_inputs, step
+from tests.graph.legalize.cases.opset import NEW, OLD, New, Old
 
 CNN = """(float[N, 3, 6, 6] x, float[4, 3, 3, 3] w, float[4] s, float[4] b, float[4] m, float[4] v, float[16, 5] f)
 => (float[N, 5] y) {
@@ -88,19 +93,97 @@ def test_functions_are_inlined() -> None:
     assert not converted.functions
 
 
+@pytest.mark.parametrize("case", NEW, ids=str)
+def test_operators_of_newer_opsets_compute_the_same_and_have_the_right_gradient(case: New) -> None:
+    proto = model(case.text, case.opset)
+    proto.ir_version = 13
+    inputs = random_inputs(proto, case.given)
+    exact = Exact(proto)
+    y = exact(inputs)["y"]
+    supported = to_supported(ir.from_proto(proto))
+    assert (supported.opset_imports[""], supported.ir_version) == (21, 10)
+    np.testing.assert_allclose(output(ir.to_proto(supported), inputs), y, atol=1e-6)
+    check_gradient(proto, inputs, exact, y)
+
+
+@pytest.mark.parametrize("case", OLD, ids=str)
+def test_operators_of_older_opsets_compute_the_same_and_have_the_right_gradient(case: Old) -> None:
+    for opset in case.opsets:
+        if opset not in (7, 9, 11, 12, 17):
+            continue
+        proto = model(case.text, opset)
+        inputs = random_inputs(proto, case.given)
+        before = output(proto, inputs)
+        for convert in (to_supported, to_opset):
+            after = output(ir.to_proto(convert(ir.from_proto(proto))), inputs)
+            np.testing.assert_allclose(after, before, atol=1e-6, err_msg=f"opset {opset}")
+    if case.smooth:
+        proto = model(case.text, case.opsets[0])
+        inputs = random_inputs(proto, case.given)
+        raised = Exact(ir.to_proto(to_opset(ir.from_proto(proto))))
+        check_gradient(proto, inputs, raised, output(proto, inputs))
+
+
+def check_gradient(proto: onnx.ModelProto, inputs: dict[str, np.ndarray], exact: Exact, y: np.ndarray) -> None:
+    floats = {name for name, value in inputs.items() if value.dtype == np.float32}
+    trainable = sorted(floats - ({"m", "v"} if "BatchNormalization" in str(proto) else set()))
+    weights = loss_weights({"y": y})
+    legal = legalize(ir.from_proto(proto), trainable, outputs=["y"], batch_norm="frozen")
+    done = step(legal.model, trainable, inputs, weights)
+    np.testing.assert_allclose(done.outputs["y"], y, atol=2e-6)
+    assert max(disagreement(exact, inputs, weights, done.gradients).values()) <= 2e-6
+
+
+@pytest.mark.parametrize("opset", [1, 6])
 @pytest.mark.parametrize(
-    ("inputs", "body", "opset"),
+    ("node", "shape", "expected"),
     [
-        ("float[N, T, 8] q, float[N, T, 8] k, float[N, T, 8] v",
-         "y = Attention <q_num_heads = 2, kv_num_heads = 2> (q, k, v)", 23),
-        ("float[N, T, 8] x, float[8] s", "y = RMSNormalization <epsilon = 0.01> (x, s)", 23),
+        ("Add <broadcast = 1, axis = 1> (x, z)", (3,), lambda x, z: x + z[:, None]),
+        ("Div <broadcast = 1, axis = 0> (x, z)", (2,), lambda x, z: x / z[:, None, None]),
+        ("Mul <broadcast = 1, axis = -1> (x, z)", (4,), lambda x, z: x * z),
+        ("Sub <broadcast = 1> (x, z)", (3, 4), lambda x, z: x - z),
+        ("Dropout <is_test = 1> (x)", (1,), lambda x, z: x),
     ],
-)  # fmt: skip
-def test_operators_that_onnx_defines_as_functions_are_inlined(inputs: str, body: str, opset: int) -> None:
-    proto = model(f"({inputs}) => (float[N, T, 8] y) {{ {body} }}", opset)
-    arrays = random_inputs(proto)
-    converted = ir.to_proto(to_opset(ir.from_proto(proto)))
-    np.testing.assert_allclose(output(converted, arrays), Exact(proto)(arrays)["y"], atol=1e-6)
+)
+def test_before_opset_7_axis_said_what_is_broadcast(
+    opset: int, node: str, shape: tuple[int, ...], expected: Any
+) -> None:
+    proto = model(f"(float[N, 3, 4] x, float[{str(shape)[1:-1].rstrip(',')}] z) => (float[] y) {{ y = {node} }}", opset)
+    inputs = random_inputs(proto)
+    for convert in (to_opset, to_supported):
+        y = output(ir.to_proto(convert(ir.from_proto(proto))), inputs)
+        np.testing.assert_allclose(y, expected(inputs["x"], inputs["z"]), rtol=1e-6)
+
+
+def test_operators_that_only_onnx_runtime_knows_pass_through_the_conversion() -> None:
+    body = (
+        "h = SimplifiedLayerNormalization (x, s) "
+        'k = com.microsoft.FusedGemm <activation = "Relu"> (h, w) y = Dropout <ratio = 0.5> (k)'
+    )
+    proto = model(f"(float[N, 4] x, float[4] s, float[4, 5] w) => (float[] y) {{ {body} }}", 11)
+    for convert, opset in ((to_opset, 18), (to_supported, 18)):
+        converted = convert(ir.from_proto(proto))
+        assert converted.opset_imports == {"": opset, "com.microsoft": 1}
+        kept = [(node.domain, node.op_type) for node in converted.graph if node.op_type not in ("Constant", "Dropout")]
+        assert kept == [("", "SimplifiedLayerNormalization"), ("com.microsoft", "FusedGemm")]
+        arrays = random_inputs(proto)
+        np.testing.assert_allclose(output(ir.to_proto(converted), arrays), output(proto, arrays), rtol=1e-6)
+
+
+def test_an_opset_that_onnx_does_not_know_is_refused() -> None:
+    with pytest.raises(UnsupportedError) as refused:
+        to_opset(ir.from_proto(model("(float[N] x) => (float[N] y) { y = Relu (x) }", 99)))
+    known = f"the installed onnx {onnx.__version__} knows none behind {onnx.defs.onnx_opset_version()}"
+    assert refused.value.what == f"the model has opset 99, and {known}"
+    assert refused.value.fix == "install a newer onnx, or export the model with opset 21"
+
+
+def test_an_output_of_attention_that_has_no_form_is_refused() -> None:
+    inputs = "float[N, 2, T, 4] q, float[N, 2, T, 4] k, float[N, 2, T, 4] v"
+    proto = model(f"({inputs}) => (float[] y, float[] s) {{ [a] y, d, e, s = Attention (q, k, v) }}", 23)
+    with pytest.raises(UnsupportedError, match="the operator Attention has its output 's' in use") as refused:
+        to_opset(ir.from_proto(proto))
+    assert refused.value.where == "Attention 'a'"
 
 
 def test_new_attributes_with_their_default_value_are_dropped() -> None:
@@ -127,12 +210,9 @@ def test_grid_sample_is_called_by_its_older_modes() -> None:
             20,
             "StringConcat of opset 20 cannot be expressed in opset 18",
         ),
-        ("y = DFT (x)", 20, "DFT has another meaning from opset 20 on"),
-        (
-            'y = Resize <coordinate_transformation_mode = "half_pixel_symmetric"> (x, , s)',
-            19,
-            "Resize with half_pixel_symmetric is newer than opset 18",
-        ),
+        ("y = TensorScatter (x, x)", 24, "TensorScatter of opset 24 cannot be expressed in opset 18"),
+        ("d = BitCast <to = 6> (x) y = Cast <to = 1> (d)", 26, "BitCast of opset 26 cannot be expressed in opset 18"),
+        ("y = DeformConv (x, x, x)", 19, "DeformConv is one that ONNX Runtime 1.19 cannot run on the CPU"),
     ],
 )
 def test_what_opset_18_cannot_express_is_refused_by_name(body: str, opset: int, what: str) -> None:

@@ -7,15 +7,47 @@ from tests.graph.legalize.cases import (
     arithmetic,
     broadcast,
     convolution,
+    einsum,
+    indexing,
+    linalg,
+    losses,
     normalization,
+    patches,
     pooling,
+    recurrent,
     reduction,
+    resampling,
+    sampling,
+    scatter,
     shape,
+    spectral,
     transposed,
+    trigonometric,
 )
 from tests.graph.legalize.cases.case import Case
 
 __all__ = ["CASES", "Case"]
 
-FAMILIES = (activation, arithmetic, broadcast, reduction, shape, normalization, convolution, transposed, pooling)
+FAMILIES = (
+    activation,
+    arithmetic,
+    broadcast,
+    reduction,
+    shape,
+    normalization,
+    convolution,
+    transposed,
+    pooling,
+    resampling,
+    sampling,
+    patches,
+    recurrent,
+    einsum,
+    indexing,
+    linalg,
+    losses,
+    scatter,
+    spectral,
+    trigonometric,
+)
 CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.graph.legalize.cases.broadcast import OPAQUE
 from tests.graph.legalize.cases.case import Case, binary, unary
 
 POSITIVE = {"x": np.linspace(0.3, 2.1, 14).reshape(2, 7)}
+DIVISORS = [0.7, -0.5, 1.3, 2, 0.3, 0.9, -1.1]
 
 CASES = [
     *(unary(f"{name} (x)") for name in ("Abs", "Cos", "Erf", "Exp", "Identity", "Neg", "Sin")),
@@ -14,10 +16,24 @@ CASES = [
     *(binary(f"{name} (x, z)") for name in ("Add", "Div", "Max", "Min", "Mul", "Sub")),
     *(binary(f"{name} (x, z)", other="float z") for name in ("Add", "Div", "Max", "Min", "Mul", "Sub")),
     Case("(float[3, 1] x, float[N, 1, 4] z) => (float[N, 3, 4] y) { y = Mul (x, z) }"),
-    binary("Max (x, z, x2)", other="float[7] z, float[N, 1] x2"),
+    *(unary(f"{name} (x)") for name in ("Max", "Min")),
+    *(binary(f"{name} (x, z, u)", other="float[7] z, float[N, 1] u") for name in ("Max", "Min")),
+    *(
+        binary(
+            f"{name} (x, z, u)",
+            f"{name}({OPAQUE.format('x')}, z, {OPAQUE.format('u')})",
+            other="float z, float[ONE, 1] u",
+        )
+        for name in ("Max", "Min")
+    ),
     binary("Sum (x, z, u)", "Add(Add(x, z), u)", other="float[7] z, float[N, 1] u"),
     unary("Sum (x)", "Identity(x)"),
     binary("Mean (x, z)", "Div(Add(x, z), 2)"),
+    binary(
+        "Mean (x, z, u)",
+        f"Div(Add(Add({OPAQUE.format('x')}, z), {OPAQUE.format('u')}), 3)",
+        other="float z, float[ONE, 1] u",
+    ),
     unary("Mul (x, x)", "Mul(x, Identity(x))"),
     Case("(float[3, 3] x) => (float[3, 3] y) { y = Gemm (x, x, x) }", "Gemm(x, Identity(x), Identity(x))"),
     Case("(float[3, 3] x) => (float[3, 3] y) { h = Tanh (x) y = MatMul (h, h) }"),
@@ -27,10 +43,32 @@ CASES = [
         "(float[4] x) => (float[2, 4] y) <float[2, 1] e = {3, 2}> { y = Pow (x, e) }",
         "Pow(Expand(x, Shape([[3] [2]])), [[3] [2]])",
     ),
+    binary("Pow (x, z)", "Pow(x, Expand(z, Shape(x)))", given=POSITIVE),
+    Case(
+        "(float[3, 1] x, float[N, 1, 4] z) => (float[] y) { y = Pow (x, z) }",
+        "Pow(Expand(x, Shape(z)), Expand(z, Shape(x)))",
+        given={"x": [[0.5], [1.5], [2]]},
+    ),
+    Case("(float[4] x) => (float[] y) <float[4] z = {0, 1, 0, 2}> { y = Pow (x, z) }", given={"x": [0, 0, 1.5, 2]}),
+    Case(
+        "(float[4] x, float[4] z) => (float[] y) { y = Pow (x, z) }",
+        given={"x": [0, 0, 1.5, 2], "z": [2, 1, 0, 0]},
+        untrained=("z",),
+    ),
+    binary("Mod <fmod = 1> (x, z)", "Mod(x, Expand(z, Shape(x)))", given={"z": DIVISORS}),
+    Case(
+        "(float[N, 1] x, float[ONE, 4] z) => (float[] y) { y = Mod <fmod = 1> (x, z) }",
+        f"Mod(Expand({OPAQUE.format('x')}, Shape(z)), Expand({OPAQUE.format('z')}, Shape(x)))",
+        given={"z": [DIVISORS[:4]]},
+    ),
     binary("Where (c, x, z)", other="float[N, 7] z, bool[N, 1] c"),
     binary("Where (c, x, z)", "Where(c, x, Expand(z, Shape(x)))", other="float z, bool[N, 7] c"),
     binary("Where (c, z, x)", "Where(c, Expand(z, Shape(x)), x)", other="float[7] z, bool[N, 1] c"),
     binary("Where (c, x, z)", other="float[7] z, bool[N, 1] c", untrained=("z",)),
+    Case(
+        "(float[N, T] x, float[T] z, bool[N, 1] c) => (float[] y) { y = Where (c, x, z) }",
+        "Where(c, x, Expand(z, Shape(x)))",
+    ),
     Case(
         "(float[N, 4] x, float[3, 4] w, float[3] b) => (float[N, 3] y) { y = Gemm <alpha = 0.5, transB = 1> (x, w, b) }"
     ),

@@ -29,6 +29,12 @@ class Case(NamedTuple):
     untrained: tuple[str, ...] = ()
     runs: bool = True
     """False where ONNX Runtime 1.19 cannot run it, or not as ONNX defines it."""
+    path: str | None = None
+    """The operators on the gradient path, in order, where ``expected`` would fill a page."""
+    tolerance: float | None = None
+    """Where float32 itself is less exact than a few roundings."""
+    elsewhere: bool = True
+    """False where the same node means something else, though it is valid, at other opsets."""
 
     @property
     def proto(self) -> onnx.ModelProto:
@@ -36,6 +42,8 @@ class Case(NamedTuple):
 
     def everywhere(self) -> list[Case]:
         """The case at its own opset, and at each of :data:`OPSETS` that has the operator in the same form."""
+        if not self.elsewhere:
+            return [self]
         others = [self._replace(opset=opset) for opset in OPSETS if opset != self.opset]
         return [self, *(other for other in others if other._is_valid())]
 

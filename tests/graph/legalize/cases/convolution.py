@@ -21,6 +21,21 @@ CASES = [
     image("Conv <dilations = [2, 1], group = 2> (x, w)", inputs=", float[6, 2, 2, 3] w", size="H, W"),
     Case("(float[N, 2, 5] x, float[3, 2, 3] w) => (float[] y) { y = Conv <pads = [1, 1]> (x, w) }"),
     Case("(float[N, 1, 3, 4, 3] x, float[2, 1, 2, 2, 2] w) => (float[] y) { y = Conv (x, w) }"),
+    image("Conv <group = 4, pads = [1, 1, 1, 1]> (x, w)", inputs=", float[4, 1, 3, 3] w"),
+    image("Conv <group = 4, strides = [2, 2]> (x, w)", inputs=", float[8, 1, 2, 2] w", size="H, W"),
+    image("Conv <pads = [0, 0, 1, 1], strides = [2, 3]> (x, w)", inputs=", float[2, 4, 3, 2] w"),
+    image("Conv <kernel_shape = [1, 1], strides = [2, 2]> (x, w)", inputs=", float[2, 4, 1, 1] w", size="H, 5"),
+    image("Conv <pads = [3, 2, 3, 2]> (x, w)", inputs=", float[2, 4, 2, 2] w"),
+    image("Conv <dilations = [2, 2], pads = [2, 2, 2, 2], strides = [2, 1]> (x, w)", inputs=", float[2, 4, 3, 3] w"),
+    Case("(float[N, 4, T] x, float[4, 2, 2] w) => (float[] y) { y = Conv <dilations = [2], group = 2> (x, w) }"),
+    Case(
+        "(float[N, 2, 3, H, W] x, float[4, 1, 2, 3, 2] w, float[4] b) => (float[] y) "
+        "{ y = Conv <dilations = [1, 2, 1], group = 2, pads = [1, 2, 0, 0, 2, 1], strides = [2, 1, 2]> (x, w, b) }"
+    ),
+    Case(
+        '(float[N, 2, T] x, float[3, 2, 4] w) => (float[] y) { y = Conv <auto_pad = "SAME_UPPER"> (x, w) }',
+        "Conv(x, w, pads=[1 2])",
+    ),
     *(
         image(
             f"Conv <{attributes}> (x, w, b)",

@@ -1,0 +1,90 @@
+"""What fits a model where nobody says: which output a loss reads, what kind it is, and the size of a batch."""
+
+from __future__ import annotations
+
+import msgspec
+import onnx_ir as ir
+
+from dsd_ort.errors import RecipeError, nearest
+from dsd_ort.graph import source as source_files
+from dsd_ort.graph.legalize import to_supported
+from dsd_ort.graph.legalize.path import reads
+from dsd_ort.graph.logits import peel, shape_of, value_of
+from dsd_ort.graph.source import Source
+from dsd_ort.recipe import Loss, LossName, Recipe
+
+
+def fitting_loss(source: Source, *, name: LossName | None = None, output: str | None = None) -> Loss:
+    """A loss for *source*.
+
+    It reads the floating-point output that depends on the most weights, the first of several; and is cross-entropy for
+    scores ``[N, C]`` with C ≥ 2, binary cross-entropy behind a Sigmoid, and the mean squared error otherwise.
+
+    Args:
+        source: the model.
+        name: the kind, where it is given.
+        output: the output, where it is given.
+
+    Raises:
+        RecipeError: there is no such output.
+        UnsupportedError: an operator that this ONNX Runtime's opset cannot express.
+    """
+    model = to_supported(source_files.training_copy(source))
+    names = [str(value.name) for value in model.graph.outputs]
+    if output is not None and output not in names:
+        fix = nearest(output, names) or f"the outputs are {', '.join(names)}"
+        raise RecipeError(f"the model has no output {output!r}", where=str(source.path), fix=fix)
+    output = output or _trainable_output(model, source)
+    return Loss(name=name or _kind(model, output), output=output, label=_free_label(model))
+
+
+def fitted(recipe: Recipe, source: Source, *, name: LossName | None = None, output: str | None = None) -> Recipe:
+    """*recipe* with the loss that fits *source*, and with the batch size that *source* fixes, if it does.
+
+    Raises:
+        RecipeError, UnsupportedError: see :func:`fitting_loss`.
+    """
+    graph = source.model.graph
+    shapes = [value.shape for value in graph.inputs if value.name not in graph.initializers]
+    sizes = [shape[0] for shape in shapes if shape is not None and len(shape)]
+    size = next((size for size in sizes if isinstance(size, int) and size > 0), recipe.batch_size)
+    return msgspec.structs.replace(recipe, loss=fitting_loss(source, name=name, output=output), batch_size=size)
+
+
+def _trainable_output(model: ir.Model, source: Source) -> str:
+    sizes = {p.name: p.size for p in source.parameters}
+
+    def weights(output: ir.Value) -> int:
+        return sum(sizes.get(str(value.name), 0) for value in _ancestors(output))
+
+    floating = [v for v in model.graph.outputs if v.dtype is None or v.dtype.is_floating_point()]
+    return str(max(floating or model.graph.outputs, key=weights).name)
+
+
+def _ancestors(output: ir.Value) -> set[ir.Value]:
+    """The values without a producer that *output* is computed from."""
+    seen, stack = {output}, [output]
+    while stack:
+        if (node := stack.pop().producer()) is not None:
+            new = set(reads(node)) - seen
+            seen |= new
+            stack.extend(new)
+    return {value for value in seen if value.producer() is None}
+
+
+def _kind(model: ir.Model, output: str) -> LossName:
+    end = peel(model, output)
+    if end.activation == "sigmoid":
+        return "bce-with-logits"
+    declared = value_of(model.graph, output)
+    shape = shape_of(model, value_of(model.graph, end.value), declared)
+    if shape is not None and len(shape) == 2 and isinstance(shape[1], int) and shape[1] >= 2:
+        return "cross-entropy"
+    return "mse"
+
+
+def _free_label(model: ir.Model) -> str:
+    taken = {value.name for node in model.graph.all_nodes() for value in node.outputs}
+    taken |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
+    names = ("label", *(f"label_{i}" for i in range(2, len(taken) + 3)))
+    return next(name for name in names if name not in taken)

@@ -1,0 +1,66 @@
+"""How values depend on each other along a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import onnx_ir as ir
+
+from dsd_ort.graph.places import Place
+
+SHAPING = {"Reshape", "Expand", "Tile", "Slice", "Pad", "Squeeze", "Unsqueeze"}
+"""Moving operators of which the other inputs may depend on the shape of data, and the result is no data for that."""
+
+
+def live(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes that an output depends on, in graph order."""
+    needed: set[ir.Value | None] = set(graph.outputs)
+    live = []
+    for node in reversed(graph):
+        if not needed.isdisjoint(node.outputs):
+            live.append(node)
+            needed.update(node.inputs)
+            for inner in inner_nodes(node):
+                needed.update(inner.inputs)
+    return live[::-1]
+
+
+def inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes of If's, Loop's or Scan's bodies; they read values of the graph around them too."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
+
+
+def varying(graph: ir.Graph, nodes: list[ir.Node], places: Mapping[str, Place]) -> set[ir.Value]:
+    """The values that are not constant: they depend on an input of the model, or on chance."""
+    found = {value for value in graph.inputs if value.name not in places}
+    for node in nodes:
+        data = node.inputs[:1] if node.op_type in SHAPING else node.inputs
+        fixed = node.op_type == "Constant" or (
+            any(value is not None for value in data)
+            and found.isdisjoint(data)
+            and not node.op_type.startswith("Random")
+            and not any(True for _ in inner_nodes(node))
+        )
+        if not fixed:
+            found.update(node.outputs)
+    return found
+
+
+def behind(nodes: list[ir.Node], marked: set[ir.Node]) -> set[ir.Value]:
+    """The values that depend on a marked node."""
+    found: set[ir.Value] = set()
+    for node in nodes:
+        if node in marked or not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return found
+
+
+def ahead(nodes: list[ir.Node], marked: set[ir.Node]) -> set[ir.Value | None]:
+    """The values that a marked node depends on."""
+    found: set[ir.Value | None] = set()
+    for node in reversed(nodes):
+        if node in marked or not found.isdisjoint(node.outputs):
+            found.update(node.inputs)
+    return found

@@ -1,0 +1,149 @@
+"""What is known of a model before anyone trains it: its parameters, what training rewrites, and what prevents it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx_ir as ir
+
+from dsd_ort.errors import DsdError, RecipeError, UnsupportedError
+from dsd_ort.graph import prepare, select
+from dsd_ort.graph import source as source_files
+from dsd_ort.graph.adapt import adapted
+from dsd_ort.graph.default_loss import fitted
+from dsd_ort.graph.parameters import Parameter
+from dsd_ort.graph.payload import Floats
+from dsd_ort.graph.source import Source
+from dsd_ort.recipe import Loss, Recipe
+
+
+class Tensor(NamedTuple):
+    """An input or output: ONNX's name of its type, and sizes, names or None for its axes; no shape, no rank."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+
+class Rewrite(NamedTuple):
+    """A node that training computes otherwise."""
+
+    node: str
+    """Operator and name: ``AveragePool 'pool1'``."""
+    what: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What :func:`inspect` found; nothing of it depends on the values of the weights."""
+
+    path: Path
+    source: Source | None
+    """None where a weight is of a kind that cannot be trained; ``refusals`` say which."""
+    ir_version: int
+    opsets: Mapping[str, int]
+    """Domain (``""`` is ONNX's own) → version."""
+    producer: str
+    inputs: tuple[Tensor, ...]
+    """What data must feed."""
+    outputs: tuple[Tensor, ...]
+    loss: Loss | None
+    """The loss that fits, and the output that it reads; None where there is none."""
+    pruned: frozenset[str]
+    """The parameters that a sparse phase of the recipe prunes."""
+    rewrites: tuple[Rewrite, ...]
+    """In the order of the graph; empty where training is refused."""
+    refusals: tuple[DsdError, ...]
+    """All that prevents training."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What gradients train."""
+        return self.source.parameters if self.source else ()
+
+    @property
+    def statistics(self) -> tuple[Parameter, ...]:
+        """Running statistics of batch norms."""
+        return self.source.statistics if self.source else ()
+
+    @property
+    def trainable(self) -> bool:
+        return not self.refusals
+
+    def value(self, name: str) -> Floats:
+        """The weights of the parameter or statistic *name*, read from the file now: a read-only f32 array.
+
+        Raises:
+            RunError: the file changed after it was inspected.
+        """
+        if self.source is None:
+            raise self.refusals[0]
+        return self.source.value(name)
+
+
+def inspect(path: str | Path, recipe: Recipe, *, output: str | None = None) -> Inspection:
+    """Inspects the ONNX file at *path* as *recipe* would train it, by the loss that fits *output*.
+
+    Raises:
+        ModelError: the file is no sound ONNX file.
+        RecipeError: there is no such output.
+    """
+    path = Path(path)
+    refusals: list[DsdError] = []
+    source: Source | None = None
+    loss: Loss | None = None
+    notes: tuple[str, ...] = ()
+    try:
+        source = source_files.load(path)
+    except UnsupportedError as error:
+        refusals += _all(error)
+        model = source_files.outline(path)
+    else:
+        model = source.model
+        try:
+            recipe = fitted(recipe, source, output=output)
+            loss = recipe.losses[0]
+            model_of_loss = adapted(source, recipe)
+            notes = prepare.differentiated(source, recipe, model_of_loss.clone()).notes
+            prepare.evaluation(source, recipe, model_of_loss)
+        except (UnsupportedError, RecipeError) as error:
+            if output is not None and loss is None and isinstance(error, RecipeError):
+                raise
+            refusals += _all(error)
+    graph = model.graph
+    return Inspection(
+        path=path,
+        source=source,
+        ir_version=model.ir_version,
+        opsets={("" if domain == "ai.onnx" else domain): version for domain, version in model.opset_imports.items()},
+        producer=" ".join(part for part in (model.producer_name, model.producer_version) if part),
+        inputs=tuple(_tensor(value) for value in graph.inputs if value.name not in graph.initializers),
+        outputs=tuple(_tensor(value) for value in graph.outputs),
+        loss=loss,
+        pruned=_pruned(source, recipe) if source else frozenset(),
+        rewrites=tuple(Rewrite(*note.split(": ", 1)) for note in notes),
+        refusals=tuple(refusals),
+    )
+
+
+def _all(error: DsdError) -> list[DsdError]:
+    """*error*, or what it stands for; each once."""
+    causes = error.causes or (error,)
+    return list({(cause.what, cause.where): cause for cause in causes}.values())
+
+
+def _pruned(source: Source, recipe: Recipe) -> frozenset[str]:
+    """As :func:`dsd_ort.graph.prepare.prepare` chooses."""
+    chosen = {p.name for p in source.parameters if p.prunable}
+    chosen -= select.select(recipe.prune.exclude, source.parameters, key="prune.exclude")
+    chosen |= select.select(recipe.prune.include, source.parameters, key="prune.include")
+    return frozenset(chosen)
+
+
+def _tensor(value: ir.Value) -> Tensor:
+    shape = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
+    dtype = value.dtype.name.lower() if value.dtype is not None else str(value.type or "unknown").lower()
+    return Tensor(str(value.name), dtype, shape)

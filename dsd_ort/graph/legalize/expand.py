@@ -1,0 +1,115 @@
+"""Operators of ONNX Runtime's own and quantised pairs become default-domain operators, before the path is known.
+
+What they hide decides where gradients go: a QuantizeLinear ends in whole numbers, a fused operator's outputs have
+types and shapes that ONNX cannot infer.  A rule may have to know shapes behind another such node, so expanding and
+inferring take turns.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
+
+from dsd_ort.errors import UnsupportedError
+from dsd_ort.graph import autograd
+from dsd_ort.graph.autograd import Operator
+from dsd_ort.graph.legalize.names import make_unique
+from dsd_ort.graph.legalize.path import Path
+from dsd_ort.graph.legalize.quantization import FIX
+from dsd_ort.graph.legalize.site import Rule, Site, apply, constant_value, place
+from dsd_ort.graph.legalize.table import FUSED, key
+
+_QUANTIZED = {
+    "ConvInteger",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+    *(
+        f"com.microsoft.{name}"
+        for name in (
+            *("DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulBnb4", "MatMulFpQ4", "MatMulInteger16"),
+            *("MatMulIntegerToFloat", "MatMulNBits", "QAttention", "QEmbedLayerNormalization", "QGemm", "QMoE"),
+        )
+    ),
+}
+_BLOCKED = "com.microsoft.nchwc"
+
+
+def refuse_stored_forms(graph: ir.Graph) -> None:
+    """Refuses a model whose weights are stored in a form in which they cannot be trained, wherever they stand.
+
+    Raises:
+        UnsupportedError: weights are quantised, or blocked for one kind of CPU.
+    """
+    for node in graph.all_nodes():
+        operator = key(node)
+        if node.domain == _BLOCKED:
+            raise UnsupportedError(
+                f"the operator {operator} holds its weights in the order of one kind of CPU: ONNX Runtime saved the "
+                "model at its highest optimization level",
+                where=place(node),
+                fix="save it with ORT_ENABLE_EXTENDED, or train the model that was optimized",
+            )
+        if operator in _QUANTIZED or operator.startswith("com.microsoft.QLinear"):
+            what = f"the operator {operator} computes with quantised numbers, through which no gradient passes"
+            raise UnsupportedError(what, where=place(node), fix=FIX)
+        if node.op_type == "DequantizeLinear" and constant_value(node.inputs[0]) is not None:
+            name = node.inputs[0].name if node.inputs[0] is not None else None
+            raise UnsupportedError(f"the weight {name!r} exists in quantised form only", where=place(node), fix=FIX)
+
+
+class Expanded(NamedTuple):
+    notes: list[str]
+    """What was rewritten, one line a node."""
+    operators: dict[str, Operator]
+    """Key → an operator with a backward of its own that the model now calls."""
+    refused: dict[ir.Node, UnsupportedError]
+    """Nodes that a rule could not expand, still there; an error only where a gradient has to pass."""
+
+
+def expand(model: ir.Model) -> Expanded:
+    """Applies the rules of :data:`~dsd_ort.graph.legalize.table.FUSED` in the main graph of *model*, in place."""
+    done = Expanded([], {}, {})
+    while True:
+        before = len(done.notes)
+        done.refused.clear()
+        path = Path(model.graph, [], [])
+        for node in list(model.graph):
+            if (rule := FUSED.get(key(node))) is None:
+                continue
+            site = Site(node, path)
+            try:
+                if apply(rule, site):
+                    done.notes.append(note(node, rule))
+                    done.operators.update({f"{autograd.DOMAIN}.{made.name}": made for made in site.operators})
+            except UnsupportedError as error:
+                done.refused[node] = error
+        if len(done.notes) == before:
+            return done
+        autograd.add(model, done.operators)
+        make_unique(model)
+        RemoveUnusedNodesPass()(model)
+        ShapeInferencePass(check_type=False, strict_mode=False)(model)
+        if not done.refused:
+            return done
+
+
+def note(node: ir.Node, rule: Rule) -> str:
+    """What users read of a node that was rewritten: the node, and the first line of the rule's docstring."""
+    return f"{place(node)}: {(inspect.getdoc(rule) or 'rewritten').partition(chr(10))[0].replace('``', '')}"
+
+
+def unpaired(path: Path, refused: Mapping[ir.Node, UnsupportedError]) -> list[UnsupportedError]:
+    """Why no gradient passes a QuantizeLinear that is left on the way from a trainable input."""
+    errors = []
+    for node in path.graph:
+        if node.op_type != "QuantizeLinear" or not path.reads_active(node):
+            continue
+        known = [refused[use.node] for use in node.outputs[0].uses() if use.node in refused]
+        what = f"the operator {key(node)} ends in quantised numbers, through which no gradient passes"
+        errors += known or [UnsupportedError(what, where=place(node), fix=FIX)]
+    return errors

@@ -1,0 +1,196 @@
+"""Operators that pick entries, in terms of Slice and Gather; lengths, positions and widths may come at run time."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dsd_ort.graph.legalize.site import Site, constant_value
+
+_END = 2**62
+"""Behind the last entry, as Slice has it."""
+
+
+def _length(site: Site, x: ir.Value, axis: int) -> ir.Value:
+    """The length of *x* along *axis*, [1]."""
+    return site.Slice(site.Shape(x), [axis], [axis + 1 or _END], [0])
+
+
+def _positions(site: Site, x: ir.Value, axis: int) -> ir.Value:
+    """0, 1, … length - 1."""
+    return site.Range(0, site.Squeeze(_length(site, x, axis), [0]), 1)
+
+
+def split(site: Site) -> Sequence[ir.Value] | None:
+    """One Slice an output, as the gradient of Split needs one of every output"""
+    outputs = site.node.outputs
+    if all(site.path.carries(v) for v in outputs):
+        return None
+    x = site.input(0)
+    axis = site.node.attributes.get_int("axis", 0)
+    return [site.Slice(x, begin, end, [axis]) for begin, end in _parts(site, x, axis, len(outputs))]
+
+
+def _parts(site: Site, x: ir.Value, axis: int, count: int) -> list[tuple[Any, Any]]:
+    """Begin and end of each part, [1]."""
+    sizes = site.optional(1)
+    known = constant_value(sizes)
+    if known is not None:
+        return [([begin], [end]) for begin, end in itertools.pairwise(np.cumsum([0, *known.tolist()]).tolist())]
+    if sizes is not None:
+        ends = site.CumSum(sizes, 0)
+        begins = site.Sub(ends, sizes)
+        return [(site.Slice(begins, [i], [i + 1]), site.Slice(ends, [i], [i + 1])) for i in range(count)]
+    length = site.shape(x)[axis]
+    if isinstance(length, int):  # Slice clamps: all are of the length of the first, but for the last.
+        chunk = -(-length // count)
+        return [([i * chunk], [(i + 1) * chunk]) for i in range(count)]
+    size = site.Div(site.Add(_length(site, x, axis), [count - 1]), [count])
+    return [(site.Mul(size, [i]), site.Mul(size, [i + 1])) for i in range(count)]
+
+
+def slice_(site: Site) -> ir.Value | None:
+    """One Gather an axis, where a step is negative or known at run time only"""
+    if site.optional(4) is None:
+        return None
+    steps = constant_value(site.optional(4))
+    if steps is not None and min(steps.tolist(), default=1) > 0:
+        return None
+    x = site.input(0)
+    parts = [site.Cast(site.input(i), to=ir.DataType.INT64) for i in (1, 2, 4)]
+    for i, axis in enumerate(_axes(site)):
+        start, end, step = (site.Slice(part, [i], [i + 1]) for part in parts)
+        x = site.Gather(x, site.Slice(_positions(site, x, axis), start, end, [0], step), axis=axis)
+    return x
+
+
+def _axes(site: Site) -> list[int]:
+    if site.optional(3) is not None:
+        axes: list[int] = site.known(site.optional(3), "axes").tolist()
+        return axes
+    return list(range(site.size(site.input(1), 0)))
+
+
+def pad(site: Site) -> ir.Value | None:
+    """constant: Pad with all axes named; reflect, edge, wrap: one Gather an axis"""
+    mode = site.node.attributes.get_string("mode", "constant")
+    value = site.optional(2)
+    trained = value is not None and site.path.carries(value)
+    if mode == "constant" and site.optional(3) is None and not trained:
+        return None
+    x = site.input(0)
+    rank = site.rank(x)
+    axes = range(rank) if site.optional(3) is None else site.known(site.optional(3), "axes").tolist()
+    axes = [axis % rank for axis in axes]
+    if mode != "constant":
+        return _padded_by_index(site, mode, axes)
+    widths = _all_widths(site, axes, rank)
+    if not trained:
+        return site.Pad(x, widths, *([value] if value else []))
+    ones = site.ConstantOfShape(site.Shape(x), value=ir.tensor(np.ones(1, np.float32)))
+    padded = site.Pad(x, widths)
+    return site.Where(
+        site.Cast(site.Pad(ones, widths), to=ir.DataType.BOOL), padded, site.Expand(value, site.Shape(padded))
+    )
+
+
+def _all_widths(site: Site, axes: Sequence[int], rank: int) -> Any:
+    """Those in front of all axes, then those behind, [2·rank]."""
+    pads = constant_value(site.input(1))
+    places = np.asarray([*axes, *(rank + axis for axis in axes)], np.int64)
+    widths = np.zeros(2 * rank, np.int64)
+    if pads is None:
+        return site.ScatterElements(widths, places, site.input(1))
+    widths[places] = pads
+    return widths
+
+
+def _padded_by_index(site: Site, mode: str, axes: Sequence[int]) -> ir.Value:
+    x = y = site.input(0)
+    pads = constant_value(site.input(1))
+    for i, axis in enumerate(axes):
+        if pads is None:
+            width = site.Gather(site.input(1), [i, len(axes) + i])
+            y = site.Gather(y, _widened(site, _positions(site, x, axis), mode, width), axis=axis)
+        elif pads[i] or pads[len(axes) + i]:
+            y = site.Gather(y, _index(site, axis, mode, (int(pads[i]), int(pads[len(axes) + i]))), axis=axis)
+    return site.Identity(y) if y is x else y
+
+
+def _index(site: Site, axis: int, mode: str, widths: tuple[int, int]) -> Any:
+    """The positions along *axis* that a padding of those widths reads; negative widths cut off, first of all."""
+    length = site.shape(site.input(0))[axis]
+    begin, cut = (max(-width, 0) for width in widths)
+    wider = [max(width, 0) for width in widths]
+    if isinstance(length, int):
+        widen: Any = (wider,), mode
+        return np.pad(np.arange(length)[begin : length - cut], *widen).tolist()
+    rows = _positions(site, site.input(0), axis)
+    if begin or cut:
+        rows = site.Slice(rows, [begin], [-cut if cut else _END])
+    return _widened(site, rows, mode, wider)
+
+
+def _widened(site: Site, rows: ir.Value, mode: str, width: Any) -> ir.Value:
+    """*rows*, padded by *width*, [2]."""
+    if mode != "wrap":
+        return site.Pad(rows, width, mode=mode)
+    count = site.Size(rows)
+    before, after = (site.Squeeze(site.Slice(width, [i], [i + 1]), [0]) for i in range(2))
+    around = site.Range(site.Neg(before), site.Add(count, after), 1)
+    return site.Gather(rows, site.Mod(around, count))
+
+
+def compress(site: Site) -> ir.Value:
+    """Gather of the entries whose condition holds"""
+    x, axis = site.input(0), site.node.attributes.get("axis")
+    chosen = site.Squeeze(site.NonZero(site.input(1)), [0])
+    if axis is None:
+        return site.Gather(site.Reshape(x, [-1]), chosen)
+    return site.Gather(x, chosen, axis=axis.as_int())
+
+
+def reverse_sequence(site: Site) -> ir.Value:
+    """GatherElements of the entries in reverse, up to each sequence's length"""
+    x, lengths = site.input(0), site.input(1)
+    time = site.node.attributes.get_int("time_axis", 0)
+    batch = site.node.attributes.get_int("batch_axis", 1)
+    rank = site.rank(x)
+    t = site.Unsqueeze(_positions(site, x, time), [axis for axis in range(rank) if axis != time])
+    length = site.Unsqueeze(lengths, [axis for axis in range(rank) if axis != batch])
+    index = site.Where(site.Less(t, length), site.Sub(site.Sub(length, 1), t), t)
+    return site.GatherElements(x, site.Expand(index, site.Shape(x)), axis=time)
+
+
+def one_hot(site: Site) -> ir.Value:
+    """Gather from the two values"""
+    hot = site.OneHot(site.input(0), site.input(1), [0, 1], **site.attributes())
+    return site.Gather(site.input(2), hot)
+
+
+def unique(site: Site) -> Sequence[ir.Value]:
+    """Gather of the entries that it finds first"""
+    x, axis = site.input(0), site.node.attributes.get("axis")
+    _, first, inverse, counts = site.several("Unique", 4, x, **site.attributes())
+    source = x if axis is not None else site.Reshape(x, [-1])
+    return site.Gather(source, first, axis=0 if axis is None else axis.as_int()), first, inverse, counts
+
+
+def arithmetic_progression(site: Site) -> ir.Value:
+    """``start + i·step``"""
+    start, limit, step = (site.input(i) for i in range(3))
+    count = site.Size(site.Range(start, limit, step))
+    numbers = site.Cast(site.Range(0, count, 1), to=ir.DataType.FLOAT)
+    return site.Add(start, site.Mul(numbers, step))
+
+
+def cast_like(site: Site) -> ir.Value:
+    """Cast to the other input's type"""
+    like = site.input(1)
+    if like.dtype is None:
+        raise site.refusal("casts to a type that is unknown", "export the model with types")
+    return site.Cast(site.input(0), to=like.dtype)

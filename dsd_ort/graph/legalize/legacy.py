@@ -1,0 +1,83 @@
+"""What ONNX's version converter gets wrong, refuses or obscures in models of old opsets."""
+
+from __future__ import annotations
+
+import onnx
+import onnx.version_converter
+import onnx_ir as ir
+
+_BINARY = {"Add", "And", "Div", "Equal", "Gemm", "Greater", "Less", "Mul", "Or", "PRelu", "Pow", "Sub", "Xor"}
+
+
+def to_7(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """*proto*, of an *opset* older than 7, in opset 7; the converter takes this step with fixed lengths only.
+
+    Until then ``axis`` said where the second operand's axes stand among the first's; now they stand at the end.
+    """
+    if opset < 6:
+        proto = onnx.version_converter.convert_version(proto, 6)
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+    for node in list(model.graph.all_nodes()):
+        if node.domain != "":
+            continue
+        if node.op_type in ("BatchNormalization", "Dropout"):
+            node.attributes.pop("is_test", None)
+        if node.op_type not in _BINARY:
+            continue
+        node.attributes.pop("broadcast", None)
+        axis = node.attributes.pop("axis", None)
+        x, y = node.inputs[:2]
+        if axis is None or x is None or y is None or x.shape is None or y.shape is None:
+            continue
+        behind = len(x.shape) - axis.as_int() % len(x.shape) - len(y.shape)
+        if behind > 0:
+            axes = list(range(len(y.shape), len(y.shape) + behind))
+            wider = ir.node("Unsqueeze", [y], {"axes": axes})
+            assert node.graph is not None
+            node.graph.insert_before(node, wider)
+            node.replace_input_with(1, wider.outputs[0])
+    model.opset_imports[""] = 7
+    return ir.to_proto(model)
+
+
+def flatten_hardmax(graph: ir.Graph) -> None:
+    """Hardmax(x) → Reshape(Hardmax(Flatten(x)), Shape(x)): before opset 13 it looks at all axes from its own on.
+
+    The converter, which does this for Softmax, forgets it.
+    """
+    for node in [node for node in graph.all_nodes() if node.domain == "" and node.op_type == "Hardmax"]:
+        x = node.inputs[0]
+        flat = ir.node("Flatten", [x], {"axis": node.attributes.get_int("axis", 1)})
+        hard = ir.node("Hardmax", flat.outputs, {"axis": 1}, name=node.name)
+        shape = ir.node("Shape", [x])
+        back = ir.node("Reshape", [hard.outputs[0], shape.outputs[0]])
+        assert node.graph is not None
+        new = [flat, hard, shape, back]
+        ir.convenience.replace_nodes_and_values(node.graph, node, [node], new, node.outputs, back.outputs)
+
+
+def restore_softmax(graph: ir.Graph) -> None:
+    """Reshape(Softmax(Flatten(x)), Shape(x)) → Softmax(x), where behind its axis x has only axes of length 1.
+
+    The converter makes the former of a Softmax older than opset 13, which normalises over all axes from its own on.
+    A loss has to find the logits in front of it.
+    """
+    for reshape in list(graph):
+        softmax, shape_of = _producer(reshape, "Reshape", 0), _producer(reshape, "Reshape", 1)
+        flat = _producer(softmax, "Softmax", 0) or _producer(softmax, "LogSoftmax", 0)
+        x = flat.inputs[0] if flat is not None and flat.op_type == "Flatten" else None
+        if x is None or x.shape is None or shape_of is None or shape_of.op_type != "Shape":
+            continue
+        assert softmax is not None and flat is not None
+        axis = flat.attributes.get_int("axis", 1)
+        if shape_of.inputs[0] is x and all(d == 1 for d in x.shape[axis:][1:]):
+            new = ir.node(softmax.op_type, [x], {"axis": axis}, name=softmax.name)
+            ir.convenience.replace_nodes_and_values(graph, reshape, [reshape], [new], reshape.outputs, new.outputs)
+
+
+def _producer(node: ir.Node | None, op_type: str, index: int) -> ir.Node | None:
+    """What computes input *index* of *node*, if that is an *op_type*."""
+    if node is None or node.domain != "" or node.op_type != op_type or index >= len(node.inputs):
+        return None
+    value = node.inputs[index]
+    return None if value is None else value.producer()

@@ -1,0 +1,65 @@
+"""The exported file: only weights differ from the source, and plain inference gives the trained state's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from dsd_ort import runtime
+from dsd_ort.graph import export
+from dsd_ort.graph import verify as verify_files
+from dsd_ort.graph.legalize import to_supported
+from dsd_ort.graph.prepare import Evaluation
+from dsd_ort.graph.source import Source
+from dsd_ort.proof import made_up
+from dsd_ort.proof.report import Line
+from dsd_ort.recipe import Recipe
+
+SAME_OUTPUT = 1e-4
+"""Of the exported file's output and the trained state's, relative to the greatest entry."""
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def line(
+    source: Source, shipped: Evaluation, weights: Arrays, batch: Arrays, recipe: Recipe, *, folder: Path, threads: int
+) -> Line:
+    """Exports *weights* into the new *folder*, and compares."""
+    folder.mkdir()
+    final = folder / source.path.name
+    export.write_weights(source, weights, final)
+    verdict = verify_files.verify(source.path, final)
+    if not verdict.same:
+        text = "the exported file differs in more than weights: " + "; ".join(verdict.reasons)
+        return Line(what="export", passed=False, text=text)
+    options, names = runtime.session_options(threads), list(shipped.outputs)
+    trained = runtime.session(shipped.graph, options, where="the evaluate graph")
+    feeds = {**weights, **batch}
+    ours = trained.run(names, {value.name: feeds[value.name] for value in trained.get_inputs()})
+    plain = runtime.session(_runnable(final), options, where=str(final))
+    theirs = plain.run(names, made_up.others(plain, batch, recipe))
+    worst = max(map(_difference, ours, theirs))
+    text = f"only weights differ from the source; in plain inference it gives the trained outputs within {worst:.1e}"
+    return Line(what="export", passed=worst <= SAME_OUTPUT, text=text)
+
+
+def _difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return float(np.abs(a - b).max()) / (float(np.abs(a).max()) or 1.0)
+
+
+def _runnable(path: Path) -> onnx.ModelProto | str:
+    """*path* itself, or its model in memory where the file is too new for this ONNX Runtime."""
+    slim = onnx.load(path, load_external_data=False)
+    opset = max((o.version for o in slim.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    if slim.ir_version <= runtime.SUPPORTED_IR and opset <= runtime.SUPPORTED_OPSET:
+        return str(path)
+    model = ir.load(path)
+    ir.external_data.load_to_model(model)
+    return ir.to_proto(to_supported(model))

@@ -1,0 +1,95 @@
+"""What a check found: rows for gradients, lines for everything else; plain values, as JSON has them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Verdict = Literal["right", "wrong", "zero", "undecided"]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be checked, as it goes to another process."""
+
+    model: str
+    recipe: dict[str, Any]
+    fit: bool = True
+    """Take a loss and phases that fit the model rather than the recipe's."""
+    loss: str | None = None
+    output: str | None = None
+    data: str | None = None
+    shapes: dict[str, tuple[int, ...]] = {}
+    seconds: float = 60.0
+    """About what gradients may take; more tensors are then checked together."""
+    thorough: bool = False
+    """Every tensor for itself, however long it takes."""
+    threads: int = 0
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """The gradient of a parameter, or of several together."""
+
+    group: str
+    """The parameter's name, or what the parameters have in common."""
+    tensors: list[str]
+    size: int
+    """Elements of all its tensors."""
+    mode: Literal["inference", "training"]
+    """Batch norm by the running statistics, or by those of the batch."""
+    norm: float
+    """‖gradient‖, the L2 norm over the group."""
+    error: float
+    """The greatest difference from the reference over all directions, relative to ‖gradient‖."""
+    tolerance: float
+    """Up to which error it counts as right."""
+    reference: str
+    verdict: Verdict
+    """``zero``: gradient and reference vanish both, which says little."""
+    note: str = ""
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One more thing that was checked."""
+
+    what: str
+    passed: bool
+    text: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of :func:`dsd_ort.api.check`, and what it rests on."""
+
+    model: str
+    output: str
+    """The output that the loss reads."""
+    loss: str
+    inputs: dict[str, str]
+    """Input or label → type and shape of what was fed: ``float32[3, 1, 28, 28]``."""
+    data: str
+    """Where it came from: ``made up``, or the data's name."""
+    parameters: int
+    """Elements of all trained tensors."""
+    rows: list[Row]
+    lines: list[Line]
+    notes: list[str]
+    """What was not checked as thoroughly as could be, and other remarks."""
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong, and at least one gradient is proven right."""
+        return not self.wrong and all(line.passed for line in self.lines) and self.count("right") > 0
+
+    @property
+    def wrong(self) -> list[Row]:
+        return [row for row in self.rows if row.verdict == "wrong"]
+
+    def count(self, verdict: Verdict) -> int:
+        """How many tensors have this verdict; one that was checked in two modes counts twice."""
+        return sum(len(row.tensors) for row in self.rows if row.verdict == verdict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON has them."""
+        table: dict[str, Any] = msgspec.to_builtins(self)
+        return {"ok": self.ok, **table}

@@ -1,0 +1,32 @@
+"""docs/coverage.md says what is so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.graph.legalize.cases import CASES
+from tools import coverage, operators
+
+STORED = coverage.Coverage.load(coverage.DOCS / "coverage.json")
+STALE = f"docs/coverage.md is out of date; this renews it: {coverage.RENEW}"
+
+
+def test_the_coverage_has_the_cases_that_there_are() -> None:
+    cases = {operators.identity(case) for listed in CASES for case in listed.everywhere()}
+    assert {row.id for row in STORED.operators} == cases, STALE
+
+
+@pytest.mark.timeout(600)
+def test_the_operators_are_covered_as_the_table_says() -> None:
+    fresh = coverage.with_operators(STORED)
+    changed = [(new, old) for new, old in zip(fresh.operators, STORED.operators, strict=False) if new != old]
+    assert not changed, f"{STALE}\n{changed[:5]}"
+    assert fresh == STORED, STALE
+
+
+def test_the_page_is_what_the_tool_writes() -> None:
+    assert (coverage.DOCS / "coverage.md").read_text() == coverage.page(STORED), STALE
+
+
+def test_no_gradient_of_an_operator_is_wrong() -> None:
+    assert {row.ours for row in STORED.operators} == {"right"}

@@ -1,0 +1,141 @@
+"""A recurrent layer's forward and backward pass, prepared by dsd-ort, against PyTorch's own module.
+
+    python tools/bench_recurrent.py --json docs/bench_recurrent.json
+
+One layer of each kind with biases, and the gradients of Σ U·Y, U fixed normal numbers, by the inputs and all weights.
+Both sides compute from the same numbers in one process, taking turns.  Printed are medians and, for each pair of turns,
+ratios (ours / theirs), of which the median counts.  Needs PyTorch; make oracle makes the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import torch
+
+from dsd_ort import runtime
+from dsd_ort.graph.differentiate import differentiate
+from dsd_ort.graph.legalize import legalize
+from dsd_ort.graph.lower import lower
+from tools.bench_step import _cpu, take_turns
+
+KINDS = {
+    "LSTM": (torch.nn.LSTM, 4, ""),
+    "GRU": (torch.nn.GRU, 3, ", linear_before_reset = 1"),
+    "RNN": (torch.nn.RNN, 1, ""),
+}
+"""PyTorch's module, the number of gates, and what ONNX needs to mean the same."""
+GATES = {"LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2], "RNN": [0]}
+"""ONNX's order of the gates in terms of PyTorch's."""
+PARAMETERS = ["x", "W", "R", "B"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--steps", type=int, default=100, help="length of the sequences")
+    parser.add_argument("--batch", type=int, default=16, help="number of sequences")
+    parser.add_argument("--units", type=int, default=512, help="of the layer and of its input")
+    parser.add_argument("--directions", type=int, default=1, choices=[1, 2])
+    parser.add_argument("--rounds", type=int, default=11, help="turns of each side that count")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    for kind in arguments.kinds:
+        sizes = {"steps": arguments.steps, "batch": arguments.batch, "units": arguments.units}
+        row = measure(
+            kind, **sizes, directions=arguments.directions, rounds=arguments.rounds, threads=arguments.threads
+        )
+        rows.append({"layer": kind, "directions": arguments.directions, **sizes, **row})
+        print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()))
+    if arguments.json:
+        machine = {"cpu": _cpu(), "threads": arguments.threads, "torch": torch.__version__}
+        arguments.json.write_text(json.dumps([row | machine for row in rows], indent=1) + "\n")
+
+
+def measure(
+    kind: str, *, steps: int, batch: int, units: int, directions: int, rounds: int, threads: int
+) -> dict[str, Any]:
+    """Medians in seconds, the median of the ratios, and the greatest difference of a gradient, relative to its norm."""
+    torch.manual_seed(0)
+    module = KINDS[kind][0](units, units, bidirectional=directions == 2)
+    feeds = weights_of(module, kind, directions)
+    rng = np.random.default_rng(0)
+    feeds["x"] = rng.standard_normal((steps, batch, units), np.float32)
+    feeds["u"] = rng.standard_normal((steps, directions, batch, units), np.float32)
+    ours = step(kind, units, directions, feeds, threads)
+    x = torch.from_numpy(feeds["x"]).requires_grad_()
+    u = torch.from_numpy(feeds["u"].transpose(0, 2, 1, 3).reshape(steps, batch, -1).copy())
+
+    def theirs() -> None:
+        x.grad = None
+        module.zero_grad()
+        (module(x)[0] * u).sum().backward()
+
+    theirs()
+    expected = weights_of(module, kind, directions, gradients=True) | {"x": x.grad.numpy()}
+    found = dict(zip(PARAMETERS, ours(), strict=True))
+    error = max(np.linalg.norm(found[k] - expected[k]) / np.linalg.norm(expected[k]) for k in PARAMETERS)
+    mine, other = take_turns([ours, theirs], rounds)
+    return {
+        "ratio": statistics.median(a / b for a, b in zip(mine, other, strict=True)),
+        "seconds": statistics.median(mine),
+        "torch_seconds": statistics.median(other),
+        "difference": float(error),
+        "rounds": rounds,
+    }
+
+
+def weights_of(
+    module: torch.nn.RNNBase, kind: str, directions: int, *, gradients: bool = False
+) -> dict[str, np.ndarray]:
+    """W, R and B as ONNX has them, or their gradients."""
+
+    def of(name: str) -> np.ndarray:
+        """[directions, K·H, …], gates in ONNX's order."""
+        arrays = []
+        for suffix in ("", "_reverse")[:directions]:
+            value = getattr(module, f"{name}_l0{suffix}")
+            gates = np.split((value.grad if gradients else value.detach()).numpy(), KINDS[kind][1])
+            arrays.append(np.concatenate([gates[i] for i in GATES[kind]]))
+        return np.stack(arrays)
+
+    return {
+        "W": of("weight_ih"),
+        "R": of("weight_hh"),
+        "B": np.concatenate([of("bias_ih"), of("bias_hh")], axis=1),
+    }
+
+
+def step(
+    kind: str, units: int, directions: int, feeds: dict[str, np.ndarray], threads: int
+) -> Callable[[], list[np.ndarray]]:
+    """A function that runs forward and backward, and returns the gradients of :data:`PARAMETERS`."""
+    types = ", ".join(f"float{list(v.shape) if k in 'WRB' else '[T, N, I]'} {k}" for k, v in feeds.items() if k != "u")
+    direction = ["forward", "bidirectional"][directions - 1]
+    layer = f'{kind} <hidden_size = {units}, direction = "{direction}"{KINDS[kind][2]}> (x, W, R, B)'
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 18]> g ({types}, float[T, {directions}, N, {units}] u) => (float L) '
+        f"{{ y = {layer} p = Mul (y, u) L = ReduceSum <keepdims = 0> (p) }}"
+    )
+    legal = legalize(ir.from_proto(proto), PARAMETERS, outputs=["L"]).model
+    graph = differentiate(legal, PARAMETERS, loss="L")
+    lower(graph.model)
+    session = runtime.session(ir.to_proto(graph.model), runtime.session_options(threads))
+    names = [graph.gradients[name] for name in PARAMETERS]
+    return lambda: session.run(names, feeds)
+
+
+if __name__ == "__main__":
+    main()

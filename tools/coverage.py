@@ -1,0 +1,235 @@
+"""Measures what dsd-ort covers, beside ONNX Runtime Training alone, and writes docs/coverage.md and docs/coverage.json.
+
+    python tools/coverage.py --operators             every case of every operator (a minute)
+    python tools/coverage.py --models CORPUS         every model that tools/corpus.py made (an hour or more)
+    python tools/coverage.py --models CORPUS --only 'zoo/*'
+
+What is not measured stays as the JSON has it.  The answers of ONNX Runtime alone depend on its version and the case or
+model only, so they are taken from the JSON too; --bare measures them anew.  A test compares the operators' part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import onnxruntime
+
+from tools import models, operators
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+RENEW = "python tools/coverage.py --operators"
+OPSETS = (13, 17, 18, 21)
+VERDICTS = {
+    "right": "right",
+    "refused": "refused by name",
+    "fails": "fails with an error",
+    "undecided": "undecided",
+    "wrong": "**wrong without an error**",
+    "dies": "ends the process",
+}
+ABOUT_OPERATORS = """\
+A case is a small graph at one opset (`tests/graph/legalize/cases`). It is right if output and gradients are those of
+ONNX's reference evaluator in float64 and of central differences. The last columns, one for each opset: dsd-ort right /
+alone right / cases.
+"""
+ABOUT_MODELS = """\
+The models are made by `tools/corpus.py`. *Right* with dsd-ort means that `dsd-ort check` passes: gradients agree with
+finite differences of the file in plain inference, a sparse step does what it should, the export verifies, and the
+exported file gives the trained outputs in plain inference. Seconds are the whole check's. *Right* alone means that the
+gradients agree; its weights are the file's initializers, as a user of ONNX Runtime Training has them."""
+
+
+class Coverage(msgspec.Struct):
+    """The content of docs/coverage.json."""
+
+    runtime: str = ""
+    operators: list[operators.Row] = []
+    refused: list[tuple[str, str]] = []
+    models: list[models.Row] = []
+    missing: dict[str, str] = {}
+
+    @classmethod
+    def load(cls, path: Path) -> Coverage:
+        return msgspec.json.decode(path.read_bytes(), type=cls) if path.exists() else cls()
+
+    def save(self, path: Path) -> None:
+        """One row a line, for people who compare versions."""
+        table = msgspec.to_builtins(self)
+        parts = []
+        for key, value in table.items():
+            rows = [json.dumps(row, ensure_ascii=False) for row in value] if isinstance(value, list) else []
+            text = "[\n" + ",\n".join(rows) + "\n]" if rows else json.dumps(value, ensure_ascii=False)
+            parts.append(f"{json.dumps(key)}: {text}")
+        path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--operators", action="store_true")
+    parser.add_argument("--models", type=Path, metavar="CORPUS")
+    parser.add_argument("--only", default="*", metavar="GLOB", help="models to measure; the others stay as they were")
+    parser.add_argument("--bare", action="store_true", help="measure ONNX Runtime alone anew, too")
+    parser.add_argument("--seconds", type=float, default=40.0, help="about, for a model's gradients")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=DOCS, metavar="FOLDER", help="where the two files are")
+    arguments = parser.parse_args()
+    coverage = Coverage.load(arguments.output / "coverage.json")
+    if arguments.bare or coverage.runtime != runtime_version():
+        coverage.operators, coverage.models = [], [] if arguments.models else coverage.models
+    coverage.runtime = runtime_version()
+    if arguments.operators:
+        coverage = with_operators(coverage)
+    if arguments.models:
+        measure_models(coverage, arguments)
+    write(coverage, arguments.output)
+    print("\n".join(line for line in totals(coverage) if line.startswith("|")))
+
+
+def runtime_version() -> str:
+    return f"ONNX Runtime Training {onnxruntime.__version__}"
+
+
+def with_operators(coverage: Coverage) -> Coverage:
+    """*coverage* with the operators measured now."""
+    known = {row.id: row.bare for row in coverage.operators} if coverage.runtime == runtime_version() else {}
+    rows = operators.measure(known, lambda text: print(text, file=sys.stderr, flush=True))
+    return msgspec.structs.replace(coverage, operators=rows, refused=list(operators.refused(rows)))
+
+
+def measure_models(coverage: Coverage, arguments: argparse.Namespace) -> None:
+    """Measures the models of a folder, cheap groups first, and writes after each: it may be stopped."""
+    folder: Path = arguments.models
+    coverage.missing = models.missing(folder)
+    there = [f"{file.parent.name}/{file.name.removesuffix('.onnx')}" for file in sorted(folder.glob("*/*.onnx"))]
+    rows = {row.name: row for row in coverage.models if row.name in there}
+    names = [name for name in there if fnmatch.fnmatch(name, arguments.only)]
+    known = {name: row.bare for name, row in rows.items()} if not arguments.bare else {}
+    for row in models.measure(folder, names, known, seconds=arguments.seconds, threads=arguments.threads):
+        rows[row.name] = row
+        coverage.models = [rows[name] for name in there if name in rows]
+        write(coverage, arguments.output)
+        print(f"{row.name}: {row.ours.verdict} {row.ours.why} | alone: {row.bare.verdict} {row.bare.why}", flush=True)
+
+
+def write(coverage: Coverage, folder: Path) -> None:
+    coverage.save(folder / "coverage.json")
+    (folder / "coverage.md").write_text(page(coverage))
+
+
+def page(coverage: Coverage) -> str:
+    """docs/coverage.md."""
+    parts = [
+        "# What trains",
+        "",
+        "Measured by `tools/coverage.py`, which writes this page.",
+        f"*Alone* is {coverage.runtime}'s own gradient builder on the same graph, without dsd-ort.",
+        "",
+        *totals(coverage),
+        "",
+        *operator_tables(coverage),
+        "",
+        *model_tables(coverage),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def totals(coverage: Coverage) -> list[str]:
+    lines = ["## In short", ""]
+    sides: list[tuple[str, Counter[str], Counter[str]]] = []
+    rows = coverage.operators
+    if rows:
+        names = len({row.operator for row in rows})
+        title = f"{len(rows)} cases of {names} operators"
+        sides.append((title, Counter(r.ours for r in rows), Counter(r.bare for r in rows)))
+    if coverage.models:
+        ours = Counter(r.ours.verdict for r in coverage.models)
+        bare = Counter(r.bare.verdict for r in coverage.models)
+        sides.append((f"{len(coverage.models)} models", ours, bare))
+    lines.append("| | " + " | ".join(f"{title}: dsd-ort | alone" for title, _, _ in sides) + " |")
+    lines.append("|---|" + "---:|---:|" * len(sides))
+    for verdict, label in VERDICTS.items():
+        cells = [str(side[verdict]) for _, ours, bare in sides for side in (ours, bare)]
+        if any(cell != "0" for cell in cells) or verdict == "wrong":
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def operator_tables(coverage: Coverage) -> list[str]:
+    lines = [
+        "## Operators",
+        "",
+        ABOUT_OPERATORS,
+        "| operator | cases | dsd-ort: right | refused | wrong | alone: right | fails | **wrong** | dies | "
+        + " | ".join([*map(str, OPSETS), "other"])
+        + " |",
+        "|---|" + "---:|" * (8 + len(OPSETS) + 1),
+    ]
+    by_operator: dict[str, list[operators.Row]] = {}
+    for row in coverage.operators:
+        by_operator.setdefault(row.operator, []).append(row)
+    for name, rows in by_operator.items():
+        ours, bare = Counter(r.ours for r in rows), Counter(r.bare for r in rows)
+        failing = ours["refused"] + ours["fails"]
+        cells: list[Any] = [len(rows), ours["right"], failing or "", ours["wrong"] or ""]
+        wrong = f"**{bare['wrong']}**" if bare["wrong"] else ""
+        cells += [bare["right"], bare["fails"] or "", wrong, bare["dies"] or ""]
+        for opsets in (*((opset,) for opset in OPSETS), None):
+            at = [r for r in rows if (r.opset in opsets if opsets else r.opset not in OPSETS)]
+            counts = (sum(r.ours == "right" for r in at), sum(r.bare == "right" for r in at), len(at))
+            cells.append("{} / {} / {}".format(*counts) if at else "")
+        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
+    lines += [
+        "",
+        "Refused by name where a gradient would have to pass, among the standard operators on real numbers:",
+        "",
+    ]
+    lines += [f"- `{name}`: {why}" for name, why in coverage.refused]
+    return lines
+
+
+def model_tables(coverage: Coverage) -> list[str]:
+    lines = ["## Models", "", ABOUT_MODELS]
+    groups: dict[str, list[models.Row]] = {}
+    for row in coverage.models:
+        groups.setdefault(row.name.partition("/")[0], []).append(row)
+    for group, rows in groups.items():
+        lines += [
+            "",
+            f"### {group}: {_right(rows)}",
+            "",
+            "| model | parameters | dsd-ort | s | alone |",
+            "|---|---:|---|---:|---|",
+        ]
+        for row in rows:
+            name = row.name.partition("/")[2]
+            lines.append(f"| {name} | {row.parameters:,} | {_cell(row.ours)} | {row.seconds:g} | {_cell(row.bare)} |")
+    if coverage.missing:
+        lines += ["", "### Not exported", "", "These the exporter itself refuses:", ""]
+        lines += [f"- {name}: {_escaped(why)[:200]}" for name, why in coverage.missing.items()]
+    return lines
+
+
+def _right(rows: Sequence[models.Row]) -> str:
+    ours, bare = (sum(v.verdict == "right" for v in side) for side in ([r.ours for r in rows], [r.bare for r in rows]))
+    return f"{ours} of {len(rows)} right with dsd-ort, {bare} alone"
+
+
+def _cell(verdict: models.Verdict) -> str:
+    word = f"**{verdict.verdict}**" if verdict.verdict in ("wrong", "dies") else verdict.verdict
+    return f"{word}: {_escaped(verdict.why)}" if verdict.why else word
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The models' part of the coverage: each file of a corpus (tools/corpus.py), with dsd-ort and without it.
+
+With dsd-ort: :func:`dsd_ort.api.check`, which compares every gradient with finite differences of the source in plain
+inference, does a sparse step, and exports: the exported file must verify and give the trained state's outputs.
+
+Without: ONNX Runtime's own gradient builder on the same model with the same loss and input, judged by the same
+comparison.  Its trainable weights are the initializers; of a model that keeps weights elsewhere it cannot train all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import onnx_ir as ir
+
+from dsd_ort import api, runtime
+from dsd_ort.errors import DsdError, NativeError
+from dsd_ort.graph import loss as losses
+from dsd_ort.graph import source as source_files
+from dsd_ort.graph.default_loss import fitting_loss
+from dsd_ort.graph.differentiate import differentiate
+from dsd_ort.graph.prepare import evaluation
+from dsd_ort.graph.program import Slice
+from dsd_ort.proof import gradients, made_up, reference
+from dsd_ort.recipe import Recipe
+from tools.children import Died, each
+
+OLDEST_LOSS = 13
+"""The opset from which on all losses can be attached; older models get the mean squared error."""
+
+
+_VAD = {
+    "sr": {"value": 16000},
+    "state": {"value": 0, "shape": [2, "batch", 128]},
+    "input": {"shape": ["batch", 576]},
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "silero/silero_vad": {"input": _VAD, "loss": {"name": "bce-with-logits", "output": "output"}},
+    "silero/silero_vad_16k_op15": {"input": _VAD, "loss": {"name": "bce-with-logits", "output": "output"}},
+    "silero/silero_vad_half": {
+        "input": {name: _VAD[name] for name in ("state", "input")},
+        "loss": {"name": "bce-with-logits", "output": "output"},
+    },
+    "silero/silero_vad_op18_ifless": {
+        "input": {"sr": _VAD["sr"]},
+        "loss": {"name": "bce-with-logits", "output": "output"},
+    },
+}
+"""Models whose inputs decide which branch is taken, and what their recipe fixes."""
+
+
+class Request(NamedTuple):
+    """A model, and about how many seconds the comparison of its gradients may take."""
+
+    name: str
+    path: Path
+    seconds: float
+    threads: int
+
+
+class Verdict(NamedTuple):
+    """``right``, ``refused``, ``wrong``, ``fails`` or ``dies``, and why."""
+
+    verdict: str
+    why: str = ""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A model of the corpus."""
+
+    name: str
+    parameters: int
+    ours: Verdict
+    seconds: float
+    """Of the whole check."""
+    bare: Verdict
+
+
+def measure(
+    folder: Path, names: Sequence[str], known: Mapping[str, Verdict], *, seconds: float, threads: int
+) -> Iterator[Row]:
+    """A row for each of *names*, files of *folder* without their suffix; *known* is what is known of them alone."""
+    for name in names:
+        request = Request(name, folder / f"{name}.onnx", seconds, threads)
+        began = time.monotonic()
+        ours = prepared(request)
+        took = round(time.monotonic() - began, 1)
+        yield Row(name, _parameters(request.path), ours, took, known.get(name) or _guarded(request))
+
+
+def _guarded(request: Request) -> Verdict:
+    """:func:`alone`, in a process of its own."""
+    (found,) = each(alone, [request], seconds=120 + 20 * request.seconds)
+    return Verdict("dies", found.how) if isinstance(found, Died) else found
+
+
+def missing(folder: Path) -> dict[str, str]:
+    """Models that could not be exported → the exporter's own words."""
+    return {
+        f"{file.parent.name}/{file.name.removesuffix('.failed.txt')}": file.read_text().strip().partition("\n")[0]
+        for file in sorted(folder.glob("*/*.failed.txt"))
+    }
+
+
+def _parameters(path: Path) -> int:
+    try:
+        return sum(p.size for p in source_files.load(path).parameters)
+    except DsdError:
+        return 0
+
+
+def prepared(request: Request) -> Verdict:
+    """What the check says of the model."""
+    table = RECIPES.get(request.name)
+    steps = {"phase": [{"kind": "dense", "steps": 1, "learning_rate": 1e-3}]}
+    recipe = Recipe.from_dict({**table, **steps}) if table else None
+    try:
+        report = api.check(request.path, recipe, seconds=request.seconds, threads=request.threads)
+    except NativeError as error:
+        return Verdict("dies", error.what)
+    except DsdError as error:
+        ours = "fails" if error.what.startswith("the check itself failed") else "refused"
+        return Verdict(ours, _one_line(f"{error.what} ({error.where})", request.path))
+    bad = [row.group for row in report.wrong] + [line.what for line in report.lines if not line.passed]
+    if bad:
+        texts = [line.text for line in report.lines if not line.passed]
+        return Verdict("wrong", _one_line("; ".join([*bad, *texts]), request.path))
+    if not report.ok:
+        return Verdict("undecided", f"{report.count('undecided')} tensors undecided, {report.count('zero')} zero")
+    rest = ["with a recipe that fixes " + ", ".join(table["input"])] if table else []
+    rest += [f"{report.count(v)} tensors {v}" for v in ("undecided", "zero") if report.count(v)]
+    return Verdict("right", ", ".join(rest))
+
+
+def alone(request: Request) -> Verdict:
+    """The model in ONNX Runtime's own gradient builder; this can end the process."""
+    try:
+        return _alone(request)
+    except Exception as error:  # whatever it raises, it tells
+        what = error.what if isinstance(error, DsdError) else f"{type(error).__name__}: {error}"
+        return Verdict("fails", _one_line(what, request.path))
+
+
+def _alone(request: Request) -> Verdict:
+    source = source_files.load(request.path)
+    model = source_files.training_copy(source)
+    old = model.opset_imports.get("", OLDEST_LOSS) < OLDEST_LOSS
+    loss = fitting_loss(source, name="mse" if old else None)
+    recipe = msgspec.structs.replace(api.default_recipe(), loss=loss)
+    weights = [p for p in source.parameters if p.storage == "initializer"]
+    if len(weights) < len(source.parameters):
+        rest = len(source.parameters) - len(weights)
+        return Verdict("fails", f"{rest} of {len(source.parameters)} weights are no initializers, but nodes' constants")
+
+    attached = losses.attach(model, recipe.losses)
+    step = differentiate(model, [p.name for p in weights], loss=attached.loss)
+    options = runtime.session_options(request.threads)
+    session = runtime.session(ir.to_proto(step.model), options, where="the training graph")
+    shipped = evaluation(source, recipe)
+    batch = made_up.batch(source, shipped, recipe, None, {}, threads=request.threads)
+    values = {p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)}
+
+    def run(arrays: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+        feeds = {i.name: arrays[i.name] for i in session.get_inputs()}
+        names = [attached.loss, *step.gradients.values()]
+        found, *rest = session.run(names, feeds)
+        return float(found), dict(zip(step.gradients, rest, strict=True))
+
+    inputs = {**values, **batch.arrays}
+    found, grads = run(inputs)
+    if bad := [name for name, gradient in grads.items() if gradient.shape != values[name].shape]:
+        return Verdict("wrong", f"the gradient of {bad[0]} has the shape {list(grads[bad[0]].shape)}")
+    signs = np.random.default_rng(0)
+    moved = {
+        p.name: values[p.name] * (1 + signs.choice([-1, 1], p.shape).astype(np.float32) * 2.0**-23) for p in weights
+    }
+    _, other = run({**inputs, **moved})
+    noise = {name: float(np.linalg.norm((other[name] - grads[name]).astype(np.float64))) for name in grads}
+    point = gradients.Point(inputs, found, grads, noise, "inference")
+
+    graph, threads = shipped.graph, request.threads
+    plain = reference.InRuntime(graph, shipped.loss, double=False, threads=threads)(inputs)
+    best, _ = reference.best(
+        graph, shipped.loss, inputs, plain, limit=max(request.seconds / 10, 1.0), training=False, threads=threads
+    )
+    assert best is not None, "plain inference is one"
+    if not abs(found - plain) <= 1e-3 * max(abs(plain), 1e-6):
+        return Verdict("wrong", f"the loss is {found:.6g}, in plain inference {plain:.6g}")
+    slices = [
+        Slice(name=p.name, shape=p.shape, offset=0, size=p.size, role=p.role, layer=p.layer, successor="")
+        for p in weights
+    ]
+    rows = list(gradients.check(point, best, slices, seconds=request.seconds / 2))
+    wrong = [row.group for row in rows if row.verdict == "wrong"]
+    if wrong:
+        return Verdict("wrong", f"{len(wrong)} of {len(rows)} gradients, first {wrong[0]}")
+    return Verdict("right") if any(row.verdict == "right" for row in rows) else Verdict("undecided")
+
+
+def _one_line(text: str, path: Path) -> str:
+    """Without the folder of this machine, and not too long."""
+    text = " ".join(text.replace(str(path), path.name).split())
+    return text if len(text) <= 240 else f"{text[:240]}…"

@@ -1,0 +1,120 @@
+"""The operators' part of the coverage: every case of tests/graph/legalize/cases, at every opset that has it.
+
+A case is *right* if output and gradients are those of the original model by ONNX's reference evaluator in float64 and
+central differences, within :data:`TOLERANCE`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx.defs
+import onnx_ir as ir
+
+from dsd_ort.errors import UnsupportedError
+from dsd_ort.graph.legalize import legalize
+from dsd_ort.graph.legalize.opset import NEWER
+from dsd_ort.graph.legalize.table import MODES, NATIVE, REASONS, RULES, key
+from tests.graph.gradient import Exact, disagreement, loss_weights, model, random_inputs, step
+from tests.graph.legalize.cases import CASES, Case
+from tools.children import Died, each
+
+TOLERANCE = 1e-4
+"""Relative to the greatest entry of the output, or to the norm of the gradient."""
+NEWEST = 21
+"""The newest opset that ONNX Runtime 1.19 runs."""
+
+
+class Row(NamedTuple):
+    """A case at one opset: ``right``, ``refused``, ``wrong``, ``fails`` or ``dies``, with dsd-ort and without."""
+
+    operator: str
+    opset: int
+    case: str
+    ours: str
+    bare: str
+    id: str
+
+
+def measure(known: Mapping[str, str], tell: Callable[[str], None] = lambda text: None) -> list[Row]:
+    """All rows; *known* has ids → what bare ONNX Runtime Training makes of that case, where it is known."""
+    cases = [case for listed in CASES for case in listed.everywhere()]
+    new = {identity(case): case for case in cases if identity(case) not in known}
+    verdicts = dict(known)
+    for i, (id_, verdict) in enumerate(zip(new, each(alone, new.values(), seconds=60), strict=True), 1):
+        verdicts[id_] = "dies" if isinstance(verdict, Died) else verdict
+        if i % 100 == 0:
+            tell(f"{i} of {len(new)} cases tried with ONNX Runtime alone")
+    rows = []
+    for i, case in enumerate(cases, 1):
+        id_ = identity(case)
+        rows.append(Row(tested(case), case.opset, str(case).rpartition(" / ")[0], prepared(case), verdicts[id_], id_))
+        if i % 200 == 0:
+            tell(f"{i} of {len(cases)} cases")
+    return sorted(rows, key=lambda row: (row.operator.lower(), row.case, row.opset, row.id))
+
+
+def identity(case: Case) -> str:
+    """Changes with everything that bare ONNX Runtime's answer depends on."""
+    return hashlib.sha256(repr(case._replace(expected=None)).encode()).hexdigest()[:12]
+
+
+def tested(case: Case) -> str:
+    """The operator that the case is about: the first that is not right by itself, or the last."""
+    operators = [key(node) for node in ir.from_proto(case.proto).graph]
+    return next((name for name in operators if name in RULES or name not in {*NATIVE, "Shape"}), operators[-1])
+
+
+def prepared(case: Case) -> str:
+    """The case as dsd-ort prepares it."""
+    return _verdict(case, lambda m, names: legalize(m, names, outputs=["y"], batch_norm="frozen").model)
+
+
+def alone(case: Case) -> str:
+    """The case as it is, in ONNX Runtime's own gradient builder; this can end the process."""
+    return _verdict(case, lambda m, names: m)
+
+
+def _verdict(case: Case, rewrite: Callable[[ir.Model, list[str]], ir.Model]) -> str:
+    inputs = random_inputs(case.proto, case.given)
+    trained = [n for n, value in inputs.items() if value.dtype == np.float32 and n not in case.untrained]
+    exact = Exact(model(case.original, case.opset) if case.original else case.proto)
+    try:
+        y = exact(inputs)["y"]
+    except Exception:  # ONNX's reference evaluator has gaps
+        return "undecided"
+    weights = loss_weights({"y": y})
+    try:
+        done = step(rewrite(ir.from_proto(case.proto), trained), trained, inputs, weights)
+    except UnsupportedError:
+        return "refused"
+    except Exception:  # whatever the native code raises is a failure that it tells
+        return "fails"
+    found = done.outputs["y"]
+    if found.shape != y.shape or not np.abs(found - y).max(initial=0) <= TOLERANCE * np.abs(y).max(initial=0):
+        return "wrong"
+    if any(done.gradients[name].shape != inputs[name].shape for name in trained):
+        return "wrong"
+    worst = disagreement(exact, inputs, weights, done.gradients).values()
+    return "right" if all(error <= TOLERANCE for error in worst) else "wrong"
+
+
+def refused(rows: list[Row]) -> Iterator[tuple[str, str]]:
+    """Standard operators on real numbers that no case, rule or table has: (name, why), in order."""
+    known = {row.operator for row in rows} | {*RULES, *NATIVE, *NEWER, *MODES["train"], *MODES["frozen"]}
+    for name in sorted({schema.name for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain}):
+        if name in known or not onnx.defs.has(name, max_inclusive_version=NEWEST):
+            continue
+        schema: Any = onnx.defs.get_schema(name, NEWEST)
+        if schema.deprecated or not (_real(schema, schema.inputs) and _real(schema, schema.outputs)):
+            continue
+        yield name, REASONS.get(name, "has no gradient in ONNX Runtime, and dsd-ort has no rule for it")
+
+
+def _real(schema: Any, values: Any) -> bool:
+    """Whether one of *values* can be a float tensor."""
+    constraints = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+    return any("tensor(float)" in constraints.get(value.type_str, [value.type_str]) for value in values)
