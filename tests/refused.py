@@ -120,11 +120,11 @@ REFUSED = [
         "{ q = QuantizeLinear (x, s, z) i = QLinearConv (q, s, z, w, s, z, s, z) y = DequantizeLinear (i, s, z) }",
         "",
     ),
-    Refused("no weight at all", "(float[N, 4] x) => (float[N, 4] y) { y = Relu (x) }", "nothing to train"),
+    Refused("no weight at all", "(float[N, 4] x) => (float[N, 4] y) { y = Relu (x) }", "stores no floating-point weights"),
     Refused(
         "constants that are no weights",
         "(float[N, 4] x) => (float[N, 4] y) <float low = {-1}, float high = {1}> { y = Clip (x, low, high) }",
-        "nothing to train",
+        "stores no floating-point weights",
     ),
     Refused(
         "an output of integers",
@@ -151,9 +151,6 @@ REFUSED = [
         "statistics",
     ),
     Refused("a newer opset than ONNX has", f"{MLP} {{ a = MatMul (x, w) y = MatMul (a, v) }}", "opset", opset=99),
-    Refused(
-        "complex weights", "(float[N, 4] x) => (float[N, 4] y) <float[4, 4] w> { a = MatMul (x, w) y = STFT2 (a) }", ""
-    ),
 ]
 
 

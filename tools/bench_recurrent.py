@@ -4,7 +4,9 @@
 
 One layer of each kind with biases, and the gradients of Σ U·Y, U fixed normal numbers, by the inputs and all weights.
 Both sides compute from the same numbers in one process, taking turns.  Printed are medians and, for each pair of turns,
-ratios (ours / theirs), of which the median counts.  Needs PyTorch; make oracle makes the environment.
+ratios (ours / theirs), of which the median counts.  On a machine that does other work too, wall times of several
+threads say little; --clock processor with --threads 1 says how much work either side is.  Needs PyTorch; make oracle
+makes the environment.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,7 @@ from dsd_ort import runtime
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.lower import lower
-from tools.bench_step import _cpu, take_turns
+from tools.bench_step import _cpu
 
 KINDS = {
     "LSTM": (torch.nn.LSTM, 4, ""),
@@ -37,6 +40,7 @@ KINDS = {
 GATES = {"LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2], "RNN": [0]}
 """ONNX's order of the gates in terms of PyTorch's."""
 PARAMETERS = ["x", "W", "R", "B"]
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 def main() -> None:
@@ -48,16 +52,16 @@ def main() -> None:
     parser.add_argument("--directions", type=int, default=1, choices=[1, 2])
     parser.add_argument("--rounds", type=int, default=11, help="turns of each side that count")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []
     for kind in arguments.kinds:
         sizes = {"steps": arguments.steps, "batch": arguments.batch, "units": arguments.units}
-        row = measure(
-            kind, **sizes, directions=arguments.directions, rounds=arguments.rounds, threads=arguments.threads
-        )
-        rows.append({"layer": kind, "directions": arguments.directions, **sizes, **row})
+        sizes |= {"directions": arguments.directions}
+        row = measure(kind, **sizes, rounds=arguments.rounds, threads=arguments.threads, clock=CLOCKS[arguments.clock])
+        rows.append({"layer": kind, **sizes, **row, "clock": arguments.clock})
         print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()))
     if arguments.json:
         machine = {"cpu": _cpu(), "threads": arguments.threads, "torch": torch.__version__}
@@ -65,7 +69,15 @@ def main() -> None:
 
 
 def measure(
-    kind: str, *, steps: int, batch: int, units: int, directions: int, rounds: int, threads: int
+    kind: str,
+    *,
+    steps: int,
+    batch: int,
+    units: int,
+    directions: int,
+    rounds: int,
+    threads: int,
+    clock: Callable[[], float],
 ) -> dict[str, Any]:
     """Medians in seconds, the median of the ratios, and the greatest difference of a gradient, relative to its norm."""
     torch.manual_seed(0)
@@ -87,7 +99,7 @@ def measure(
     expected = weights_of(module, kind, directions, gradients=True) | {"x": x.grad.numpy()}
     found = dict(zip(PARAMETERS, ours(), strict=True))
     error = max(np.linalg.norm(found[k] - expected[k]) / np.linalg.norm(expected[k]) for k in PARAMETERS)
-    mine, other = take_turns([ours, theirs], rounds)
+    mine, other = take_turns([ours, theirs], rounds, clock)
     return {
         "ratio": statistics.median(a / b for a, b in zip(mine, other, strict=True)),
         "seconds": statistics.median(mine),
@@ -95,6 +107,18 @@ def measure(
         "difference": float(error),
         "rounds": rounds,
     }
+
+
+def take_turns(sides: list[Callable[[], object]], rounds: int, clock: Callable[[], float]) -> list[list[float]]:
+    """The seconds of each side in each round; two rounds before these warm up."""
+    seconds: list[list[float]] = [[] for _ in sides]
+    for turn in range(rounds + 2):
+        for side, times in zip(sides, seconds, strict=True):
+            began = clock()
+            side()
+            if turn >= 2:
+                times.append(clock() - began)
+    return seconds
 
 
 def weights_of(

@@ -23,11 +23,11 @@ from dsd_ort.errors import DsdError, NativeError
 from dsd_ort.graph import loss as losses
 from dsd_ort.graph import source as source_files
 from dsd_ort.graph.default_loss import fitting_loss
-from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.prepare import evaluation
 from dsd_ort.graph.program import Slice
 from dsd_ort.proof import gradients, made_up, reference
 from dsd_ort.recipe import Recipe
+from tools.alone import Step
 from tools.children import Died, each
 
 OLDEST_LOSS = 13
@@ -142,7 +142,7 @@ def alone(request: Request) -> Verdict:
     try:
         return _alone(request)
     except Exception as error:  # whatever it raises, it tells
-        what = error.what if isinstance(error, DsdError) else f"{type(error).__name__}: {error}"
+        what = error.what if isinstance(error, DsdError) else runtime.native_message(error)
         return Verdict("fails", _one_line(what, request.path))
 
 
@@ -158,28 +158,20 @@ def _alone(request: Request) -> Verdict:
         return Verdict("fails", f"{rest} of {len(source.parameters)} weights are no initializers, but nodes' constants")
 
     attached = losses.attach(model, recipe.losses)
-    step = differentiate(model, [p.name for p in weights], loss=attached.loss)
-    options = runtime.session_options(request.threads)
-    session = runtime.session(ir.to_proto(step.model), options, where="the training graph")
+    run = Step(ir.to_proto(model), [p.name for p in weights], attached.loss, threads=request.threads)
     shipped = evaluation(source, recipe)
     batch = made_up.batch(source, shipped, recipe, None, {}, threads=request.threads)
     values = {p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)}
 
-    def run(arrays: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-        feeds = {i.name: arrays[i.name] for i in session.get_inputs()}
-        names = [attached.loss, *step.gradients.values()]
-        found, *rest = session.run(names, feeds)
-        return float(found), dict(zip(step.gradients, rest, strict=True))
-
     inputs = {**values, **batch.arrays}
-    found, grads = run(inputs)
+    found, grads, _ = run(inputs)
     if bad := [name for name, gradient in grads.items() if gradient.shape != values[name].shape]:
         return Verdict("wrong", f"the gradient of {bad[0]} has the shape {list(grads[bad[0]].shape)}")
     signs = np.random.default_rng(0)
     moved = {
         p.name: values[p.name] * (1 + signs.choice([-1, 1], p.shape).astype(np.float32) * 2.0**-23) for p in weights
     }
-    _, other = run({**inputs, **moved})
+    _, other, _ = run({**inputs, **moved})
     noise = {name: float(np.linalg.norm((other[name] - grads[name]).astype(np.float64))) for name in grads}
     point = gradients.Point(inputs, found, grads, noise, "inference")
 

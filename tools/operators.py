@@ -18,8 +18,9 @@ from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.legalize.opset import NEWER
 from dsd_ort.graph.legalize.table import MODES, NATIVE, REASONS, RULES, key
-from tests.graph.gradient import Exact, disagreement, loss_weights, model, random_inputs, step
+from tests.graph.gradient import Arrays, Exact, _with_loss, disagreement, loss_weights, model, random_inputs, step
 from tests.graph.legalize.cases import CASES, Case
+from tools.alone import Step
 from tools.children import Died, each
 
 TOLERANCE = 1e-4
@@ -70,15 +71,26 @@ def tested(case: Case) -> str:
 
 def prepared(case: Case) -> str:
     """The case as dsd-ort prepares it."""
-    return _verdict(case, lambda m, names: legalize(m, names, outputs=["y"], batch_norm="frozen").model)
+
+    def run(inputs: Arrays, trained: list[str], weights: Arrays) -> tuple[np.ndarray, Arrays]:
+        legal = legalize(ir.from_proto(case.proto), trained, outputs=["y"], batch_norm="frozen").model
+        done = step(legal, trained, inputs, weights)
+        return done.outputs["y"], done.gradients
+
+    return _verdict(case, run)
 
 
 def alone(case: Case) -> str:
     """The case as it is, in ONNX Runtime's own gradient builder; this can end the process."""
-    return _verdict(case, lambda m, names: m)
+
+    def run(inputs: Arrays, trained: list[str], weights: Arrays) -> tuple[np.ndarray, Arrays]:
+        _, gradients, (y,) = Step(_with_loss(case.proto, weights), trained, "L")(inputs, "y")
+        return y, gradients
+
+    return _verdict(case, run)
 
 
-def _verdict(case: Case, rewrite: Callable[[ir.Model, list[str]], ir.Model]) -> str:
+def _verdict(case: Case, run: Callable[[Arrays, list[str], Arrays], tuple[np.ndarray, Arrays]]) -> str:
     inputs = random_inputs(case.proto, case.given)
     trained = [n for n, value in inputs.items() if value.dtype == np.float32 and n not in case.untrained]
     exact = Exact(model(case.original, case.opset) if case.original else case.proto)
@@ -88,17 +100,16 @@ def _verdict(case: Case, rewrite: Callable[[ir.Model, list[str]], ir.Model]) -> 
         return "undecided"
     weights = loss_weights({"y": y})
     try:
-        done = step(rewrite(ir.from_proto(case.proto), trained), trained, inputs, weights)
+        found, gradients = run(inputs, trained, weights)
     except UnsupportedError:
         return "refused"
     except Exception:  # whatever the native code raises is a failure that it tells
         return "fails"
-    found = done.outputs["y"]
     if found.shape != y.shape or not np.abs(found - y).max(initial=0) <= TOLERANCE * np.abs(y).max(initial=0):
         return "wrong"
-    if any(done.gradients[name].shape != inputs[name].shape for name in trained):
+    if any(gradients[name].shape != inputs[name].shape for name in trained):
         return "wrong"
-    worst = disagreement(exact, inputs, weights, done.gradients).values()
+    worst = disagreement(exact, inputs, weights, gradients).values()
     return "right" if all(error <= TOLERANCE for error in worst) else "wrong"
 
 

@@ -17,9 +17,9 @@ from dsd_ort import runtime
 from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
 from dsd_ort.graph import artifacts, exported, layout, masks, select
-from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph import loss as losses
 from dsd_ort.graph import source as source_files
+from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.fold import fold
 from dsd_ort.graph.inference import to_inference
@@ -219,6 +219,12 @@ def _trained(source: Source, model: ir.Model, outputs: Sequence[str], recipe: Re
     trained = [p for p in source.parameters if p.name in needed and p.name not in frozen]
     if not trained:
         refuse_stored_forms(model.graph)  # says why, if that is why
+        if not source.parameters:
+            raise UnsupportedError(
+                "the model stores no floating-point weights, so there is nothing to train",
+                where=str(source.path),
+                fix="give a model whose weights are in the file, in floating point",
+            )
         raise UnsupportedError(
             "there is nothing to train: no output that a loss reads depends on a parameter that is not frozen",
             where=f"{source.path}, output {', '.join(outputs)}",

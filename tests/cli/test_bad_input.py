@@ -72,7 +72,7 @@ def test_missing_and_short_external_data(dsd_ort: Command, folder: Path) -> None
 @pytest.mark.parametrize(
     ("node", "text"),
     [
-        ("y = Det (h)", "Det"),
+        ("y = Swoosh (h)", "Swoosh"),
         ("y = my.domain.Magic (h)", "Magic"),
         ("z = ArgMax <axis = 1> (h) y = Cast <to = 1> (z)", "ArgMax"),
     ],

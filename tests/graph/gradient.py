@@ -45,7 +45,7 @@ def random_inputs(proto: onnx.ModelProto, given: Mapping[str, Any] | None = None
         shape = [d.dim_value or SIZES[d.dim_param] for d in tensor.shape.dim]
         numbers = random.standard_normal(shape)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        arrays[value.name] = (numbers if dtype == np.float32 else numbers > 0).astype(dtype)
+        arrays[value.name] = np.asarray(numbers if dtype == np.float32 else numbers > 0, dtype)
     return arrays | {name: np.asarray(value, arrays[name].dtype) for name, value in (given or {}).items()}
 
 

@@ -106,6 +106,9 @@ class Recurrence(NamedTuple):
     """Sequences have lengths: there is an argument m."""
     arriving: tuple[str, ...] = ("y",)
     """The outputs that a gradient arrives at."""
+    large: bool = False
+    """R is so large that a product with it is faster with R on the left, (R·hᵀ)ᵀ: ONNX Runtime copies the right factor
+    of each product into an order of its own, and does so anew at each step."""
 
     @property
     def mask(self) -> list[str]:
@@ -154,12 +157,26 @@ class Recurrence(NamedTuple):
         """What a backward Scan's body calls dx, before :meth:`to_step_before`."""
         return "x" if self.lengths else "dxt"
 
+    def from_step_before(self, rest: str, at: str) -> str:
+        """Text of a Scan's body: *at* is h·Rᵀ + *rest*."""
+        if not self.large:
+            return f"{at} = Gemm <transB = 1> (h, r, {rest})"
+        return f"{_product('r', 'h', 'r_h')} {at} = Add (r_h, {rest})"
+
     def to_step_before(self, e: str, kept: str | None = None) -> str:
         """Text of a backward Scan's body: dxt, and dh1 = dx·R + *kept*; where the sequence is over, 0 and *e*."""
+        text = ""
         if self.lengths:
-            rest = f"dxt = Where (mt, x, zero) dh_k = Where (mt, {kept or 'zero'}, {e})"
-            return f"{rest} dh1 = Gemm (dxt, r, dh_k)"
-        return f"dh1 = Gemm (dxt, r, {kept})" if kept else "dh1 = MatMul (dxt, r)"
+            text = f"dxt = Where (mt, x, zero) dh_k = Where (mt, {kept or 'zero'}, {e})"
+            kept = "dh_k"
+        if not self.large:
+            return f"{text} dh1 = Gemm (dxt, r, {kept})" if kept else "dh1 = MatMul (dxt, r)"
+        return f"{text} {_product('rt', 'dxt', 'r_dx')} dh1 = {f'Add (r_dx, {kept})' if kept else 'Identity (r_dx)'}"
+
+    @property
+    def turned(self) -> str:
+        """Text that a backward function has in front of its Scan."""
+        return "rt = Transpose <perm = [1, 0]> (r)" if self.large else ""
 
     def scan(
         self,
@@ -190,6 +207,13 @@ class Recurrence(NamedTuple):
             f"{', '.join(results)} = Scan <num_scan_inputs = {len(inputs)}, {directions}, "
             f"body = step {_typed(arguments)} => {_typed(returned)} {{ {nodes}> ({', '.join([*states, *inputs])})"
         )
+
+
+def _product(r: str, x: str, at: str) -> str:
+    return (
+        f"{at}_x = Transpose <perm = [1, 0]> ({x}) {at}_y = MatMul ({r}, {at}_x) "
+        f"{at} = Transpose <perm = [1, 0]> ({at}_y)"
+    )
 
 
 def _typed(names: str) -> str:

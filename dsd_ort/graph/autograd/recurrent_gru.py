@@ -37,7 +37,7 @@ class LinearBeforeReset(NamedTuple):
     def _forward(self) -> str:
         layer = self.recurrence
         body = f"""{named("h", "gt", mt=layer.lengths)} => (h1, yt, at, bt, qt) {{
-            s = Gemm <transB = 1> (h, r, rb)
+            {layer.from_step_before("rb", "s")}
             s_z, s_r, qt = Split {_THREE} (s) g_z, g_r, g_n = Split {_THREE} (gt)
             x_z = Add (g_z, s_z) {layer.clipped("x_z", "a_z")} {self.sigma.value("a_z", "z")}
             x_r = Add (g_r, s_r) {layer.clipped("x_r", "a_r")} {self.sigma.value("a_r", "o")}
@@ -59,7 +59,7 @@ class LinearBeforeReset(NamedTuple):
             {layer.chosen("x_n", "zero", "dnt")}
         }}"""
         return f"""{named(*layer.arrived, "a", "b", "q", "r", "h0", m=layer.lengths)} => (dg, dr, drb, dh0) {{
-            {layer.constants} {layer.gradients(y="b", l="h0")} {layer.last("dl", "dh_last")}
+            {layer.constants} {layer.gradients(y="b", l="h0")} {layer.last("dl", "dh_last")} {layer.turned}
             {layer.scan(("dh0", "dx", "dn"), ("dh_last",), ("dy", "a", "b", "q", *layer.mask), body, backward=True)}
             dx_z, dx_r, dq = Split <axis = 2, num_outputs = 3> (dx) dg = Concat <axis = 2> (dx_z, dx_r, dn)
             steps = Constant <value_ints = [0, 1]> () drb = ReduceSum <keepdims = 0> (dx, steps)

@@ -43,7 +43,7 @@ class Cell(NamedTuple):
         plain = not seen and layer.clip is None and not self.coupled
         x, x_i, x_o, x_f, x_q = ("at", "a_i", "a_o", "a_f", "a_q") if plain else ("x", "x_i", "x_o", "x_f", "x_q")
         body = f"""{named("h", "c", "gt", mt=layer.lengths)} => (h1, c1, yt, at, bt, st) {{
-            {x} = Gemm <transB = 1> (h, r, gt)
+            {layer.from_step_before("gt", x)}
             {x_i}, {x_o}, {x_f}, {x_q} = Split <axis = 1, num_outputs = 4> ({x})
             {"" if plain else self._argument("i", "c")} {self.sigma.value("a_i", "i")}
             {"" if plain else self._argument("f", "c")} {self._forget}
@@ -101,7 +101,7 @@ class Cell(NamedTuple):
         results = ["dh0", "dc0", "dg", *(["z"] if seen else [])]
         return f"""{arguments} => {named("dg", "dr", "dh0", "dc0", dp=seen)} {{
             {layer.constants} {_PEEPHOLES if seen else ""} {layer.gradients(y="b", l="h0", e="c0")}
-            {layer.last("dl", "dh_last")} {layer.last("de", "dc_last")}
+            {layer.last("dl", "dh_last")} {layer.last("de", "dc_last")} {layer.turned}
             {layer.scan(results, ("dh_last", "dc_last"), ("dy", "a", "s", *layer.mask), body, backward=True)}
             {product_of_steps("dg", "b", "dr")}
             {_PEEPHOLE_GRADIENTS if seen else ""}

@@ -21,7 +21,7 @@ class Cell(NamedTuple):
     def _forward(self) -> str:
         layer = self.recurrence
         body = f"""{named("h", "gt", mt=layer.lengths)} => (h1, yt, at, bt) {{
-            x = Gemm <transB = 1> (h, r, gt) {layer.clipped("x", "at")} {self.sigma.value("at", "n")}
+            {layer.from_step_before("gt", "x")} {layer.clipped("x", "at")} {self.sigma.value("at", "n")}
             {layer.chosen("n", "h", "h1")} {layer.chosen("n", "zero", "yt")} bt = Identity (h)
         }}"""
         return f"""{named("g", "r", "h0", m=layer.lengths)} => (y, l, a, b) {{
@@ -37,7 +37,7 @@ class Cell(NamedTuple):
             {layer.dx} = Mul (e, n_d) {layer.to_step_before("e")}
         }}"""
         return f"""{named(*layer.arrived, "a", "b", "r", "h0", m=layer.lengths)} => (dg, dr, dh0) {{
-            {layer.constants} {layer.gradients(y="b", l="h0")} {layer.last("dl", "dh_last")}
+            {layer.constants} {layer.gradients(y="b", l="h0")} {layer.last("dl", "dh_last")} {layer.turned}
             {layer.scan(("dh0", "dg"), ("dh_last",), ("dy", "a", *layer.mask), body, backward=True)}
             {product_of_steps("dg", "b", "dr")}
         }}"""

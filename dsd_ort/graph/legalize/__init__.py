@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import onnx.defs
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, RemoveUnusedNodesPass, ShapeInferencePass
 
@@ -147,7 +148,7 @@ def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> Unsupporte
     operator = key(node)
     differentiable = own[operator].differentiable if operator in own else NATIVE.get(operator)
     if differentiable is None:
-        reason = _reason(operator) or "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
+        reason = _reason(operator) or _unknown(node)
         fix = FIXES.get(reason, "replace it in the model, or freeze the parameters in front of it")
         return UnsupportedError(f"the operator {operator} {reason}", where=place(node), fix=fix)
     for i, value in enumerate(node.inputs):
@@ -168,6 +169,14 @@ def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> Unsupporte
                 fix="compute this output by other operators",
             )
     return None
+
+
+def _unknown(node: ir.Node) -> str:
+    if node.domain not in ("", "com.microsoft"):
+        return f"belongs to the domain {node.domain!r}, of which dsd-ort knows no operator"
+    if not node.domain and not onnx.defs.has(node.op_type):
+        return "is none that ONNX defines"
+    return "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
 
 
 def _reason(operator: str) -> str | None:

@@ -12,7 +12,8 @@ def transpose(site: Site) -> ir.Value | None:
     if "perm" in site.node.attributes:
         return None
     x = site.input(0)
-    return site.Transpose(x, perm=list(reversed(range(site.rank(x)))))
+    rank = site.rank(x)
+    return site.Transpose(x, perm=list(reversed(range(rank)))) if rank else site.Identity(x)
 
 
 def concat(site: Site) -> ir.Value | None:

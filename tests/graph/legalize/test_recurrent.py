@@ -9,7 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.differentiate import differentiate
-from dsd_ort.graph.legalize import legalize
+from dsd_ort.graph.legalize import legalize, recurrent
 from tests.graph.gradient import Exact, disagreement, loss_weights, model, random_inputs, step
 from tests.graph.legalize.cases.recurrent import BOTH, FULL, functions, layer
 from tests.graph.legalize.test_table import TOLERANCE
@@ -38,6 +38,17 @@ def test_each_input_alone_has_the_gradient_that_it_has_among_all(kind: str) -> N
 def test_gradients_are_right_at_the_oldest_and_the_newest_opsets(kind: str, opset: int) -> None:
     case = layer(kind, BOTH, FULL[kind], opset=opset)
     assert_right(case.text, opset, case.given)
+
+
+@pytest.mark.parametrize("inputs", ["with lengths", "without"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_right_in_the_form_for_large_weights(
+    kind: str, inputs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recurrent, "LARGE", 0)
+    attributes = f"{BOTH}, linear_before_reset = 1" if kind == "GRU" else BOTH
+    case = layer(kind, attributes, FULL[kind] if inputs == "with lengths" else "x, W, R, B")
+    assert_right(case.text, given=case.given)
 
 
 def test_layers_may_share_all_that_they_read() -> None:

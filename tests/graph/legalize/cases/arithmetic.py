@@ -66,6 +66,10 @@ CASES = [
     binary("Where (c, z, x)", "Where(c, Expand(z, Shape(x)), x)", other="float[7] z, bool[N, 1] c"),
     binary("Where (c, x, z)", other="float[7] z, bool[N, 1] c", untrained=("z",)),
     Case(
+        "(float x, float z, bool c) => (float y) { y = Where (c, x, z) }",
+        "Where(c, Reshape(x, []), Reshape(z, []))",
+    ),
+    Case(
         "(float[N, T] x, float[T] z, bool[N, 1] c) => (float[] y) { y = Where (c, x, z) }",
         "Where(c, x, Expand(z, Shape(x)))",
     ),
