@@ -33,7 +33,7 @@ layers: $(VENV)/dev
 	$(VENV)/bin/lint-imports
 
 oracle: $(ORACLE)/oracle
-	$(ORACLE)/bin/python -m pytest -m oracle tests/oracle
+	$(ORACLE)/bin/python -m pytest -m "oracle and not slow" tests/oracle
 
 # One stamp file an environment and set of packages: a changed lock file installs again.
 $(VENV)/runtime $(VENV)/test $(VENV)/dev: $(VENV)/%: requirements/%.txt pyproject.toml

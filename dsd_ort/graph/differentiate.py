@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 import onnx.inliner
 import onnx_ir as ir
@@ -79,9 +80,22 @@ def _order_outputs(graph: ir.Graph, forward: list[str], gradients: dict[str, str
     values.update({value.name: value for value in graph.inputs})
     shapes = {value.name: value for value in graph.inputs}
     for parameter, gradient in gradients.items():
-        values[gradient].shape, values[gradient].type = shapes[parameter].shape, shapes[parameter].type
+        shape = shapes[parameter].shape
+        if shape is not None and shape.rank() == 0:
+            values[gradient] = _as_number(graph, values[gradient])
+        values[gradient].shape, values[gradient].type = shape, shapes[parameter].type
     graph.outputs.clear()
     graph.outputs.extend(values[name] for name in [*forward, *gradients.values()])
+
+
+def _as_number(graph: ir.Graph, gradient: ir.Value) -> ir.Value:
+    """The gradient of a single number without the axis that the builder's constants give it."""
+    constant = ir.node("Constant", [], {"value": ir.tensor(np.zeros(0, np.int64))}, name=f"{gradient.name}/Constant")
+    reshape = ir.node("Reshape", [gradient, constant.outputs[0]], name=f"{gradient.name}/Reshape")
+    constant.outputs[0].name = constant.name
+    reshape.outputs[0].name, gradient.name = gradient.name, f"{gradient.name}/number"
+    graph.extend([constant, reshape])
+    return reshape.outputs[0]
 
 
 def _remove_unused(graph: ir.Graph) -> None:

@@ -18,10 +18,17 @@ def expression(value: ir.Value | None) -> str:
     node = value.producer()
     if node is None:
         return str(value.name)
+    if settles_number(node):
+        return expression(node.inputs[0])
     arguments = [expression(v) for v in node.inputs]
     arguments += [f"{name}={_attribute(a)}" for name, a in sorted(node.attributes.items())]
     output = f".{value.index()}" if value.index() else ""
     return f"{operator_of(node)}({', '.join(arguments)}){output}"
+
+
+def settles_number(node: ir.Node) -> bool:
+    """Whether *node* is a Reshape that legalize puts behind every single number (``names.settle_numbers``)."""
+    return bool(node.inputs) and node.inputs[0] is not None and (node.inputs[0].name or "").endswith("/number")
 
 
 def operator_of(node: ir.Node) -> str:

@@ -102,7 +102,7 @@ class Exact:
         double = onnx.ModelProto.FromString(proto.SerializeToString())
         _to_double(double.graph)
         self.names = [value.name for value in proto.graph.output]
-        self._evaluator = ReferenceEvaluator(double, new_ops=[Erf, GridSample, GRU, LSTM, RNN])
+        self._evaluator = ReferenceEvaluator(double, new_ops=NEW_OPERATORS)
 
     def __call__(self, inputs: Arrays) -> Arrays:
         double = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in inputs.items()}
@@ -125,6 +125,10 @@ class GridSample(op_grid_sample.GridSample):
     def _run(self, x: np.ndarray, grid: np.ndarray, **attributes: Any) -> tuple[np.ndarray]:
         mode = attributes.pop("mode", None) or "linear"
         return super()._run(x, grid, mode={"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode), **attributes)
+
+
+NEW_OPERATORS: list[type[OpRun]] = [Erf, GridSample, GRU, LSTM, RNN]
+"""In double precision and complete, where the reference evaluator's own are not."""
 
 
 def _to_double(graph: onnx.GraphProto) -> None:

@@ -84,10 +84,12 @@ def legalize(
     statistics, notes, operators = _apply_rules(path, batch_norm, refusals)
     notes, operators = ([precise] if precise else []) + expanded.notes + notes, expanded.operators | operators
     autograd.add(model, operators)
-    wanted = list(graph.outputs)
+    wanted: Sequence[ir.Value] = list(graph.outputs)
     graph.outputs.extend(statistics.values())
     names.make_unique(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    names.settle_numbers(Path(graph, weights, wanted))
+    wanted = graph.outputs[: len(wanted)]
     names.separate(Path(graph, weights, wanted), set(weights))
     names.make_unique(model)
     path = Path(graph, weights, wanted)

@@ -14,15 +14,8 @@ from dsd_ort.graph.legalize.site import Site, constant_value
 def where(site: Site) -> ir.Value | None:
     """Where of inputs that are expanded to its output's shape first"""
     condition, x, y = (site.input(i) for i in range(3))
-
-    def shaped(value: ir.Value, *others: ir.Value) -> ir.Value:
-        if not site.path.carries(value):
-            return value
-        new = expanded(site, value, *others)
-        # The gradient of a choice among single numbers has an axis; Reshape's takes it away.
-        return site.Reshape(value, []) if new is value and value.shape is not None and not value.shape else new
-
-    new_x, new_y = shaped(x, y, condition), shaped(y, x, condition)
+    new_x = expanded(site, x, y, condition) if site.path.carries(x) else x
+    new_y = expanded(site, y, x, condition) if site.path.carries(y) else y
     return None if (new_x, new_y) == (x, y) else site.Where(condition, new_x, new_y)
 
 

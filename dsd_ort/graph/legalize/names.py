@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 from onnx_ir.passes.common.naming import SimpleNameGenerator
@@ -45,6 +46,32 @@ def separate(path: Path, trainable: Set[ir.Value]) -> None:
             shared = i in all_inputs and not path.carries(value) and len(value.uses()) > 1
             if repeated or shared:
                 node.replace_input_with(i, _copy(node, value))
+
+
+def settle_numbers(path: Path) -> None:
+    """Puts a Reshape behind every single number on the path, in place.
+
+    The builder's constants have one axis, and so has the gradient of a value without any that met one of them.  That
+    is one too many for a gradient that puts reduced axes back, but not for Reshape's.
+    """
+    for node in list(path.nodes()):
+        for value in node.outputs:
+            number = value.shape is not None and value.shape.rank() == 0
+            if number and path.carries(value) and node.op_type != "Reshape":
+                _reshape(node, value)
+
+
+def _reshape(node: ir.Node, value: ir.Value) -> None:
+    assert node.graph is not None
+    constant = ir.node("Constant", [], {"value": ir.tensor(np.zeros(0, np.int64))}, name=f"{value.name}/Constant")
+    reshape = ir.node("Reshape", [value, constant.outputs[0]], name=f"{value.name}/Reshape")
+    (new,) = reshape.outputs
+    new.name, new.shape, new.type = value.name, value.shape, value.type
+    value.name = f"{value.name}/number"
+    constant.outputs[0].name, constant.outputs[0].type = constant.name, ir.TensorType(ir.DataType.INT64)
+    value.replace_all_uses_with(new, replace_graph_outputs=True)
+    reshape.replace_input_with(0, value)
+    node.graph.insert_after(node, [constant, reshape])
 
 
 def _copy(node: ir.Node, value: ir.Value) -> ir.Value:

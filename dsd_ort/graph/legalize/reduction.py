@@ -41,28 +41,7 @@ def _nothing(site: Site) -> ir.Value:
 
 
 def _over(site: Site, op_type: str, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
-    if not keepdims and to_scalar(site):
-        return site.Reshape(_over(site, op_type, x, axes, 1), [])
     return site.op(op_type, x, *([axes] if axes else []), keepdims=keepdims)
-
-
-def to_scalar(site: Site) -> bool:
-    """Whether the node's output has no axis.
-
-    ONNX Runtime's gradients of such values often have one, of length 1, as its constants have: it is right for Reshape,
-    but not for Squeeze and for reductions that keep no axis, whose gradients put the axes back by Unsqueeze.
-    """
-    shape = site.node.outputs[0].shape
-    return shape is not None and shape.rank() == 0
-
-
-def squeeze(site: Site) -> ir.Value | None:
-    """Reshape, as nothing but a number is left"""
-    return site.Reshape(site.input(0), []) if to_scalar(site) else None
-
-
-def _without(site: Site, y: ir.Value, axes: ir.Value) -> ir.Value:
-    return site.Reshape(y, []) if to_scalar(site) else site.Squeeze(y, axes)
 
 
 def _all(site: Site, x: ir.Value) -> ir.Value:
@@ -71,9 +50,8 @@ def _all(site: Site, x: ir.Value) -> ir.Value:
 
 @_rule
 def plain(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value | None:
-    """The same without an empty list of axes, or with a Reshape to a single number"""
-    unchanged = axes is site.optional(1) and (keepdims or not to_scalar(site))
-    return None if unchanged else _over(site, site.node.op_type, x, axes, keepdims)
+    """The same without an empty list of axes"""
+    return None if axes is site.optional(1) else _over(site, site.node.op_type, x, axes, keepdims)
 
 
 @_rule
@@ -114,7 +92,7 @@ def named_axes(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) ->
         return None
     axes = axes or _all(site, x)
     y = site.op(site.node.op_type, x, axes, keepdims=1)
-    return y if keepdims else _without(site, y, axes)
+    return y if keepdims else site.Squeeze(y, axes)
 
 
 _PRODUCT = operator(
@@ -143,7 +121,7 @@ def product(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir
     """ReduceProd with a gradient that is right where factors are zero"""
     axes = axes or _all(site, x)
     (y,) = site.call(_PRODUCT, x, axes)
-    return y if keepdims else _without(site, y, axes)
+    return y if keepdims else site.Squeeze(y, axes)
 
 
 def cumulative_sum(site: Site) -> ir.Value:

@@ -138,7 +138,6 @@ RULES: dict[str, Rule] = {
     "Softsign": activation.softsign,
     "SpaceToDepth": shape.space_to_depth,
     "Split": indexing.split,
-    "Squeeze": reduction.squeeze,
     "Sub": broadcast.elementwise,
     "Sum": arithmetic.sum_of,
     "Tan": trigonometric.function,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from tests.graph.gradient import Erf
+from tests.graph.gradient import NEW_OPERATORS
 
 Draw = Callable[..., Any]
 OPSETS = (13, 17, 18, 21)
@@ -45,6 +45,12 @@ class Graph:
         self.inputs[name] = self.values[name] = values.astype(np.float32)
         symbolic = self.draw(st.lists(st.booleans(), min_size=len(shape), max_size=len(shape)))
         self.shapes[name] = [f"{name}_{i}" if s else n for i, (n, s) in enumerate(zip(shape, symbolic, strict=True))]
+        return name
+
+    def fixed(self, shape: tuple[int, ...]) -> str:
+        """A new trainable input whose axes are all fixed, as weights are stored."""
+        name = self.input(shape)
+        self.shapes[name] = list(shape)
         return name
 
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
@@ -88,7 +94,7 @@ class Graph:
         graph = helper.make_graph([node], "g", infos, outs)
         opsets = [helper.make_opsetid("", self.opset)]
         try:
-            evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets), new_ops=[Erf])
+            evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets), new_ops=NEW_OPERATORS)
             return [np.asarray(value) for value in evaluator.run(None, feeds)]
         except Exception:  # whatever it raises: this node does not fit these values
             return reject()
@@ -236,8 +242,8 @@ def conv(draw: Draw, g: Graph) -> None:
     group = channels if draw(st.booleans()) else 1
     window = _window(draw, spatial)
     out = group * draw(st.integers(1, 2))
-    w = g.input((out, channels // group, *window["kernel_shape"]))
-    g.add("Conv", [x, w, *([g.input((out,))] if draw(st.booleans()) else [])], group=group, **window)
+    w = g.fixed((out, channels // group, *window["kernel_shape"]))
+    g.add("Conv", [x, w, *([g.fixed((out,))] if draw(st.booleans()) else [])], group=group, **window)
 
 
 def conv_transpose(draw: Draw, g: Graph) -> None:
@@ -245,7 +251,7 @@ def conv_transpose(draw: Draw, g: Graph) -> None:
     window = _window(draw, g.values[x].shape[2:])
     if "auto_pad" in window:
         window.pop("auto_pad")
-    w = g.input((g.values[x].shape[1], draw(st.integers(1, 2)), *window["kernel_shape"]))
+    w = g.fixed((g.values[x].shape[1], draw(st.integers(1, 2)), *window["kernel_shape"]))
     g.add("ConvTranspose", [x, w], **window)
 
 
@@ -462,6 +468,26 @@ def resize(draw: Draw, g: Graph) -> None:
     g.add("Resize", [x, "", g.constant(scales, np.float32)], **modes)
 
 
+def recurrent(op_type: str, gates: int) -> Template:
+    def build(draw: Draw, g: Graph) -> None:
+        x = g.pick(lambda a: a.ndim == 3 and a.size > 0)
+        steps, batch, size = g.values[x].shape
+        hidden = draw(st.integers(1, 3))
+        direction = draw(st.sampled_from(["forward", "reverse", "bidirectional"]))
+        d = 2 if direction == "bidirectional" else 1
+        weights = [g.fixed((d, gates * hidden, size)), g.fixed((d, gates * hidden, hidden))]
+        bias = g.fixed((d, 2 * gates * hidden)) if draw(st.booleans()) else ""
+        lengths = [draw(st.integers(1, steps)) for _ in range(batch)] if draw(st.booleans()) else None
+        optional = [bias, "" if lengths is None else g.constant(lengths, np.int32)]
+        if draw(st.booleans()):
+            optional.append(g.fixed((d, batch, hidden)))
+        outputs = draw(st.integers(1, 3 if op_type == "LSTM" else 2))
+        more = {"linear_before_reset": draw(st.integers(0, 1))} if op_type == "GRU" else {}
+        g.add(op_type, [x, *weights, *optional], outputs, hidden_size=hidden, direction=direction, **more)
+
+    return build
+
+
 UNARY = (
     "Abs Atan Celu Cos Elu Erf Exp Floor HardSigmoid HardSwish Identity LeakyRelu Neg Relu Selu Sigmoid Sign Sin "
     "Softplus Softsign Tanh ThresholdedRelu"
@@ -482,6 +508,9 @@ TEMPLATES: dict[str, Template] = {
     "LRN": lambda draw, g: g.add("LRN", [_images(g, draw)], size=draw(st.sampled_from([1, 3]))),
     "BatchNormalization": batch_norm,
     "Clip": clip,
+    "GRU": recurrent("GRU", 3),
+    "LSTM": recurrent("LSTM", 4),
+    "RNN": recurrent("RNN", 1),
     "Concat": concat,
     "Conv": conv,
     "ConvTranspose": conv_transpose,

@@ -10,6 +10,7 @@ from tests.graph.legalize.cases.case import Case, binary, unary
 POSITIVE = {"x": np.linspace(0.3, 2.1, 14).reshape(2, 7)}
 DIVISORS = [0.7, -0.5, 1.3, 2, 0.3, 0.9, -1.1]
 
+MATMUL_OF_VECTORS = "Erf(Squeeze(MatMul(Unsqueeze(x, [0]), Unsqueeze(w, [1])), [-2 -1]))"
 CASES = [
     *(unary(f"{name} (x)") for name in ("Abs", "Cos", "Erf", "Exp", "Identity", "Neg", "Sin")),
     *(unary(f"{name} (x)", given=POSITIVE) for name in ("Log", "Reciprocal", "Sqrt")),
@@ -65,10 +66,8 @@ CASES = [
     binary("Where (c, x, z)", "Where(c, x, Expand(z, Shape(x)))", other="float z, bool[N, 7] c"),
     binary("Where (c, z, x)", "Where(c, Expand(z, Shape(x)), x)", other="float[7] z, bool[N, 1] c"),
     binary("Where (c, x, z)", other="float[7] z, bool[N, 1] c", untrained=("z",)),
-    Case(
-        "(float x, float z, bool c) => (float y) { y = Where (c, x, z) }",
-        "Where(c, Reshape(x, []), Reshape(z, []))",
-    ),
+    Case("(float x, float z, bool c) => (float y) { y = Where (c, x, z) }"),
+    Case("(float[3] x, float[3] w) => (float y) { d = MatMul (x, w) y = Erf (d) }", MATMUL_OF_VECTORS),
     Case(
         "(float[N, T] x, float[T] z, bool[N, 1] c) => (float[] y) { y = Where (c, x, z) }",
         "Where(c, x, Expand(z, Shape(x)))",

@@ -7,16 +7,10 @@ from tests.graph.legalize.cases.case import Case
 VALUES = {"x": [[[1, 3, 2], [4, 1.5, 0.5]], [[0.3, 0.7, 2.5], [1.2, 2.2, 0.1]]]}
 
 
-def over(op_type: str, x: str, axes: str, keepdims: int) -> str:
-    """A reduction over *axes*: "[1], ", or "" for all; to a single number by Reshape."""
-    kept = f"{op_type}({x}, {axes}keepdims={{}})"
-    return kept.format(keepdims) if axes or keepdims else f"Reshape({kept.format(1)}, [])"
-
-
 def extreme(name: str, axes: str, keepdims: int) -> str:
     chosen = f"Equal(x, {name}(x, {axes}keepdims=1))"
-    total = over("ReduceSum", f"Where({chosen}, x, 0)", axes, keepdims)
-    return f"Div({total}, {over('ReduceSum', f'Cast({chosen}, to=1)', axes, keepdims)})"
+    total = f"ReduceSum(Where({chosen}, x, 0), {axes}keepdims={keepdims})"
+    return f"Div({total}, ReduceSum(Cast({chosen}, to=1), {axes}keepdims={keepdims}))"
 
 
 NAMES = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
@@ -25,10 +19,10 @@ NAMES = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum",
 def reduced(name: str, axes: str, keepdims: int) -> str | None:
     """What becomes of Reduce*name* over the constant *axes*: "[1], ", or "" for all."""
     named = axes or "[0 1 2], "
-    squeezed = "{0}" if keepdims else f"Squeeze({{0}}, {named[:-2]})" if axes else "Reshape({0}, [])"
+    squeezed = "{0}" if keepdims else f"Squeeze({{0}}, {named[:-2]})"
 
     def total(x: str, op_type: str = "ReduceSum") -> str:
-        return over(op_type, x, axes, keepdims)
+        return f"{op_type}({x}, {axes}keepdims={keepdims})"
 
     return {
         "L1": total("Abs(x)"),
@@ -121,7 +115,7 @@ CASES = [
         )
         for arguments, expected in (
             ("(x, b)", "ReduceProd(x, [1 -1])"),
-            ("<keepdims = 0> (x)", "Reshape(ReduceProd(x, [0 1 2]), [])"),
+            ("<keepdims = 0> (x)", "Squeeze(ReduceProd(x, [0 1 2]), [0 1 2])"),
         )
     ),
     *(
