@@ -51,7 +51,8 @@ def inspect(model: str | Path, *, output: str | None = None) -> Inspection:
     Needs no data, writes nothing, and reads no weights.
 
     Args:
-        model: an ONNX file; one that cannot be trained is inspected too, and its ``refusals`` say why.
+        model: an ONNX file, or a training graph of ONNX Runtime's (its folder, or its training_model.onnx); one that
+            cannot be trained is inspected too, and its ``refusals`` say why.
         output: the output that the loss reads; by default the one that most weights lead to.
 
     Raises:
@@ -80,13 +81,13 @@ def check(
     A sparse step and the exported file are checked too.  Nothing is written but temporary files.
 
     Args:
-        model: an ONNX file.
+        model: an ONNX file, or a training graph of ONNX Runtime's, which is checked with its own loss.
         recipe: by default the default recipe, with a loss that fits the output.
         loss: without a recipe, the kind of loss.
         output: without a recipe, the output that the loss reads; by default the one that most weights lead to.
         data: see :func:`train`; by default input is made up from the model's signature.
         shapes: input → shape, for input that is made up.
-        seconds: about what the gradients may take; more tensors are then checked together.
+        seconds: about what the check may take: more tensors are then checked together, and what is left is not checked.
         thorough: every tensor for itself, however long it takes.
         threads: of ONNX Runtime; 0 means one a core.
         isolate: in a process of its own, as native code may end it; *data* is then a path or ``"module:function"``.
@@ -113,7 +114,7 @@ def check(
         )
     request = Request(
         model=str(model),
-        recipe=(recipe or default_recipe()).to_dict(),
+        recipe=(recipe or default_recipe(model)).to_dict(),
         fit=recipe is None,
         loss=loss,
         output=output,

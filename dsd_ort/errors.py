@@ -50,6 +50,9 @@ class ModelError(DsdError):
 class UnsupportedError(ModelError):
     """The model is sound, but this part of it cannot be trained."""
 
+    rewrites: tuple[str, ...] = ()
+    """What training would have computed otherwise in the rest of it, one line a node."""
+
 
 class RecipeError(DsdError):
     """A recipe with a wrong key, type or value, or a pattern that matches nothing."""

@@ -144,7 +144,7 @@ def test_a_wrong_tensor_is_found_in_a_group(tmp_path: Path) -> None:
         patch.setattr(gradients, "groups", lambda slices, *_: [gradients._group("all", slices)] if slices else [])
         report = check(model)
     assert [row.group for row in report.wrong] == ["w7"]
-    assert report.wrong[0].error == pytest.approx(0.2, rel=1)
+    assert 0.02 < report.wrong[0].error < 0.8, "a fifth too much, along random directions"
 
 
 def test_a_gradient_that_lacks_a_part_is_found(tmp_path: Path) -> None:

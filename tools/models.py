@@ -9,6 +9,7 @@ comparison.  Its trainable weights are the initializers; of a model that keeps w
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -195,6 +196,6 @@ def _alone(request: Request) -> Verdict:
 
 
 def _one_line(text: str, path: Path) -> str:
-    """Without the folder of this machine, and not too long."""
-    text = " ".join(text.replace(str(path), path.name).split())
+    """Without folders of this machine, and not too long."""
+    text = " ".join(re.sub(r"/\S+/(?=dsd_ort/)", "", text.replace(str(path), path.name)).split())
     return text if len(text) <= 240 else f"{text[:240]}…"

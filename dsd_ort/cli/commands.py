@@ -100,7 +100,7 @@ def inspect(model: Path, output: str | None, verbose: bool, json_: bool) -> None
     type=click.FloatRange(0, min_open=True),
     default=60.0,
     show_default=True,
-    help="About what gradients may take; more of them are then checked together.",
+    help="About what it may take: more gradients are then checked together, and what is left is not checked.",
 )
 @click.option("--thorough", is_flag=True, help="Every gradient for itself, however long it takes.")
 @threads_option

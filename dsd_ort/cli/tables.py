@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from dsd_ort.cli.progress import format_metrics
 from dsd_ort.errors import merged
-from dsd_ort.graph.inspection import Inspection, Tensor
+from dsd_ort.graph.inspection import Inspection, Tensor, TrainingGraph
 from dsd_ort.graph.program import Program
-from dsd_ort.graph.verify import Verdict
+from dsd_ort.graph.verify import Verdict as Verified
 from dsd_ort.proof import Report
+from dsd_ort.proof.report import Verdict
+from dsd_ort.recipe import Optimizer
 from dsd_ort.run.journal import Event
 
 
@@ -49,6 +52,7 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
         "loss": None if found.loss is None else {"name": found.loss.name, "output": found.loss.output},
         "rewrites": [{"node": rewrite.node, "what": rewrite.what} for rewrite in found.rewrites],
         "refusals": [{"what": error.what, "where": error.where, "fix": error.fix} for error in found.refusals],
+        "training_graph": None if found.training_graph is None else _training_graph_data(found.training_graph),
         "tensors": [
             {
                 "name": p.name,
@@ -63,6 +67,14 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
             }
             for p in (*found.parameters, *found.statistics)
         ],
+    }
+
+
+def _training_graph_data(graph: TrainingGraph) -> dict[str, Any]:
+    return {
+        "labels": list(graph.labels),
+        "gradients": sorted(graph.gradients),
+        "optimizer": None if graph.optimizer is None else msgspec.to_builtins(graph.optimizer),
     }
 
 
@@ -81,14 +93,40 @@ def show_inspection(found: Inspection, *, verbose: bool = False) -> None:
     for kind, tensors in (("input", found.inputs), ("output", found.outputs)):
         for tensor in tensors:
             read = ""
-            if kind == "output" and found.loss is not None and tensor.name == found.loss.output:
+            if kind == "output" and found.training_graph is not None:
+                read = "   ← its own loss reads it"
+            elif kind == "output" and found.loss is not None and tensor.name == found.loss.output:
                 read = f"   ← a loss reads it; {found.loss.name} fits" + _how_to_choose(found)
             click.echo(f"  {kind} {tensor.name!r}: {tensor.dtype} {_sizes(tensor.shape)}{read}")
+    if found.training_graph is not None:
+        _show_training_graph(found, found.training_graph)
     if found.trainable:
         _show_rewrites(found, verbose)
         click.echo(f"next: dsd-ort check {found.path}   proves that it trains")
     else:
         _show_refusals(found)
+        if found.rewrites:
+            click.echo("the rest of it trains:")
+            _show_rewrites(found, verbose)
+
+
+def _show_training_graph(found: Inspection, graph: TrainingGraph) -> None:
+    """What it brings of its own: loss, optimizer, gradients."""
+    without = [p.name for p in found.parameters if p.name not in graph.gradients]
+    rest = f"; none for {', '.join(without)}" if without else ""
+    click.echo("  it is a training graph of ONNX Runtime's own exporter, which is taken as it stands:")
+    click.echo(f"    loss: its own, with {', '.join(map(repr, graph.labels)) or 'no label'}")
+    click.echo(f"    gradients: for {len(graph.gradients)} of {len(found.parameters)} parameters{rest}")
+    click.echo(f"    optimizer: {_optimizer(graph)}")
+
+
+def _optimizer(graph: TrainingGraph) -> str:
+    if graph.optimizer is None:
+        return "none; a recipe says which"
+    settings = msgspec.to_builtins(graph.optimizer)
+    name = settings.pop("name")
+    default = msgspec.to_builtins(Optimizer(name=name))
+    return ", ".join([name, *(f"{k} {v}" for k, v in settings.items() if v != default[k])])
 
 
 def _show_parameters(found: Inspection, data: dict[str, Any]) -> None:
@@ -188,9 +226,11 @@ def show_report(report: Report) -> None:
     click.echo(f"{report.loss} at output {report.output!r}; {report.data}: {inputs}")
     for note in report.notes:
         click.echo(f"note: {note}")
-    counts = Counter({verdict: report.count(verdict) for verdict in ("right", "wrong", "zero", "undecided")})
+    counts = {verdict: report.count(verdict) for verdict in get_args(Verdict)}
     found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     answer = "trains" if report.ok else "is NOT proven to train"
+    if report.ok and report.proven < 1:
+        answer += f", by {100 * report.proven:.0f} % of its gradients"
     click.echo(f"{Path(report.model).name} {answer}: {found} gradients, {report.seconds:.0f} s")
 
 
@@ -245,7 +285,7 @@ def show_metrics(metrics: dict[str, float]) -> None:
     click.echo(format_metrics(metrics))
 
 
-def show_verdict(verdict: Verdict, final: Path) -> None:
+def show_verdict(verdict: Verified, final: Path) -> None:
     if not verdict.same:
         click.echo(f"{final} is not the same graph:")
         for reason in verdict.reasons:

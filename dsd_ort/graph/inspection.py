@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import onnx_ir as ir
 
 from dsd_ort.errors import DsdError, RecipeError, UnsupportedError
-from dsd_ort.graph import prepare, select
+from dsd_ort.graph import artifacts, exported, prepare, select
 from dsd_ort.graph import source as source_files
 from dsd_ort.graph.adapt import adapted
+from dsd_ort.graph.artifacts import Artifacts
 from dsd_ort.graph.default_loss import fitted
 from dsd_ort.graph.parameters import Parameter
 from dsd_ort.graph.payload import Floats
 from dsd_ort.graph.source import Source
-from dsd_ort.recipe import Loss, Recipe
+from dsd_ort.recipe import Loss, Optimizer, Recipe
 
 
 class Tensor(NamedTuple):
@@ -34,6 +35,18 @@ class Rewrite(NamedTuple):
     node: str
     """Operator and name: ``AveragePool 'pool1'``."""
     what: str
+
+
+@dataclass(frozen=True)
+class TrainingGraph:
+    """What a training graph of ONNX Runtime's own exporter brings (:mod:`dsd_ort.graph.artifacts`)."""
+
+    files: Artifacts
+    labels: tuple[str, ...]
+    gradients: frozenset[str]
+    """The parameters that it has gradients for."""
+    optimizer: Optimizer | None
+    """None where there is none in the folder."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +68,11 @@ class Inspection:
     pruned: frozenset[str]
     """The parameters that a sparse phase of the recipe prunes."""
     rewrites: tuple[Rewrite, ...]
-    """In the order of the graph; empty where training is refused."""
+    """In the order of the graph; where training is refused, of what else is in the way of gradients, as far as known."""
     refusals: tuple[DsdError, ...]
     """All that prevents training."""
+    training_graph: TrainingGraph | None = None
+    """Of an exported training graph, whose inference model all else is about."""
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -81,6 +96,9 @@ class Inspection:
         """
         if self.source is None:
             raise self.refusals[0]
+        if self.training_graph is not None:
+            with artifacts.shipped_source(self.training_graph.files) as source:
+                return source.value(name)
         return self.source.value(name)
 
 
@@ -92,6 +110,8 @@ def inspect(path: str | Path, recipe: Recipe, *, output: str | None = None) -> I
         RecipeError: there is no such output.
     """
     path = Path(path)
+    if (files := artifacts.find(path)) is not None:
+        return _exported(path, files, recipe, output)
     refusals: list[DsdError] = []
     source: Source | None = None
     loss: Loss | None = None
@@ -113,6 +133,45 @@ def inspect(path: str | Path, recipe: Recipe, *, output: str | None = None) -> I
             if output is not None and loss is None and isinstance(error, RecipeError):
                 raise
             refusals += _all(error)
+            notes = error.rewrites if isinstance(error, UnsupportedError) else ()
+    pruned = _pruned(source, recipe) if source else frozenset()
+    return _inspection(path, model, source, loss=loss, pruned=pruned, notes=notes, refusals=refusals)
+
+
+def _exported(path: Path, files: Artifacts, recipe: Recipe, output: str | None) -> Inspection:
+    """Of the training graph in *files*: its inference model, and what else it brings."""
+    if output is not None:
+        fix = "leave out --output, or give the model itself"
+        raise RecipeError("a training graph of ONNX Runtime's has a loss of its own", where=str(path), fix=fix)
+    refusals: list[DsdError] = []
+    notes: tuple[str, ...] = ()
+    source: Source | None = None
+    facts = TrainingGraph(files, tuple(artifacts.label_names(files)), frozenset(), None)
+    try:
+        with artifacts.shipped_source(files) as source:
+            graph = exported.training_graph(files, [s.name for s in source.statistics])
+            notes = graph.notes
+            facts = replace(facts, gradients=frozenset(graph.gradients))
+            facts = replace(facts, optimizer=artifacts.optimizer(files))
+            prepare.build_exported(files, source, recipe)
+    except (UnsupportedError, RecipeError) as error:
+        refusals += _all(error)
+    model = artifacts.inference_model(files) if source is None else source.model
+    pruned = _pruned(source, recipe) & facts.gradients if source else frozenset()
+    made = _inspection(path, model, source, loss=None, pruned=pruned, notes=notes, refusals=refusals)
+    return replace(made, training_graph=facts)
+
+
+def _inspection(
+    path: Path,
+    model: ir.Model,
+    source: Source | None,
+    *,
+    loss: Loss | None,
+    pruned: frozenset[str],
+    notes: Sequence[str],
+    refusals: Sequence[DsdError],
+) -> Inspection:
     graph = model.graph
     return Inspection(
         path=path,
@@ -123,7 +182,7 @@ def inspect(path: str | Path, recipe: Recipe, *, output: str | None = None) -> I
         inputs=tuple(_tensor(value) for value in graph.inputs if value.name not in graph.initializers),
         outputs=tuple(_tensor(value) for value in graph.outputs),
         loss=loss,
-        pruned=_pruned(source, recipe) if source else frozenset(),
+        pruned=pruned,
         rewrites=tuple(Rewrite(*note.split(": ", 1)) for note in notes),
         refusals=tuple(refusals),
     )

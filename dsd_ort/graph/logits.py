@@ -48,7 +48,7 @@ def value_of(graph: ir.Graph, name: str) -> ir.Value:
 
 
 def shape_of(model: ir.Model, value: ir.Value, same: ir.Value) -> ir.Shape | None:
-    """What is known of the shape of *value*, which *same* has too; inferred where the file does not say."""
+    """What is known of the shape of *value*, which *same* has too; inferred where nobody has done so."""
 
     def known() -> ir.Shape | None:
         if value.shape is None or same.shape is None:
@@ -56,7 +56,7 @@ def shape_of(model: ir.Model, value: ir.Value, same: ir.Value) -> ir.Shape | Non
         return ir.Shape([a if isinstance(a, int) else b for a, b in zip(value.shape, same.shape, strict=True)])
 
     shape = known()
-    if shape is None or value.dtype is None or not all(isinstance(size, int) for size in shape[1:]):
+    if shape is None or value.dtype is None:
         ShapeInferencePass(check_type=False, strict_mode=False)(model)
         shape = known()
     return shape

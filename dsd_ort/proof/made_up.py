@@ -38,8 +38,11 @@ def batch(
     shapes: Mapping[str, tuple[int, ...]],
     *,
     threads: int,
+    weights: Mapping[str, Array] | None = None,
 ) -> Batch:
     """The first batch of *data*, or, if that is None, made-up input; *shapes* are those that the user wants.
+
+    Input that is made up runs with *weights*, by default those of the file.
 
     Raises:
         DataError: no input that was tried runs, or the data does not fit.
@@ -49,7 +52,7 @@ def batch(
         first = next(iter(Batches(opened, recipe.batch_size, shuffle=False)))
         return Batch(dict(first), str(opened.where if hasattr(opened, "where") else "the data"))
     model = _without_loss(shipped)
-    run = _Inference(model, source, shipped, threads)
+    run = _Inference(model, source, shipped, threads, weights)
     limits = signature.index_limits(model.graph)
     failures: list[str] = []
     for chosen in signature.candidates(shipped.inputs, shapes):
@@ -99,12 +102,19 @@ def _dtype(kind: str) -> str:
 class _Inference:
     """The model in plain inference."""
 
-    def __init__(self, model: ir.Model, source: Source, shipped: Evaluation, threads: int) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        source: Source,
+        shipped: Evaluation,
+        threads: int,
+        weights: Mapping[str, Array] | None,
+    ) -> None:
         self.outputs = list(shipped.outputs)
         self.session = runtime.session(ir.to_proto(model), runtime.session_options(threads), where="the model")
         wanted = {value.name for value in self.session.get_inputs()}
         own = [p.name for p in (*source.parameters, *source.statistics) if p.name in wanted]
-        self.weights = {name: source.value(name) for name in own}
+        self.weights = {name: source.value(name) if weights is None else weights[name] for name in own}
         self.wanted = wanted
 
     def __call__(self, inputs: Mapping[str, Array], failures: list[str]) -> dict[str, Array] | None:
@@ -124,7 +134,8 @@ class _Inference:
 
 
 def _output_of(label: Field, shipped: Evaluation) -> str:
-    return next(output for output, name in shipped.outputs.items() if name == label.name)
+    """The first where the label is none of one output only, as in a training graph with several."""
+    return next((output for output, name in shipped.outputs.items() if name == label.name), next(iter(shipped.outputs)))
 
 
 def _label(field: Field, output: Array) -> Array:

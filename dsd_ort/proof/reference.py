@@ -23,15 +23,20 @@ import onnx
 import onnx.inliner
 import onnx.numpy_helper
 from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_conv
 
 from dsd_ort import runtime
+from dsd_ort.proof import operators
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 AGREEMENT = 1e-3
 """Relative difference of the losses up to which a float64 reference is that of the same model."""
+
+
+NATIVE_SLOWDOWN = 4
+"""Of ONNX Runtime in float64, which cannot be stopped: it is not tried where it would take too long."""
+NATIVE_LARGEST = 100_000_000
+"""Weights in float64, beside those in float32, that memory is taken for."""
 
 
 class Reference(Protocol):
@@ -83,8 +88,10 @@ class InNumPy:
 
     def __init__(self, graph: onnx.ModelProto, loss: str, *, training: bool = False, limit: float = math.inf) -> None:
         self.loss, self.seconds, self.limit, self.deadline = loss, 0.0, limit, math.inf
-        operators: list[type[OpRun]] = [Conv, Erf, GlobalMaxPool, *([BatchNormalization] if training else [])]
-        self.evaluator = ReferenceEvaluator(in_double(graph), new_ops=operators)
+        own = [*operators.ALWAYS]
+        if training:
+            own.append(operators.BatchNormalization)
+        self.evaluator = ReferenceEvaluator(in_double(graph), new_ops=own)
         self.inputs = set(self.evaluator.input_names)
         for node in self.evaluator.rt_nodes_:
             node.run = self._timed(node.run)
@@ -108,83 +115,34 @@ class InNumPy:
         return value
 
 
-class Conv(op_conv.Conv):
-    """The reference evaluator's own is general and slow: this is the usual case as matrix products."""
-
-    op_domain = ""
-
-    def _run(self, x: Any, weight: Any, bias: Any = None, **attributes: Any) -> tuple[Any]:  # type: ignore[override]
-        axes = x.ndim - 2
-        group, strides = attributes.get("group") or 1, attributes.get("strides") or [1] * axes
-        dilations, pads = attributes.get("dilations") or [1] * axes, attributes.get("pads") or [0] * 2 * axes
-        if attributes.get("auto_pad") not in (None, "NOTSET") or min(pads) < 0:
-            found: tuple[Any] = super()._run(x, weight, bias, **attributes)  # type: ignore[no-untyped-call]
-            return found
-        x = np.pad(x, [(0, 0), (0, 0), *zip(pads[:axes], pads[axes:], strict=True)])
-        reach = [d * (k - 1) + 1 for d, k in zip(dilations, weight.shape[2:], strict=True)]
-        windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(*range(2, x.ndim),))
-        steps = [slice(None, None, step) for step in (*strides, *dilations)]
-        windows = windows[tuple([slice(None), slice(None), *steps])]  # noqa: C409 - 3.10 has no star in an index
-        per, made = x.shape[1] // group, weight.shape[0] // group
-        kernel = tuple(range(2 + axes, 2 + 2 * axes))
-        if per == made == 1:  # each channel for itself
-            y = np.einsum(
-                windows, [0, 1, *range(2, 2 + 2 * axes)], weight[:, 0], [1, *kernel], [0, 1, *range(2, 2 + axes)]
-            )
-        else:
-            parts = [
-                np.tensordot(
-                    windows[:, g * per : (g + 1) * per],
-                    weight[g * made : (g + 1) * made],
-                    axes=((1, *kernel), (1, *range(2, 2 + axes))),
-                )
-                for g in range(group)
-            ]
-            y = np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
-        return (y if bias is None else y + bias.reshape(-1, *[1] * axes),)
-
-
-class Erf(OpRun):
-    """In double precision, which the reference evaluator's own is not."""
-
-    op_domain = ""
-
-    def _run(self, x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any]]:
-        return (np.frompyfunc(math.erf, 1, 1)(x).astype(x.dtype),)
-
-
-class GlobalMaxPool(OpRun):
-    """The reference evaluator's own loses an axis of what has three."""
-
-    op_domain = ""
-
-    def _run(self, x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any]]:
-        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
-
-
-class BatchNormalization(OpRun):
-    """As a training step computes it: by mean and biased variance of the batch."""
-
-    op_domain = ""
-
-    def _run(self, x: Any, scale: Any, bias: Any, mean: Any, variance: Any, **attributes: Any) -> tuple[Any]:
-        epsilon = attributes.get("epsilon") or 1e-5
-        axes = (0, *range(2, x.ndim))
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        centred = x - x.mean(axis=axes, keepdims=True)
-        deviation = np.sqrt(x.var(axis=axes, keepdims=True) + epsilon)
-        return (scale.reshape(shape) * centred / deviation + bias.reshape(shape),)
-
-
 def best(
-    graph: onnx.ModelProto, loss: str, inputs: Arrays, expected: float, *, limit: float, training: bool, threads: int
+    graph: onnx.ModelProto,
+    loss: str,
+    inputs: Arrays,
+    expected: float,
+    *,
+    limit: float,
+    training: bool,
+    threads: int,
+    forward: float = 0.0,
 ) -> tuple[Reference | None, str]:
     """The best reference whose loss for *inputs* is *expected*, and why no better one was taken.
 
     None where nothing in float64 can be had and *training* is asked for: no graph in plain inference computes it.
+
+    Args:
+        graph: the evaluate graph.
+        loss: its output.
+        inputs: all of its inputs.
+        expected: the loss that they give.
+        limit: seconds that an evaluation in float64 may take.
+        training: batch norm by the statistics of the batch.
+        threads: of ONNX Runtime.
+        forward: seconds of an evaluation in float32, if that is known.
     """
     why = []
-    if not training:
+    held = sum(array.size for array in inputs.values())
+    if not training and NATIVE_SLOWDOWN * forward < limit and held < NATIVE_LARGEST:
         with contextlib.suppress(Exception):  # a kernel is missing, as most often
             native = InRuntime(graph, loss, double=True, threads=threads)
             if _agree(native(inputs), expected):
@@ -197,7 +155,7 @@ def best(
             return found, ""
         why.append(f"ONNX's reference evaluator computes another loss ({value:.6g})")
     except TooSlow:
-        why.append(f"one evaluation in float64 takes more than {limit:.0f} s")
+        why.append(f"one evaluation in float64 takes more than {limit:.2g} s (give more --seconds, or --thorough)")
     except MemoryError:
         why.append("memory does not suffice for float64")
     except Exception as error:

@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
-Verdict = Literal["right", "wrong", "zero", "undecided"]
+Verdict = Literal["right", "wrong", "zero", "undecided", "not checked"]
+
+PROVEN = 0.5
+"""The part of the gradients that must be proven right at least."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +24,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     data: str | None = None
     shapes: dict[str, tuple[int, ...]] = {}
     seconds: float = 60.0
-    """About what gradients may take; more tensors are then checked together."""
+    """About what the check may take: more tensors are then checked together, and what is left is not checked."""
     thorough: bool = False
     """Every tensor for itself, however long it takes."""
     threads: int = 0
@@ -45,7 +48,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Up to which error it counts as right."""
     reference: str
     verdict: Verdict
-    """``zero``: gradient and reference vanish both, which says little."""
+    """``zero``: gradient and reference vanish both, which says little; ``not checked``: no time was left."""
     note: str = ""
 
 
@@ -78,8 +81,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Nothing is wrong, and at least one gradient is proven right."""
-        return not self.wrong and all(line.passed for line in self.lines) and self.count("right") > 0
+        """Nothing is wrong, and at least half of the gradients are proven right."""
+        right = self.count("right") > 0 and self.proven >= PROVEN
+        return right and not self.wrong and all(line.passed for line in self.lines)
+
+    @property
+    def proven(self) -> float:
+        """The part of the gradients, from 0 to 1, that is right (or zero)."""
+        return (self.count("right") + self.count("zero")) / max(1, sum(len(row.tensors) for row in self.rows))
 
     @property
     def wrong(self) -> list[Row]:

@@ -93,6 +93,14 @@ def test_all_that_prevents_training_is_listed(dsd_ort: Command, folder: Path) ->
     assert "where: Magic 'm'; Magic 'm2'" in answer.out
 
 
+def test_a_refused_model_shows_what_of_it_would_be_rewritten(dsd_ort: Command, folder: Path) -> None:
+    write(folder, "(float[N, 3] x) => (float[N, 3] y) { a = MatMul (x, w) [act] b = Elu (a) [m] y = Magic (b) }")
+    found = inspected(dsd_ort)
+    assert not found["trainable"]
+    assert [rewrite["node"] for rewrite in found["rewrites"]] == ["Elu 'act'"]
+    assert "the rest of it trains:\n  for training, 1 node: " in dsd_ort("inspect", "model.onnx").out
+
+
 def test_the_output_with_the_most_weights_in_front_of_it_is_read(dsd_ort: Command, folder: Path) -> None:
     write(folder, TWO_REASONS)
     found = inspected(dsd_ort)

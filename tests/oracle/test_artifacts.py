@@ -9,11 +9,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from click.testing import CliRunner
 from onnxruntime.training import api as ort_training
 from onnxruntime.training import artifacts as exporter
 
 import dsd_ort
 from dsd_ort.api import default_recipe
+from dsd_ort.cli.commands import cli
 from dsd_ort.errors import DsdError
 from dsd_ort.graph import artifacts, exported, masks
 from dsd_ort.recipe import Phase
@@ -169,3 +171,48 @@ def test_files_with_a_prefix_are_found_by_name_and_missing_ones_are_named(tmp_pa
 def test_an_ordinary_model_is_no_training_graph(tmp_path: Path) -> None:
     assert artifacts.find(write_cnn(tmp_path / "cnn.onnx")) is None
     assert artifacts.find(tmp_path) is None
+
+
+def test_inspect_says_what_a_training_graph_brings(tmp_path: Path) -> None:
+    folder = export(tmp_path, "adamw as in PyTorch")
+    found = dsd_ort.inspect(folder)
+    assert found.trainable
+    assert {p.name for p in found.statistics} == {"bn.mean", "bn.var"}
+    assert found.training_graph is not None
+    assert found.training_graph.labels == ("labels",)
+    assert found.training_graph.gradients == {p.name for p in found.parameters}
+    assert found.training_graph.optimizer == artifacts.optimizer(artifacts.find(folder))
+    assert found.pruned == {"conv2.weight", "fc.weight"}
+    np.testing.assert_array_equal(found.value("fc.bias"), artifacts.weights(artifacts.find(folder))["fc.bias"])
+    shown = CliRunner().invoke(cli, ["inspect", str(folder / "training_model.onnx")])
+    assert shown.exit_code == 0, shown
+    for text in ("a training graph of ONNX Runtime's own exporter", "with 'labels'", "for 7 of 7", "optimizer: adamw"):
+        assert text in shown.output
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_check_compares_its_gradients_with_its_own_loss(tmp_path: Path, loss: str) -> None:
+    report = dsd_ort.check(export(tmp_path, loss=loss), isolate=False, threads=1)
+    assert report.ok, report
+    assert {row.mode for row in report.rows} == {"training"}
+    assert {row.reference for row in report.rows} == {"float64, ONNX reference"}
+    assert {name for row in report.rows for name in row.tensors if row.verdict == "right"} >= {
+        "conv2.weight",
+        "fc.bias",
+    }
+    assert [line.what for line in report.lines] == ["loss", "sparse step", "export"]
+
+
+def test_check_finds_a_gradient_that_the_training_graph_has_wrong(tmp_path: Path) -> None:
+    """The gradient of fc.weight is exchanged for itself plus itself."""
+    folder = export(tmp_path)
+    model = onnx.load(folder / "training_model.onnx")
+    (node,) = [n for n in model.graph.node if n.input and n.input[0].startswith("fc.weight_grad.accumulation")]
+    at = list(model.graph.node).index(node)
+    model.graph.node.insert(at, onnx.helper.make_node("Add", [node.input[1], node.input[1]], ["twice"]))
+    node = model.graph.node[at + 1]
+    node.input[1] = "twice"
+    onnx.save(model, folder / "training_model.onnx")
+    report = dsd_ort.check(folder, isolate=False, threads=1)
+    assert [row.group for row in report.wrong] == ["fc.weight"]
+    assert not report.ok

@@ -96,7 +96,7 @@ def legalize(
     if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
         refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
     refusals += [error for node in path.nodes() if (error := _judge(node, path, operators)) is not None]
-    _raise(refusals)
+    _raise(refusals, notes)
     return Legalized(
         model,
         {str(old.name): str(new.name) for old, new in statistics.items()},
@@ -195,12 +195,12 @@ def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:
     return UnsupportedError(f"{what}: {place(end)} {why}", where=place(end), fix=fix)
 
 
-def _raise(refusals: Sequence[UnsupportedError]) -> None:
-    """All refused nodes in one error."""
+def _raise(refusals: Sequence[UnsupportedError], notes: Sequence[str]) -> None:
+    """All refused nodes in one error, with what else was rewritten."""
     if not refusals:
         return
     first = refusals[0]
     places = dict.fromkeys(error.where for error in refusals if error.where)
     error = UnsupportedError(first.what, where="; also ".join(places) or None, fix=first.fix)
-    error.causes = tuple(refusals)
+    error.causes, error.rewrites = tuple(refusals), tuple(notes)
     raise error

@@ -5,6 +5,18 @@ positions that window o covers, so y = A_h · x · A_wᵀ; ONNX Runtime's Averag
 static shape, which gives zeros or ends the process where that is symbolic.  MaxPoolGrad does the same with all other
 axes.  The windows themselves are a matrix of zeros and ones: what LpPool with p = 1, the sum of absolute values, makes
 of the unit matrix.
+
+What a window is, ONNX Runtime 1.19 says, and the rules with it, where it differs from ONNX:
+
+- With count_include_pad = 1 it divides by the size of the kernel, also where ceil_mode = 1 lets a window reach beyond
+  the padding; ONNX and PyTorch count what is in the image and its padding.
+- SAME pads by (⌈L/stride⌉ - 1)·stride + kernel - L in all, which is not cut off at 0, the half rounded towards 0: where
+  the stride is greater than the kernel, the first window may begin inside the image.  Dilations are not considered, and
+  the output is shorter than ONNX says; refused.
+- With ceil_mode = 1 it keeps a window that begins in the padding behind, and the output is longer than ONNX says.
+  MaxPool, whose index is none there, and AveragePool before opset 19 read memory that is not theirs.  So every window
+  that covers nothing is refused, and where the size is known at run time only, ceil_mode that may give one.
+- Where there is no window at all, it ends the process; refused where the size is known.
 """
 
 from __future__ import annotations
@@ -15,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.convolution import axis_pads, pads_at_run_time
+from dsd_ort.graph.legalize.convolution import axis_pads
 from dsd_ort.graph.legalize.reduction import extreme_over
 from dsd_ort.graph.legalize.separable import Matrix, along, identity, is_short, length
 from dsd_ort.graph.legalize.site import Operand, Site
@@ -23,6 +35,7 @@ from dsd_ort.graph.legalize.site import Operand, Site
 
 def max_pool(site: Site) -> ir.Value | Sequence[ir.Value] | None:
     """MaxPool; where the image size is known at run time only, a GatherElements at MaxPool's indices"""
+    checked_pads(site)
     x = site.input(0)
     fixed = all(isinstance(d, int) for d in site.shape(x)[1:])
     column_major = site.node.attributes.get_int("storage_order", 0) == 1
@@ -50,11 +63,11 @@ def average_pool(site: Site) -> ir.Value:
     """A product with one averaging matrix an axis (or GlobalAveragePool); along sequences, a convolution with ones"""
     x, attributes = site.input(0), site.node.attributes
     kernel = attributes["kernel_shape"].as_ints()
-    pads = axis_pads(site, kernel)
+    pads = checked_pads(site)
     if list(kernel) == list(site.shape(x)[2:]) and not any(map(any, filter(None, pads))):
         return site.GlobalAveragePool(x)
     if not all(is_short(site, x, 2 + i) for i in range(len(kernel))):
-        return by_convolution(site, x, average=True)
+        return by_convolution(site, x, pads, average=True)
     return _along_axes(site, x, [_averages(site, axis, pads[axis]) for axis in range(len(kernel))])
 
 
@@ -62,9 +75,9 @@ def lp_pool(site: Site) -> ir.Value:
     """``(Σ |x|^p)^(1/p)``, a product with one matrix of zeros and ones an axis, or a convolution with ones"""
     x, attributes = site.input(0), site.node.attributes
     p, kernel = attributes.get_int("p", 2), attributes["kernel_shape"].as_ints()
-    power, pads = _power(site, x, p), axis_pads(site, kernel)
+    pads, power = checked_pads(site), _power(site, x, p)
     if not all(is_short(site, x, 2 + i) for i in range(len(kernel))):
-        return _root(site, by_convolution(site, power, average=False), p)
+        return _root(site, by_convolution(site, power, pads, average=False), p)
     return _root(site, _along_axes(site, power, [_windows(site, i, pads[i]) for i in range(len(kernel))]), p)
 
 
@@ -89,27 +102,73 @@ def _root(site: Site, total: ir.Value, p: int) -> ir.Value:
     return site.Where(positive, root, 0.0)
 
 
+def checked_pads(site: Site) -> list[tuple[int, int] | None]:
+    """Padding in front and behind, an axis of the image, as ONNX Runtime reads it; None where it depends on the size.
+
+    Raises:
+        UnsupportedError: a window covers nothing, or may, or there is none; or SAME is asked for with dilations.
+    """
+    x, attributes = site.input(0), site.node.attributes
+    same = attributes.get_string("auto_pad", "NOTSET").startswith("SAME")
+    kernels, ceil = attributes["kernel_shape"].as_ints(), bool(attributes.get_int("ceil_mode", 0))
+    pads = [_same_pads(site, i) for i in range(len(kernels))] if same else axis_pads(site, kernels)
+    for i, (size, padding) in enumerate(zip(site.shape(x)[2:], pads, strict=True)):
+        kernel, stride, dilation = _window(site, i)
+        last = (kernel - 1) * dilation
+        if same and dilation > 1 and kernel > 1:
+            raise site.refusal("with auto_pad and dilations is not the same in ONNX and in ONNX Runtime", "use pads")
+        if isinstance(size, int) and padding is not None:
+            begins = _begins(size, kernel, stride, dilation, padding, ceil=ceil)
+            first = np.where(begins < 0, begins % dilation, begins)  # in the image or behind
+            if not min((first < size) & (first - begins <= last), default=False):
+                why = f"has no window along axis {2 + i} of {x.name!r}, or one that covers nothing of it"
+                raise site.refusal(f"{why}, which ONNX Runtime cannot run", "change the pads, ceil_mode or input size")
+        elif ceil and padding is not None and padding[1] + stride > last + 1:
+            why = f"may have a window that begins behind {x.name!r} along axis {2 + i}, which ONNX Runtime cannot run"
+            raise site.refusal(why, "export the model with this dimension fixed, or with ceil_mode = 0")
+    return pads
+
+
+def _same_pads(site: Site, i: int) -> tuple[int, int] | None:
+    """SAME padding of the *i*-th axis of the image, where the file says it."""
+    size, (kernel, stride, _) = site.shape(site.input(0))[2 + i], _window(site, i)
+    if isinstance(size, int):
+        total = (-(-size // stride) - 1) * stride + kernel - size
+    elif stride == 1:
+        total = kernel - 1
+    else:
+        return None
+    begin = int((total + _lower(site)) / 2)
+    return begin, total - begin
+
+
+def _same_pads_at_run_time(site: Site) -> tuple[ir.Value, ir.Value]:
+    """SAME padding in front and behind, int64[axes] each."""
+    kernel = site.node.attributes["kernel_shape"].as_ints()
+    strides = site.constant(list(site.node.attributes.get_ints("strides", [1] * len(kernel))))
+    length = site.Shape(site.input(0), start=2)
+    last = site.Mul(site.Div(site.Sub(length, [1]), strides), strides)
+    total = site.Sub(site.Add(last, list(kernel)), length)
+    begin = site.Div(site.Add(total, [_lower(site)]), [2])
+    return begin, site.Sub(total, begin)
+
+
+def _lower(site: Site) -> int:
+    return int(site.node.attributes.get_string("auto_pad", "NOTSET") == "SAME_LOWER")
+
+
 def _averages(site: Site, i: int, pads: tuple[int, int] | None) -> Matrix:
     """The averaging matrix of the *i*-th axis of the image."""
     x, attributes = site.input(0), site.node.attributes
     kernel, stride, dilation = _window(site, i)
-    ceil = bool(attributes.get_int("ceil_mode", 0))
     count_padding = bool(attributes.get_int("count_include_pad", 0))
     size = site.shape(x)[2 + i]
     if isinstance(size, int) and pads is not None:
-        return averaging_matrix(size, kernel, stride, dilation, pads, ceil=ceil, count_padding=count_padding)
+        begins = _begins(size, kernel, stride, dilation, pads, ceil=bool(attributes.get_int("ceil_mode", 0)))
+        positions = begins[:, None] + np.arange(kernel) * dilation
+        return averaging_matrix(size, positions, count_padding=count_padding)
     windows = _windows(site, i, pads)
-    if ceil and pads is not None:  # ONNX drops a window that would begin in the padding behind.
-        reached = site.Add(length(site, x, 2 + i), [pads[0] + stride - 1])
-        windows = site.Slice(windows, [0], site.Div(reached, [stride]), [0])
-    if not count_padding:
-        return site.Div(windows, site.ReduceSum(windows, [1]))
-    if not ceil or pads is None:
-        return site.Div(windows, float(kernel))
-    ones = site.Expand(1.0, site.Concat([1, 1], site.Add(length(site, x, 2 + i), [sum(pads)]), axis=0))
-    counts = site.LpPool(ones, p=1, kernel_shape=[kernel], strides=[stride], dilations=[dilation], ceil_mode=1)
-    counts = site.Slice(site.Reshape(counts, [-1, 1]), [0], site.Shape(windows, end=1), [0])
-    return site.Div(windows, counts)
+    return site.Div(windows, float(kernel) if count_padding else site.ReduceSum(windows, [1]))
 
 
 def _window(site: Site, i: int) -> list[int]:
@@ -118,21 +177,22 @@ def _window(site: Site, i: int) -> list[int]:
     return [site.node.attributes.get_ints(name, [1] * (i + 1))[i] for name in names]
 
 
-def averaging_matrix(
-    length: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int], *, ceil: bool, count_padding: bool
-) -> npt.NDArray[np.float32]:
-    """f32[outputs, length]: entry (o, i) is 1/count if window o covers position i."""
-    begin, end = pads
-    room = length + begin + end - (kernel - 1) * dilation - 1
+def _begins(
+    length: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int], *, ceil: bool
+) -> npt.NDArray[np.int64]:
+    """int64[outputs]: where the windows begin, in the image or outside."""
+    room = length + sum(pads) - (kernel - 1) * dilation - 1
     outputs = (-(-room // stride) if ceil else room // stride) + 1
-    if ceil and (outputs - 1) * stride >= length + begin:
-        outputs -= 1  # ONNX drops a window that would begin in the padding behind.
-    positions = np.arange(outputs)[:, None] * stride - begin + np.arange(kernel) * dilation
+    return np.arange(outputs) * stride - pads[0]
+
+
+def averaging_matrix(length: int, positions: npt.NDArray[np.int64], *, count_padding: bool) -> npt.NDArray[np.float32]:
+    """f32[outputs, length]: entry (o, i) is 1/count if window o covers position i; positions: int64[outputs, kernel]"""
     inside = (positions >= 0) & (positions < length)
-    counted = positions < length + end if count_padding else inside
-    matrix = np.zeros((outputs, length), np.float32)
+    counts = np.full(len(positions), positions.shape[1]) if count_padding else inside.sum(axis=1)
+    matrix = np.zeros((len(positions), length), np.float32)
     window, tap = np.nonzero(inside)
-    matrix[window, positions[window, tap]] = 1 / counted.sum(axis=1)[window]
+    matrix[window, positions[window, tap]] = 1 / counts[window]
     return matrix
 
 
@@ -156,7 +216,7 @@ def _along_axes(site: Site, x: ir.Value, matrices: Sequence[Matrix]) -> ir.Value
     return site.Identity(y) if y is site.input(0) else y
 
 
-def by_convolution(site: Site, x: ir.Value, *, average: bool) -> ir.Value:
+def by_convolution(site: Site, x: ir.Value, pads: Sequence[tuple[int, int] | None], *, average: bool) -> ir.Value:
     """Sums over the windows of *x*, of the shape of the node's input, or their averages; all channels apart.
 
     The image is padded behind so that the last window just fits: n windows reach (n - 1)·stride + reach entries far.
@@ -165,31 +225,27 @@ def by_convolution(site: Site, x: ir.Value, *, average: bool) -> ir.Value:
     ones = [1] * len(kernel)
     strides, dilations = attributes.get_ints("strides", ones), attributes.get_ints("dilations", ones)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    pads = [p for p in axis_pads(site, kernel) if p is not None]
-    begin: Operand = [p[0] for p in pads]
-    end: Operand = [p[1] for p in pads]
-    if len(pads) < len(kernel):
-        begin, end = pads_at_run_time(site, kernel)
+    known = [p for p in pads if p is not None]
+    begin: Operand = [p[0] for p in known]
+    end: Operand = [p[1] for p in known]
+    if len(known) < len(kernel):
+        begin, end = _same_pads_at_run_time(site)
     lengths = site.Shape(site.input(0), start=2)
     front = site.Add(lengths, begin)
     room = site.Sub(site.Add(front, end), reach)
-    ceil = attributes.get_int("ceil_mode", 0) and attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
+    ceil = attributes.get_int("ceil_mode", 0)
     count = site.Add(site.Div(site.Add(room, [s - 1 if ceil else 0 for s in strides]), list(strides)), [1])
-    if ceil and average:  # ONNX drops a window that would begin in the padding behind.
-        count = site.Min(count, site.Div(site.Add(front, [s - 1 for s in strides]), list(strides)))
     missing = site.Sub(site.Add(site.Mul(site.Sub(count, [1]), list(strides)), reach), front)
 
-    def summed(image: ir.Value, before: Operand, behind: ir.Value) -> ir.Value:
-        padded = site.Pad(image, site.Concat([0, 0], before, [0, 0], site.Max(behind, [0]), axis=0), 0.0)
+    def summed(image: ir.Value) -> ir.Value:
+        padded = site.Pad(image, site.Concat([0, 0], begin, [0, 0], missing, axis=0), 0.0)
         weights = np.ones((1, 1, *kernel), np.float32)
         return site.Conv(padded, weights, kernel_shape=kernel, strides=strides, dilations=dilations)
 
     apart = site.Reshape(x, site.Concat([-1, 1], lengths, axis=0))
-    sums = site.Reshape(summed(apart, begin, missing), site.Concat(site.Shape(x, end=2), count, axis=0))
+    sums = site.Reshape(summed(apart), site.Concat(site.Shape(x, end=2), count, axis=0))
     if not average:
         return sums
     if attributes.get_int("count_include_pad", 0):
-        counted = site.Expand(1.0, site.Concat([1, 1], site.Add(front, end), axis=0))
-        return site.Div(sums, summed(counted, [0] * len(kernel), site.Sub(missing, end)))
-    counted = site.Expand(1.0, site.Concat([1, 1], lengths, axis=0))
-    return site.Div(sums, summed(counted, begin, missing))
+        return site.Div(sums, float(np.prod(kernel)))
+    return site.Div(sums, summed(site.Expand(1.0, site.Concat([1, 1], lengths, axis=0))))

@@ -59,15 +59,52 @@ CASES = [
         image(
             f"AveragePool <kernel_shape = [3, 2], {attributes}> (x)",
             f"MatMul(MatMul(float32[{rows}, 6], x), {right})",
-            runs=runs,
         )
-        for attributes, rows, right, runs in (
-            ("pads = [1, 1, 1, 1]", 6, "float32[5, 6]", True),
-            ("pads = [1, 1, 1, 1], count_include_pad = 1", 6, "float32[5, 6]", True),
-            ("strides = [2, 2], ceil_mode = 1", 3, "float32[5, 3]", True),
-            ("strides = [2, 2], ceil_mode = 1, pads = [1, 1, 1, 1], count_include_pad = 1", 4, "float32[5, 3]", False),
-            ('auto_pad = "SAME_LOWER", strides = [2, 2]', 3, "float32[5, 3]", True),
+        for attributes, rows, right in (
+            ("pads = [1, 1, 1, 1]", 6, "float32[5, 6]"),
+            ("pads = [1, 1, 1, 1], count_include_pad = 1", 6, "float32[5, 6]"),
+            ("strides = [2, 2], ceil_mode = 1", 3, "float32[5, 3]"),
+            ("strides = [2, 2], ceil_mode = 1, pads = [1, 1, 1, 0]", 4, "float32[5, 3]"),
+            ('auto_pad = "SAME_LOWER", strides = [2, 2]', 3, "float32[5, 3]"),
         )
+    ),
+    # ONNX Runtime divides by the size of the kernel, though the last window reaches beyond the padding.
+    *(
+        image(
+            "AveragePool <kernel_shape = [3, 2], strides = [2, 2], ceil_mode = 1, count_include_pad = 1, "
+            "pads = [1, 1, 1, 0]> (x)",
+            path="MatMul MatMul",
+            size=size,
+            opset=opset,
+            original=f"(float[N, 4, {size}] x) => (float[] y) {{ y = AveragePool "
+            "<kernel_shape = [3, 2], strides = [2, 2], count_include_pad = 1, pads = [1, 1, 2, 0]> (x) }",
+        )
+        for size, opset in (("6, 5", 18), ("H, W", 18), ("6, 5", 19))
+    ),
+    # It shifts SAME windows that are smaller than their stride: here by one in front, LOWER by none.
+    *(
+        image(
+            f'{op} <kernel_shape = [1, 2], strides = [3, 3], auto_pad = "SAME_UPPER"> (x)',
+            path=path,
+            size=size,
+            original=f"(float[N, 4, {size}] x) => (float[] y) "
+            "<int64[1] s = {1}, int64[1] e = {6}, int64[1] a = {2}> "
+            f"{{ c = Slice (x, s, e, a) y = {op} <kernel_shape = [1, 2], strides = [3, 3]> (c) }}",
+        )
+        for op, size, path in (
+            ("AveragePool", "6, 5", "MatMul MatMul"),
+            ("AveragePool", "H, W", "MatMul MatMul"),
+            ("LpPool", "6, 5", LP),
+            ("LpPool", "H, W", LP),
+            ("MaxPool", "6, 5", "MaxPool"),
+            ("MaxPool", "H, W", "Reshape GatherElements Reshape"),
+        )
+    ),
+    image(
+        'AveragePool <kernel_shape = [1, 2], strides = [3, 3], auto_pad = "SAME_LOWER"> (x)',
+        path="MatMul MatMul",
+        original="(float[N, 4, 6, 5] x) => (float[] y) "
+        "{ y = AveragePool <kernel_shape = [1, 2], strides = [3, 3]> (x) }",
     ),
     image(
         "AveragePool <kernel_shape = [2, 2], dilations = [2, 3]> (x)",
@@ -97,19 +134,10 @@ CASES = [
         image(f"AveragePool <kernel_shape = [3, 2], strides = [2, 2], {more}> (x)", size=size, path="MatMul MatMul")
         for size, more in (
             ("H, W", "ceil_mode = 1"),
+            ("H, 5", "ceil_mode = 1, pads = [1, 1, 1, 0]"),
             ("H, 5", 'auto_pad = "SAME_UPPER"'),
             ("H, W", 'auto_pad = "SAME_LOWER", count_include_pad = 1'),
         )
-    ),
-    *(
-        # ONNX Runtime keeps windows that begin in the padding behind.
-        image(
-            f"AveragePool <kernel_shape = [3, 2], strides = [2, 2], ceil_mode = 1, pads = [1, 1, 1, 1], {more}> (x)",
-            size=size,
-            path="MatMul MatMul",
-            runs=False,
-        )
-        for size, more in (("H, W", "count_include_pad = 1"), ("H, 5", "count_include_pad = 0"))
     ),
     image("AveragePool <kernel_shape = [2, 2], dilations = [2, 3]> (x)", size="H, W", opset=19, path="MatMul MatMul"),
     Case(
@@ -149,16 +177,34 @@ CASES = [
         Case(
             f"(float[N, 2, {size}] x) => (float[] y) {{ y = AveragePool <kernel_shape = [3], {attributes}> (x) }}",
             path=f"{CONVOLVED} Div",
-            runs=runs,
         )
-        for size, attributes, runs in (
-            ("H", "pads = [1, 1], strides = [2]", True),
-            ("H", "ceil_mode = 1, pads = [1, 1], strides = [2]", True),
-            ("W", "ceil_mode = 1, count_include_pad = 1, pads = [1, 1], strides = [3]", False),
-            ("W", 'auto_pad = "SAME_LOWER", strides = [2]', True),
-            ("H", 'auto_pad = "SAME_UPPER", count_include_pad = 1, strides = [2]', True),
-            ("1026", "count_include_pad = 1, pads = [2, 0], strides = [3]", True),
+        for size, attributes in (
+            ("H", "pads = [1, 1], strides = [2]"),
+            ("H", "strides = [2]"),
+            ("H", "ceil_mode = 1, pads = [1, 1], strides = [2]"),
+            ("W", 'auto_pad = "SAME_LOWER", strides = [2]'),
+            ("H", 'auto_pad = "SAME_UPPER", count_include_pad = 1, strides = [2]'),
+            ("1026", "count_include_pad = 1, pads = [2, 0], strides = [3]"),
         )
+    ),
+    Case(
+        "(float[N, 2, H] x) => (float[] y) "
+        "{ y = AveragePool "
+        "<ceil_mode = 1, count_include_pad = 1, kernel_shape = [3], pads = [1, 1], strides = [2]> (x) }",
+        path=f"{CONVOLVED} Div",
+        original="(float[N, 2, H] x) => (float[] y) "
+        "{ y = AveragePool <count_include_pad = 1, kernel_shape = [3], pads = [1, 2], strides = [2]> (x) }",
+    ),
+    *(
+        Case(
+            "(float[N, 2, H] x) => (float[] y) "
+            f'{{ y = AveragePool <auto_pad = "SAME_{side}", kernel_shape = [1], strides = [{stride}]> (x) }}',
+            path=f"{CONVOLVED} Div",
+            original="(float[N, 2, H] x) => (float[] y) "
+            f"<int64[1] s = {{{first}}}, int64[1] e = {{6}}, int64[1] a = {{2}}> "
+            f"{{ c = Slice (x, s, e, a) y = AveragePool <kernel_shape = [1], strides = [{stride}]> (c) }}",
+        )
+        for side, stride, first in (("UPPER", 3, 1), ("UPPER", 6, 2), ("LOWER", 6, 2))
     ),
     Case(
         "(float[N, 2, W] x) => (float[] y) "

@@ -1,0 +1,67 @@
+"""Pools that ONNX Runtime computes from memory that is not theirs, or otherwise than ONNX says, are refused by name."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+
+from dsd_ort.errors import UnsupportedError
+from dsd_ort.graph.legalize import legalize
+from tests.graph.expression import operator_of
+from tests.graph.gradient import model
+
+NOTHING = "has no window along axis {} of 'x', or one that covers nothing of it, which ONNX Runtime cannot run"
+MAYBE = "may have a window that begins behind 'x' along axis 3, which ONNX Runtime cannot run"
+DILATED = "with auto_pad and dilations is not the same in ONNX and in ONNX Runtime"
+
+
+def legal(size: str, node: str, opset: int = 18) -> list[str]:
+    """The operators that *node*, of an image or sequence x of this *size*, becomes."""
+    proto = model(f"(float[N, 2, {size}] x) => (float[] y) {{ y = {node} (x) }}", opset)
+    return [operator_of(n) for n in legalize(ir.from_proto(proto), ["x"], outputs=["y"]).model.graph]
+
+
+@pytest.mark.parametrize("op", ["AveragePool", "LpPool", "MaxPool"])
+@pytest.mark.parametrize(
+    ("size", "attributes", "why"),
+    [
+        ("6, 5", "ceil_mode = 1, kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 2]", NOTHING.format(3)),
+        ("6, 5", "ceil_mode = 1, kernel_shape = [1, 1], strides = [2, 1]", NOTHING.format(2)),
+        ("2, 5", "kernel_shape = [3, 2], strides = [2, 2]", NOTHING.format(2)),
+        ("H, W", "ceil_mode = 1, kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 2]", MAYBE),
+    ],
+)
+def test_windows_that_cover_nothing_are_refused(op: str, size: str, attributes: str, why: str) -> None:
+    with pytest.raises(UnsupportedError) as refused:
+        legal(size, f"{op} <{attributes}>")
+    assert refused.value.what == f"the operator {op} {why}"
+    assert refused.value.where == f"{op} 'y'"
+    assert refused.value.fix
+
+
+@pytest.mark.parametrize(("op", "opset"), [("AveragePool", 19), ("LpPool", 18), ("MaxPool", 13)])
+def test_same_with_dilations_is_refused(op: str, opset: int) -> None:
+    with pytest.raises(UnsupportedError) as refused:
+        legal("6, 5", f'{op} <auto_pad = "SAME_UPPER", dilations = [2, 1], kernel_shape = [3, 2]>', opset)
+    assert refused.value.what == f"the operator {op} {DILATED}"
+
+
+def test_a_dilated_window_that_reaches_over_a_short_image_is_refused() -> None:
+    with pytest.raises(UnsupportedError) as refused:
+        legal("1", "MaxPool <dilations = [2], kernel_shape = [2], pads = [1, 1]>")
+    assert refused.value.what == f"the operator MaxPool {NOTHING.format(2)}"
+
+
+def test_average_pools_of_opset_19_are_refused_off_the_path_too() -> None:
+    text = (
+        "(float[N, 2, 5] x, float[3] w) => (float[] y) "
+        "{ p = AveragePool <ceil_mode = 1, kernel_shape = [1], strides = [3]> (x) y = Mul (p, w) }"
+    )
+    with pytest.raises(UnsupportedError, match="has no window along axis 2"):
+        legalize(ir.from_proto(model(text, 19)), ["w"], outputs=["y"])
+
+
+def test_ceil_mode_that_can_give_no_such_window_is_not_refused() -> None:
+    assert "MaxPool" in legal(
+        "H, W", "MaxPool <ceil_mode = 1, kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>"
+    )
