@@ -71,7 +71,8 @@ def cli() -> None:
 def inspect(model: Path, output: str | None, verbose: bool, json_: bool) -> None:
     """Show a model's parameters, what training rewrites in it, and all that prevents training.
 
-    Needs no data, writes nothing, and takes seconds: no weight is read.
+    Needs no data, writes nothing, and takes seconds: no weight is read.  MODEL may also be a training graph that ONNX
+    Runtime's own exporter wrote: its folder, or its training_model.onnx.
 
     \b
     Example:
@@ -108,7 +109,8 @@ def inspect(model: Path, output: str | None, verbose: bool, json_: bool) -> None
 def check(model: Path, recipe: Path | None, shapes: tuple[str, ...], json_: bool, **options: Any) -> None:
     """Prove that MODEL trains: every gradient against finite differences of plain inference.
 
-    Exit status 0 if all is right, 1 if something is wrong, 3 if the model cannot be trained.  Nothing is written.
+    Exit status 0 if nothing is wrong and at least half of the gradients are proven right, 1 otherwise, 3 if the model
+    cannot be trained.  Nothing is written.  MODEL may also be a training graph of ONNX Runtime's own exporter.
 
     \b
     Examples:

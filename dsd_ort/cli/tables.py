@@ -106,7 +106,7 @@ def show_inspection(found: Inspection, *, verbose: bool = False) -> None:
     else:
         _show_refusals(found)
         if found.rewrites:
-            click.echo("the rest of it trains:")
+            click.echo("what else training rewrites in it:")
             _show_rewrites(found, verbose)
 
 

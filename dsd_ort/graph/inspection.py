@@ -68,7 +68,7 @@ class Inspection:
     pruned: frozenset[str]
     """The parameters that a sparse phase of the recipe prunes."""
     rewrites: tuple[Rewrite, ...]
-    """In the order of the graph; where training is refused, of what else is in the way of gradients, as far as known."""
+    """In the order of the graph; where training is refused, of the nodes that are fine, as far as they are known."""
     refusals: tuple[DsdError, ...]
     """All that prevents training."""
     training_graph: TrainingGraph | None = None

@@ -1,9 +1,10 @@
 """The proof that a model trains: its gradients against finite differences of plain inference, before anyone trains it.
 
-signature (what the inputs say) ─ made_up (input that runs) ─ prove (the checks) ─ report
+signature (what the inputs say) ─ made_up (input that runs) ─ subject (the graphs) ─ prove (the checks) ─ report
 
-``reference`` computes the loss without differentiating anything, ``gradients`` compares, ``exported`` looks at the
-file, and ``child`` does all of it in a process of its own, because native code can end the one that it runs in.
+``reference`` computes the loss without differentiating anything, ``slopes`` and ``gradients`` compare, ``exported``
+looks at the file, and ``child`` does all of it in a process of its own, because native code can end the one that it
+runs in.
 """
 
 from dsd_ort.proof.report import Report, Request

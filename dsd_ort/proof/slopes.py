@@ -39,7 +39,7 @@ TOLERANCE = {True: 1e-3, False: 3e-2}
 DIRECTIONS = 2
 MORE_DIRECTIONS = 4
 """In which what does not look right is looked at once more."""
-EXACT_STEPS = (1e-6, 1e-7, 1e-8, 1e-5, 1e-4, 1e-3, 1e-2)
+EXACT_STEPS = (1e-6, 1e-7, 1e-8, 1e-5, 1e-4, 1e-3)
 """Relative to the size of the weights, in the order in which they are tried."""
 COARSE_STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 QUITE_WRONG = {True: 1e-2, False: 0.2}
@@ -210,19 +210,22 @@ class Judge:
         """At the first step that agrees and whose quotient is known well enough; where there is none, at all."""
         known = ULPS[True] * float(np.finfo(np.float64).eps) * abs(self.point.loss) / (unit * tolerance)
         quotients: dict[float, float] = {}
+        steady = False
         for h in [h for h in EXACT_STEPS if h >= known] or sorted(EXACT_STEPS)[-2:]:
             quotient = self._quotient(direction, h)
             error = abs(slope - quotient) / unit
             if error <= tolerance and h >= known:
                 return Found(error, tolerance)
-            steady = any(abs(quotient - other) <= tolerance * unit for other in quotients.values())
+            steady = h >= known and any(abs(quotient - other) <= tolerance * unit for other in quotients.values())
             quotients[h] = quotient
             if steady:
                 break
         steps = sorted(quotients, reverse=True)
         rounding = [known * unit * tolerance / h for h in steps]
         uncertainty, quotient = _steadiest([quotients[h] for h in steps], min(2, len(steps)), rounding)
-        return Found(abs(slope - quotient) / unit, tolerance, uncertainty / unit, QUITE_WRONG[True])
+        # Only two steps that agree with each other know better than the gradient.
+        quite = QUITE_WRONG[True] if steady else math.inf
+        return Found(abs(slope - quotient) / unit, tolerance, uncertainty / unit, quite)
 
     def _coarsely(self, direction: Direction, slope: float, unit: float, tolerance: float) -> Found:
         """The steps whose quotients differ least are where neither curvature nor rounding matter."""

@@ -98,7 +98,7 @@ def test_a_refused_model_shows_what_of_it_would_be_rewritten(dsd_ort: Command, f
     found = inspected(dsd_ort)
     assert not found["trainable"]
     assert [rewrite["node"] for rewrite in found["rewrites"]] == ["Elu 'act'"]
-    assert "the rest of it trains:\n  for training, 1 node: " in dsd_ort("inspect", "model.onnx").out
+    assert "what else training rewrites in it:\n  for training, 1 node: " in dsd_ort("inspect", "model.onnx").out
 
 
 def test_the_output_with_the_most_weights_in_front_of_it_is_read(dsd_ort: Command, folder: Path) -> None:
