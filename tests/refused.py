@@ -11,6 +11,7 @@ import onnx.helper
 import onnx.numpy_helper
 import onnx.parser
 
+NO_WEIGHTS = "stores no floating-point weights"
 BEHIND = "y = MatMul (h, v)"
 MLP = "(float[N, 4] x) => (float[N, 3] y) <float[4, 4] w, float[4, 3] v>"
 
@@ -120,11 +121,11 @@ REFUSED = [
         "{ q = QuantizeLinear (x, s, z) i = QLinearConv (q, s, z, w, s, z, s, z) y = DequantizeLinear (i, s, z) }",
         "",
     ),
-    Refused("no weight at all", "(float[N, 4] x) => (float[N, 4] y) { y = Relu (x) }", "stores no floating-point weights"),
+    Refused("no weight at all", "(float[N, 4] x) => (float[N, 4] y) { y = Relu (x) }", NO_WEIGHTS),
     Refused(
         "constants that are no weights",
         "(float[N, 4] x) => (float[N, 4] y) <float low = {-1}, float high = {1}> { y = Clip (x, low, high) }",
-        "stores no floating-point weights",
+        NO_WEIGHTS,
     ),
     Refused(
         "an output of integers",
