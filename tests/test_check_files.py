@@ -70,7 +70,7 @@ def test_an_exported_file_with_a_fixed_batch(tmp_path: Path) -> None:
 
 
 def test_what_no_time_is_left_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first group is compared however long that takes, then time is over; half of the gradients are not enough."""
+    """The first group is compared however long that takes, then time is over; one of six is not enough."""
     names = {f"w{i}": (5, 5) for i in range(6)}
     body = " ".join(f"h{i + 1} = MatMul (h{i}, w{i}) " for i in range(6)).replace("h0", "x").replace("h6", "y")
     model = write(tmp_path / "m.onnx", f"(float[N, 5] x) => (float[N, 5] y) {{ {body} }}", names)

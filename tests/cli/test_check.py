@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import functools
 import os
 import signal
 import subprocess
@@ -135,7 +136,7 @@ def test_a_shape_that_is_none(dsd_ort: Command, folder: Path, shape: str) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_the_child_ends_with_its_parent(folder: Path, number: signal.Signals) -> None:
+def test_the_child_ends_with_its_parent(folder: Path, number: signal.Signals, request: pytest.FixtureRequest) -> None:
     """By Ctrl-C, and also where the parent cannot say so any more."""
     (folder / "sitecustomize.py").write_text(
         "import sys, time\n"
@@ -150,7 +151,10 @@ def test_the_child_ends_with_its_parent(folder: Path, number: signal.Signals) ->
         env={**os.environ, "PYTHONPATH": path},
         stderr=subprocess.PIPE,
         text=True,
+        # Background jobs of a shell ignore it, and so would their children.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
+    request.addfinalizer(process.kill)
     assert process.stderr is not None
     for line in process.stderr:
         if "making the training graphs" in line:
