@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import functools
 import os
 import signal
 import subprocess
@@ -139,7 +138,9 @@ def test_a_shape_that_is_none(dsd_ort: Command, folder: Path, shape: str) -> Non
 def test_the_child_ends_with_its_parent(folder: Path, number: signal.Signals, request: pytest.FixtureRequest) -> None:
     """By Ctrl-C, and also where the parent cannot say so any more."""
     (folder / "sitecustomize.py").write_text(
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # Background jobs of a shell ignore Ctrl-C, and so would what they start.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "if '-m' in sys.orig_argv and 'dsd_ort.proof.child' in sys.orig_argv:\n"
         "    from dsd_ort.graph import prepare\n"
         "    prepare.differentiate = lambda *a, **o: time.sleep(600)\n"
@@ -151,8 +152,6 @@ def test_the_child_ends_with_its_parent(folder: Path, number: signal.Signals, re
         env={**os.environ, "PYTHONPATH": path},
         stderr=subprocess.PIPE,
         text=True,
-        # Background jobs of a shell ignore it, and so would their children.
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     request.addfinalizer(process.kill)
     assert process.stderr is not None
