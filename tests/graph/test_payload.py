@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dsd_ort.graph import payload
@@ -74,11 +74,13 @@ def test_bytes_that_are_not_whole_tagged_numbers_are_none(coding, data):
 
 
 @given(ANY)
+@example(case=(16, [32641]))
 @settings(max_examples=300, deadline=None)
 def test_what_becomes_float32_comes_back_to_the_bit(case):
     code, numbers = case
     old = of_bits(code, numbers)
-    old = old[np.isfinite(old)]
+    with np.errstate(invalid="ignore"):  # a signalling NaN warns where it is widened
+        old = old[np.isfinite(old)]
     wide = to_float32(old)
     assert wide.dtype == np.float32
     assert np.isfinite(wide).all()
