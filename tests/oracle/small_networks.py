@@ -202,7 +202,7 @@ class Pools(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 6, 3, padding=1)
         self.average, self.power = nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.LPPool2d(2, 2)
-        self.ceil = nn.AvgPool2d(3, 2, ceil_mode=True)
+        self.ceil = nn.AvgPool2d(3, 2, ceil_mode=True, count_include_pad=False)
         self.adaptive, self.greatest = nn.AdaptiveAvgPool2d((4, 2)), nn.AdaptiveMaxPool2d((4, 2))
         self.head = nn.Linear(6, CLASSES)
 
