@@ -109,7 +109,7 @@ def inspect(model: Path, output: str | None, verbose: bool, json_: bool) -> None
 def check(model: Path, recipe: Path | None, shapes: tuple[str, ...], json_: bool, **options: Any) -> None:
     """Prove that MODEL trains: every gradient against finite differences of plain inference.
 
-    Exit status 0 if nothing is wrong and a quarter of the gradients or more is proven right, 1 otherwise, 3 if the
+    Exit status 0 if nothing is wrong and half of the gradients or more is proven right, 1 otherwise, 3 if the
     model cannot be trained.  Nothing is written.  MODEL may also be a training graph of ONNX Runtime's own exporter.
 
     \b

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,6 +50,7 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
         "producer": found.producer,
         "inputs": [_tensor_data(tensor) for tensor in found.inputs],
         "outputs": [_tensor_data(tensor) for tensor in found.outputs],
+        "constants": [_tensor_data(tensor) for tensor in found.constants],
         "loss": None if found.loss is None else {"name": found.loss.name, "output": found.loss.output},
         "rewrites": [{"node": rewrite.node, "what": rewrite.what} for rewrite in found.rewrites],
         "refusals": [{"what": error.what, "where": error.where, "fix": error.fix} for error in found.refusals],
@@ -100,6 +102,7 @@ def show_inspection(found: Inspection, *, verbose: bool = False) -> None:
             click.echo(f"  {kind} {tensor.name!r}: {tensor.dtype} {_sizes(tensor.shape)}{read}")
     if found.training_graph is not None:
         _show_training_graph(found, found.training_graph)
+    _show_constants(found, verbose)
     if found.trainable:
         _show_rewrites(found, verbose)
         click.echo(f"next: dsd-ort check {found.path}   proves that it trains")
@@ -108,6 +111,20 @@ def show_inspection(found: Inspection, *, verbose: bool = False) -> None:
         if found.rewrites:
             click.echo("what else training rewrites in it:")
             _show_rewrites(found, verbose)
+
+
+def _show_constants(found: Inspection, verbose: bool) -> None:
+    """What is stored and not trained, so that a weight among it does not go unnoticed."""
+    sizes = {tensor: math.prod(int(n or 1) for n in tensor.shape or ()) for tensor in found.constants}
+    if not sizes:
+        return
+    largest = sorted(sizes, key=lambda tensor: -sizes[tensor])
+    count = f"{len(sizes)} {'tensor' if len(sizes) == 1 else 'tensors'}, {sum(sizes.values()):,} numbers"
+    click.echo(f"  stored where no weights sit, and not trained: {count}")
+    for tensor in largest if verbose else largest[:3]:
+        click.echo(f"    {tensor.name!r}: {tensor.dtype} {_sizes(tensor.shape)}")
+    if not verbose and len(largest) > 3:
+        click.echo("    … (-v names all)")
 
 
 def _show_training_graph(found: Inspection, graph: TrainingGraph) -> None:

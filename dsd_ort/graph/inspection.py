@@ -85,6 +85,19 @@ class Inspection:
         return self.source.statistics if self.source else ()
 
     @property
+    def constants(self) -> tuple[Tensor, ...]:
+        """Stored tensors of floating-point numbers, more than one each, that training leaves as they are."""
+        if self.source is None:
+            return ()
+        trained = {name for p in (*self.parameters, *self.statistics) for name in (p.name, *p.aliases)}
+        places = ((name, place) for name, place in self.source.places.items() if name not in trained)
+        return tuple(
+            Tensor(name, ir.DataType(place.dtype).name.lower(), place.dims)
+            for name, place in places
+            if ir.DataType(place.dtype).is_floating_point() and place.size > 1
+        )
+
+    @property
     def trainable(self) -> bool:
         return not self.refusals
 

@@ -8,7 +8,7 @@ import msgspec
 
 Verdict = Literal["right", "wrong", "zero", "undecided", "not checked"]
 
-PROVEN = 0.25
+PROVEN = 0.5
 """The part of the gradients that must be proven right at least."""
 
 
@@ -81,7 +81,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Nothing is wrong, and at least a quarter of the gradients is proven right."""
+        """Nothing is wrong, and at least half of the gradients is proven right."""
         right = self.count("right") > 0 and self.proven >= PROVEN
         return right and not self.wrong and all(line.passed for line in self.lines)
 

@@ -155,3 +155,17 @@ def test_no_weight_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (folder / "weights.bin").write_bytes(b"\xff" * size)  # NaN, if anyone looked
     monkeypatch.setattr("dsd_ort.graph.source._digest", lambda files: pytest.fail("the weights were read"))
     assert package.inspect(folder / "model.onnx").trainable
+
+
+def test_what_is_stored_and_not_trained_is_named(dsd_ort: Command, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 2] x) => (float[N, 2] y) <float[2, 2] w = {1, 2, 3, 4}, float[2] last = {1, 2}>
+        { h = MatMul (x, w) y = Mul (h, last) }"""
+    )
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    answer = dsd_ort("inspect", tmp_path / "model.onnx")
+    assert "not trained: 1 tensor, 2 numbers\n    'last': float [2]" in answer.out
+    found = json.loads(dsd_ort("inspect", tmp_path / "model.onnx", "--json").out)
+    assert found["constants"] == [{"name": "last", "type": "float", "shape": [2]}]
+    assert [tensor["name"] for tensor in found["tensors"]] == ["w"]
