@@ -83,7 +83,8 @@ def others(session: Any, arrays: Mapping[str, Array], recipe: Recipe) -> dict[st
     """All inputs of *session*: those of *arrays*, and for inputs that training leaves out what the recipe fixes, or
     anything of sizes that fit.
     """
-    fields = [Field(v.name, _dtype(v.type), tuple(v.shape)) for v in session.get_inputs()]
+    fixed = {name: entry.shape for name, entry in recipe.input.items() if entry.shape is not None}
+    fields = [Field(v.name, _dtype(v.type), tuple(fixed.get(v.name, v.shape))) for v in session.get_inputs()]
     shapes = next(signature.candidates(fields, {f.name: arrays[f.name].shape for f in fields if f.name in arrays}))
     feeds = {k: np.asarray(v) for k, v in signature.values(fields, shapes, {}, cautious=True).items()}
     for name, entry in recipe.input.items():

@@ -27,10 +27,11 @@ Shapes = dict[str, tuple[int, ...]]
 LADDERS: dict[str, tuple[int, ...]] = {
     "batch": (3, 1, 2, 4),
     "channels": (3, 1, 4),
-    "side": (32, 64, 224, 48, 128, 96, 256, 299, 320, 640, 512),
+    "side": (64, 48, 224, 128, 32, 96, 256, 299, 320, 640, 512),
     "length": (8, 16, 32, 1, 5, 64, 100, 128, 256, 400, 512, 1000, 2048, 16000),
 }
-"""Sizes that are tried for a symbolic axis, by its kind."""
+"""Sizes that are tried for a symbolic axis, by its kind; not the smallest first, as a pool without a window ends the
+process."""
 ATTEMPTS = 60
 _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
