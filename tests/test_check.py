@@ -13,7 +13,7 @@ import pytest
 
 import dsd_ort
 from dsd_ort.errors import DataError, RecipeError, UnsupportedError
-from dsd_ort.graph.legalize import batch_norm
+from dsd_ort.graph.legalize.rules import batch_norm
 from dsd_ort.graph.legalize.table import NATIVE, RULES
 from dsd_ort.proof import Report, gradients
 from tests.models import cnn_data, write_cnn

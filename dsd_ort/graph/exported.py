@@ -2,7 +2,7 @@
 
 The training graph is taken as it stands, but for what the engine does itself: gradients are outputs, where it adds them
 to buffers, and running statistics of batch norms, which it keeps as constants, follow the data as everywhere else
-(:mod:`dsd_ort.graph.legalize.batch_norm`).
+(:mod:`dsd_ort.graph.legalize.rules.batch_norm`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from onnx_ir.passes.common import ShapeInferencePass
 from dsd_ort.errors import ModelError, UnsupportedError
 from dsd_ort.fields import Field
 from dsd_ort.graph.artifacts import TRAINING, Artifacts, label_names, load
-from dsd_ort.graph.legalize import batch_norm, names
+from dsd_ort.graph.legalize import names
 from dsd_ort.graph.legalize.path import Path as GradientPath
+from dsd_ort.graph.legalize.rules import batch_norm
 from dsd_ort.graph.legalize.site import Site
 from dsd_ort.graph.source import Source
 

@@ -19,7 +19,7 @@ from dsd_ort.graph import autograd
 from dsd_ort.graph.autograd import Operator
 from dsd_ort.graph.legalize.names import make_unique
 from dsd_ort.graph.legalize.path import Path
-from dsd_ort.graph.legalize.quantization import FIX
+from dsd_ort.graph.legalize.rules.quantization import FIX
 from dsd_ort.graph.legalize.site import Rule, Site, apply, constant_value, place
 from dsd_ort.graph.legalize.table import FUSED, key
 

@@ -21,20 +21,20 @@ import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph.legalize import (
+from dsd_ort.graph.legalize import legacy
+from dsd_ort.graph.legalize.names import make_unique
+from dsd_ort.graph.legalize.path import Path
+from dsd_ort.graph.legalize.rules import (
     activation,
     attention,
     fused,
     indexing,
-    legacy,
     normalization,
     pooling,
     resampling,
     sampling,
     spectral,
 )
-from dsd_ort.graph.legalize.names import make_unique
-from dsd_ort.graph.legalize.path import Path
 from dsd_ort.graph.legalize.site import Replacement, Rule, Site, apply, place
 
 TARGET = 18

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize import (
+from dsd_ort.graph.legalize.rules import (
     activation,
     arithmetic,
     attention,

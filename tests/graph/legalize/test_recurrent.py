@@ -9,7 +9,8 @@ from onnx.reference import ReferenceEvaluator
 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.differentiate import differentiate
-from dsd_ort.graph.legalize import legalize, recurrent
+from dsd_ort.graph.legalize import legalize
+from dsd_ort.graph.legalize.rules import recurrent
 from tests.graph.gradient import Exact, disagreement, loss_weights, model, random_inputs, step
 from tests.graph.legalize.cases.recurrent import BOTH, FULL, functions, layer
 from tests.graph.legalize.test_table import TOLERANCE

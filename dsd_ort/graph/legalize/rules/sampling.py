@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.reduction import extreme_over
-from dsd_ort.graph.legalize.separable import length, positions
+from dsd_ort.graph.legalize.rules.reduction import extreme_over
+from dsd_ort.graph.legalize.rules.separable import length, positions
 from dsd_ort.graph.legalize.site import Site
 
 _A = -0.75

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.graph.legalize.extents import entry
-from dsd_ort.graph.legalize.separable import LONGEST, along, identity, is_short, length, positions
+from dsd_ort.graph.legalize.rules.separable import LONGEST, along, identity, is_short, length, positions
 from dsd_ort.graph.legalize.site import Operand, Site, constant_value
 
 _ROI, _SCALES, _SIZES = 1, 2, 3

@@ -7,7 +7,7 @@ from functools import reduce
 import onnx_ir as ir
 
 from dsd_ort.graph.autograd import operator
-from dsd_ort.graph.legalize.broadcast import decided_at_run_time, expanded
+from dsd_ort.graph.legalize.rules.broadcast import decided_at_run_time, expanded
 from dsd_ort.graph.legalize.site import Site, constant_value
 
 

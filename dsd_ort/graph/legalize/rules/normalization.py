@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.batch_norm import channels
+from dsd_ort.graph.legalize.rules.batch_norm import channels
 from dsd_ort.graph.legalize.site import Site
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize import broadcast
+from dsd_ort.graph.legalize.rules import broadcast
 from dsd_ort.graph.legalize.site import Site
 
 

@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.convolution import axis_pads
-from dsd_ort.graph.legalize.reduction import extreme_over
-from dsd_ort.graph.legalize.separable import Matrix, along, identity, is_short, length
+from dsd_ort.graph.legalize.rules.convolution import axis_pads
+from dsd_ort.graph.legalize.rules.reduction import extreme_over
+from dsd_ort.graph.legalize.rules.separable import Matrix, along, identity, is_short, length
 from dsd_ort.graph.legalize.site import Operand, Site
 
 
