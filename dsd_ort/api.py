@@ -34,7 +34,7 @@ from dsd_ort.graph.prepare import evaluation, prepare
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.graph.verify import Verdict
 from dsd_ort.proof import Report, Request, child
-from dsd_ort.recipe import LossName, Recipe
+from dsd_ort.recipe import BUILTIN, LossName, Recipe
 from dsd_ort.run import checkpoint
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
@@ -285,7 +285,7 @@ def default_recipe(model: str | Path | None = None) -> Recipe:
     Raises:
         ModelError: the training graph lacks files.
     """
-    recipe = Recipe.load(Path(__file__).parent / "recipes" / "default.toml")
+    recipe = Recipe.load(BUILTIN / "default.toml")
     exported = artifacts.find(model) if model is not None else None
     optimizer = artifacts.optimizer(exported) if exported is not None else None
     return recipe if optimizer is None else msgspec.structs.replace(recipe, optimizer=optimizer)

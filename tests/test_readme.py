@@ -43,7 +43,7 @@ def test_the_python_runs_and_does_what_it_says(tmp_path: Path, monkeypatch: pyte
     np.save("images.npy", data["image"])
     np.save("labels.npy", data["label"])
     np.savez("test.npz", **cnn_data(8, seed=2))
-    recipe = (ROOT / "dsd_ort" / "recipes" / "default.toml").read_text("utf-8")
+    recipe = (ROOT / "dsd_ort" / "recipe" / "builtin" / "default.toml").read_text("utf-8")
     (tmp_path / "recipe.toml").write_text(re.sub(r"epochs = \d+", "epochs = 1", recipe))
     (block,) = blocks("python")
     exec(compile(block, "README.md", "exec"), {})

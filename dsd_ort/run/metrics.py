@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dsd_ort.recipe import FITTING_METRICS, Loss
+from dsd_ort.recipe import DEFAULT_METRICS, Loss
 
 Values = npt.NDArray[Any]
 
@@ -51,7 +51,7 @@ METRICS: dict[str, Callable[[Values, Values, Loss], tuple[float, int]]] = {
 
 def default_metrics(losses: Sequence[Loss]) -> list[str]:
     """All that fit the first loss."""
-    return list(FITTING_METRICS[losses[0].name])
+    return list(DEFAULT_METRICS[losses[0].name])
 
 
 def better(name: str, new: float, old: float | None) -> bool:

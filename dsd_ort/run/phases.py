@@ -141,7 +141,7 @@ class Trainer:
         if (self.position.epoch, self.position.batch, self.position.phase_step) == (0, 0, 0):
             self._begin(phase)
         self.steps_per_epoch = self._steps_per_epoch(phase)
-        self.steps = phase.steps if phase.steps is not None else (phase.epochs or 0) * self.steps_per_epoch
+        self.steps = phase.steps if phase.steps is not None else math.ceil((phase.epochs or 0) * self.steps_per_epoch)
         self.journal.tell({"event": "phase-steps", "done": self.position.phase_step, "steps": self.steps})
         while not (reason := self._complete(phase)):
             began = time.monotonic()
@@ -171,9 +171,9 @@ class Trainer:
         """Why the phase is over, or an empty string."""
         if phase.patience is not None and self.progress.stale_epochs >= phase.patience:
             return "converged"
-        if phase.epochs is not None:
-            return "epochs" if self.position.epoch >= phase.epochs else ""
-        return "steps" if self.position.phase_step >= self.steps else ""
+        if self.position.phase_step < self.steps:
+            return ""
+        return "epochs" if phase.steps is None else "steps"
 
     def _epoch(self, phase: Phase) -> None:
         """The batches that are left of this epoch, or of the phase's steps."""
@@ -194,7 +194,7 @@ class Trainer:
                 )
                 speed = (self.progress.examples - examples) / (time.monotonic() - began)
                 self._tell_progress(loss, rate, speed)
-                if self.position.phase_step == phase.steps:
+                if self.position.phase_step == self.steps:
                     break
                 self._save_if_due()
 

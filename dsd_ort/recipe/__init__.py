@@ -1,0 +1,61 @@
+"""A recipe says how a model is trained: loss, optimizer, pruning, phases and data, as TOML.
+
+::
+
+    batch_size = 256
+    [loss]
+    name = "cross-entropy"
+    [optimizer]
+    name = "sgd"
+    momentum = 0.9
+    [[phase]]
+    kind = "dense"
+    epochs = 60
+    learning_rate = 1e-2
+    [[phase]]
+    kind = "sparse"
+    sparsity = 0.3
+    epochs = 11
+    learning_rate = { schedule = "cosine", initial = 1e-3, final = 1e-5 }
+
+:mod:`~dsd_ort.recipe.tables` is the whole format.  An unknown key is an error that names the nearest right one.
+``builtin/`` holds the recipes that ship with the package; those under ``paper/`` are the tables of the DSD paper.
+"""
+
+from dsd_ort.recipe.names import DEFAULT_METRICS, FITTING_METRICS, LossName, MetricName, OptimizerName
+from dsd_ort.recipe.reading import BUILTIN, builtin_names, parse_value
+from dsd_ort.recipe.tables import (
+    Audio,
+    Data,
+    Group,
+    Image,
+    Input,
+    Loss,
+    Optimizer,
+    Phase,
+    Prune,
+    Recipe,
+    Schedule,
+)
+
+__all__ = [
+    "BUILTIN",
+    "DEFAULT_METRICS",
+    "FITTING_METRICS",
+    "Audio",
+    "Data",
+    "Group",
+    "Image",
+    "Input",
+    "Loss",
+    "LossName",
+    "MetricName",
+    "Optimizer",
+    "OptimizerName",
+    "Phase",
+    "Prune",
+    "Recipe",
+    "Schedule",
+    "builtin_names",
+    "parse_value",
+]

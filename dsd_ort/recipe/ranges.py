@@ -1,0 +1,99 @@
+"""What types cannot say of a recipe: ranges, and keys that need or exclude each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dsd_ort.errors import RecipeError
+from dsd_ort.recipe.names import FITTING_METRICS
+
+if TYPE_CHECKING:
+    from dsd_ort.recipe.tables import Data, Loss, Recipe
+
+
+def refuse_bad_values(recipe: Recipe, where: str) -> None:
+    """What types cannot say: ranges, and keys that need or exclude each other."""
+
+    def require(condition: bool, what: str, fix: str) -> None:
+        if not condition:
+            raise RecipeError(what, where=where, fix=fix)
+
+    def sparsity_in_range(value: float, key: str) -> None:
+        require(0 <= value < 1, f"{key} = {value:g} is outside [0, 1)", "give the share of weights to prune, as 0.3")
+
+    require(bool(recipe.phase), "the recipe has no phase", "add at least one [[phase]]")
+    require(bool(recipe.losses), "the recipe has no loss", "add a [loss]")
+    require(recipe.batch_size > 0, f"batch_size = {recipe.batch_size} is not positive", "give a whole number, as 32")
+    require(recipe.seed >= 0, f"seed = {recipe.seed} is negative", "give a whole number from 0")
+    for i, phase in enumerate(recipe.phase):
+        at = f"phase[{i}]"
+        limits = [v for v in (phase.epochs, phase.steps) if v is not None]
+        require(len(limits) == 1, f"{at} needs either epochs or steps", "give exactly one of the two")
+        require(0 <= limits[0] < math.inf, f"{at} has a negative or infinite length", "give a number from 0")
+        require(phase.kind == "sparse" or phase.sparsity is None, f"{at} is dense but has a sparsity", "remove it")
+        if phase.kind == "sparse":
+            require(phase.sparsity is not None, f"{at} is sparse but has no sparsity", "add it, as sparsity = 0.3")
+            sparsity_in_range(phase.sparsity or 0.0, f"{at}.sparsity")
+        require(
+            phase.patience is None or phase.patience > 0, f"{at}.patience must be positive", "give 1 or more epochs"
+        )
+        schedule = phase.schedule
+        rates = (schedule.initial, schedule.final, schedule.factor)
+        require(all(rate >= 0 for rate in rates), f"{at} has a negative learning rate", "give a number from 0")
+        require(max(rates) < math.inf, f"{at} has an infinite learning rate", "give a number, as 1e-2")
+        require(schedule.every > 0, f"{at}.learning_rate.every must be positive", "give the epochs between two steps")
+        require(schedule.warmup >= 0, f"{at}.learning_rate.warmup is negative", "give a number of steps")
+    for selector, value in recipe.prune.layers.items():
+        sparsity_in_range(value, f"prune.layers.{selector!r}")
+    optimizer = recipe.optimizer
+    require(optimizer.accumulate > 0, "optimizer.accumulate must be positive", "1 means every batch is an update")
+    require(optimizer.clip_norm is None or optimizer.clip_norm > 0, "optimizer.clip_norm must be positive", "e.g. 1.0")
+    decays = (optimizer.weight_decay, *(g.weight_decay for g in optimizer.groups if g.weight_decay is not None))
+    require(all(0 <= d < math.inf for d in decays), "a weight_decay is negative or not finite", "e.g. 1e-4")
+    require(optimizer.epsilon > 0, "optimizer.epsilon must be positive", "e.g. 1e-8")
+    factors = [group.learning_rate_factor for group in optimizer.groups]
+    require(all(0 <= f < math.inf for f in factors), "a learning_rate_factor is negative or not finite", "e.g. 0.1")
+    for name in ("momentum", "beta1", "beta2"):
+        value = getattr(optimizer, name)
+        require(0 <= value < 1, f"optimizer.{name} = {value:g} is outside [0, 1)", "e.g. 0.9")
+    require(
+        not optimizer.nesterov or (optimizer.momentum > 0 and optimizer.dampening == 0),
+        "optimizer.nesterov needs a momentum and no dampening",
+        "set momentum = 0.9, or remove nesterov",
+    )
+    for loss in recipe.losses:
+        _check_loss(loss, require)
+    _check_data(recipe.data, require)
+    first = recipe.losses[0].name
+    for metric in (*(recipe.metrics or ()), recipe.monitor):
+        fix = "with it, metrics and monitor can be " + ", ".join(FITTING_METRICS[first])
+        require(metric in FITTING_METRICS[first], f"the metric {metric!r} does not fit the loss {first!r}", fix)
+    if "wer" in (*(recipe.metrics or ()), recipe.monitor):
+        fix = 'give the text of each class, as alphabet = "_ abc…"'
+        require(bool(recipe.data.alphabet), "the metric 'wer' needs data.alphabet, to know words", fix)
+
+
+Require = Callable[[bool, str, str], None]
+
+
+def _check_loss(loss: Loss, require: Require) -> None:
+    require(0 <= loss.label_smoothing < 1, "loss.label_smoothing is outside [0, 1)", "e.g. 0.1")
+    require(loss.delta > 0, "loss.delta must be positive", "e.g. 1.0")
+    require(loss.blank >= 0, f"loss.blank = {loss.blank} is negative", "give the number of a class, from 0")
+    if loss.name == "ctc":
+        fits = loss.ignore_index is None or loss.ignore_index < 0
+        require(fits, "loss.ignore_index would be a class of ctc's", "give a negative number, as -1")
+        require(loss.time_axis in (0, 1, 2), f"loss.time_axis = {loss.time_axis} is none of 0, 1 and 2", "e.g. 1")
+
+
+def _check_data(data: Data, require: Require) -> None:
+    require(all(s > 0 for s in data.std), "data.std must be positive", "give one number a channel")
+    for key in ("resize", "crop"):
+        size = getattr(data.image, key)
+        require(size is None or size > 0, f"data.image.{key} = {size} is not positive", "give pixels, as 224")
+    require(data.image.pad >= 0, f"data.image.pad = {data.image.pad} is negative", "give pixels, as 4")
+    for key in ("sample_rate", "window", "hop", "mels"):
+        value = getattr(data.audio, key)
+        require(0 < value < math.inf, f"data.audio.{key} = {value:g} is not positive", "see the README's recipes")

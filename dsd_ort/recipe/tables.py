@@ -1,0 +1,254 @@
+"""The recipe's format: one class a table, with every key, its type and its default, and nowhere else.
+
+*Selectors* (``freeze``, ``prune.include``, ``prune.exclude``, ``prune.layers``, ``optimizer.groups.match``) name
+parameters: a glob over parameter names (``"layer4.*"``), the role of a parameter (``"role:bias"``, see
+:data:`dsd_ort.graph.roles.ROLES`), or ``"first-conv"``, the convolutions that read the model's input.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from dsd_ort.errors import RecipeError
+from dsd_ort.recipe.names import LossName, MetricName, OptimizerName
+from dsd_ort.recipe.ranges import refuse_bad_values
+from dsd_ort.recipe.reading import read_toml, refuse_unknown_keys
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A TOML table: immutable, compared by value, unknown keys refused."""
+
+
+class Loss(_Table, frozen=True, kw_only=True):
+    """One loss at one output.  Several (``[[loss]]``) are added, each times its ``weight``.
+
+    ``cross-entropy`` takes logits ``f32[N, C, …]`` and class labels ``i64[N, …]``; ``ctc`` logits ``f32[N, T, C]`` and
+    labels ``i64[N, U]``, padded with ``ignore_index``; the others a target of the output's own shape.  All are means
+    over the batch, as PyTorch's ``reduction="mean"``.
+    """
+
+    name: LossName = "cross-entropy"
+    output: str | None = None
+    """The model's output that the loss reads; may be left out where the model has only one."""
+    label: str = "label"
+    """The name of the target among the data's arrays."""
+    weight: float = 1.0
+    class_axis: int | None = None
+    """The output's axis of class scores: by default 1, as PyTorch's, and the last for ctc; -1 for ``[N, T, C]``."""
+    label_smoothing: float = 0.0
+    ignore_index: int | None = None
+    """Labels of this value do not count; ctc's labels are padded with it, by default -1."""
+    class_weights: tuple[float, ...] | None = None
+    delta: float = 1.0
+    """Huber only: where the square ends and the line begins."""
+    blank: int = 0
+    """ctc only: the class that stands for no label."""
+    time_axis: int = 1
+    """ctc only: the output's axis of frames; 0 for ``[T, N, C]``."""
+    lengths: str | None = None
+    """ctc only: the model's input or output, whole numbers ``[N]``, that says how many frames of each example count."""
+    zero_infinity: bool = True
+    """ctc only: an example whose label does not fit into its frames has loss 0 and teaches nothing."""
+
+
+class Group(_Table, frozen=True, kw_only=True):
+    """Parameters with a weight decay or learning rate of their own; the first group that matches counts."""
+
+    match: tuple[str, ...]
+    weight_decay: float | None = None
+    learning_rate_factor: float = 1.0
+
+
+class Optimizer(_Table, frozen=True, kw_only=True):
+    """``sgd``, ``adam`` and ``adamw`` with PyTorch's meaning of every hyper-parameter."""
+
+    name: OptimizerName = "sgd"
+    momentum: float = 0.9
+    dampening: float = 0.0
+    nesterov: bool = False
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    epsilon_hat: bool = False
+    """Adam and AdamW: ``epsilon`` is added in front of the bias correction (ε̂ of Kingma & Ba 2015), not behind it."""
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    """Gradients are scaled down to this global L2 norm where they exceed it."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before one update."""
+    groups: tuple[Group, ...] = ()
+
+
+class Prune(_Table, frozen=True, kw_only=True):
+    """Which parameters a sparse phase prunes, and by how much where it is not the phase's ``sparsity``."""
+
+    scope: Literal["layer", "global"] = "layer"
+    """``layer``: the same share of every layer; ``global``: the smallest weights of all layers together."""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ("first-conv",)
+    layers: dict[str, float] = {}
+    """Sparsity of single layers: selector → sparsity; the first that matches counts."""
+
+
+class Schedule(_Table, frozen=True, kw_only=True):
+    """A learning rate over the steps of one phase.
+
+    ``constant``: initial.  ``step``: initial · factor^(epochs passed // every).  ``cosine``: from initial to final over
+    the phase.  With ``warmup`` steps, the rate first rises linearly from initial/warmup to initial.
+    """
+
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    initial: float
+    final: float = 0.0
+    factor: float = 0.1
+    every: float = 1.0
+    """Epochs between two steps of ``step``."""
+    warmup: int = 0
+
+
+class Phase(_Table, frozen=True, kw_only=True):
+    """One phase: dense, or sparse under a mask that is computed when it begins and then stays."""
+
+    kind: Literal["dense", "sparse"]
+    learning_rate: float | Schedule
+    epochs: int | float | None = None
+    """May end within an epoch, as the paper's 1.25 epochs of VGG-16."""
+    steps: int | None = None
+    sparsity: float | None = None
+    patience: int | None = None
+    """The phase ends after this many epochs without a better ``monitor``; ``epochs`` is then the most it takes."""
+
+    @property
+    def schedule(self) -> Schedule:
+        if isinstance(self.learning_rate, Schedule):
+            return self.learning_rate
+        return Schedule(initial=self.learning_rate)
+
+
+class Image(_Table, frozen=True, kw_only=True):
+    """What is done to images (``[data.image]``), the arrays that feed inputs of four axes; in training by chance."""
+
+    resize: int | None = None
+    """Pixels of the shorter side; for images that are read from files."""
+    crop: int | None = None
+    """Pixels of the square that is cut out: at a random place in training, in the middle otherwise."""
+    pad: int = 0
+    """Pixels of 0 around the image in training, before the crop."""
+    flip: bool = False
+    """In training, every other image is mirrored left to right, by chance."""
+
+
+class Audio(_Table, frozen=True, kw_only=True):
+    """How recordings become features ``f32[T, F]`` (``[data.audio]``)."""
+
+    sample_rate: int = 16000
+    """Hertz; recordings of another rate are resampled."""
+    features: Literal["log-mel", "log-spectrogram"] = "log-mel"
+    window: float = 0.025
+    """Seconds that a frame looks at."""
+    hop: float = 0.01
+    """Seconds from one frame to the next."""
+    mels: int = 80
+    """Bands of log-mel."""
+    normalise: bool = True
+    """Every band of a recording gets mean 0 and deviation 1."""
+    layout: Literal["tf", "ft"] = "tf"
+
+
+class Data(_Table, frozen=True, kw_only=True):
+    """How arrays become the model's inputs.
+
+    uint8 arrays that feed a float input become ``(x · scale − mean) / std``, per channel where ``mean`` and ``std``
+    have several entries (axis 1).  ``layout = "nhwc"`` says that image arrays are ``[N, H, W, C]``.
+    """
+
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    shuffle: bool = True
+    drop_last: bool = False
+    bucket: bool = False
+    """Batches are of examples of about the same length, where the data knows lengths: less is padding."""
+    alphabet: str | tuple[str, ...] = ()
+    """The text of each class, from class 0 on, a character each or a list; that of ctc's blank is never read."""
+    image: Image = Image()
+    audio: Audio = Audio()
+
+
+class Input(_Table, frozen=True, kw_only=True):
+    """What is fixed of one of the model's inputs (``[input.NAME]``).
+
+    A model may have inputs that are no data: a sampling rate, an initial state.  With a value, data does not feed it.
+    A fixed value or length may also decide a condition, so that the branch that is not taken needs no gradient.
+    """
+
+    value: int | float | bool | tuple[Any, ...] | None = None
+    """One number for every entry, or nested lists of the input's shape."""
+    shape: tuple[int | str, ...] | None = None
+    """A length for each axis; a text stands for any length."""
+
+
+class Recipe(_Table, frozen=True, kw_only=True):
+    """The whole recipe."""
+
+    phase: tuple[Phase, ...]
+    batch_size: int = 32
+    seed: int = 0
+    loss: Loss | tuple[Loss, ...] = Loss()
+    optimizer: Optimizer = Optimizer()
+    prune: Prune = Prune()
+    data: Data = Data()
+    input: dict[str, Input] = {}
+    """What is fixed of the model's inputs, by their names."""
+    batch_norm: Literal["train", "frozen"] = "train"
+    freeze: tuple[str, ...] = ()
+    metrics: tuple[MetricName, ...] | None = None
+    """What evaluation reports of the first loss's output; by default all that fit that loss."""
+    monitor: MetricName = "loss"
+    """What decides which epoch of a phase is the best, and when a phase has converged; always reported."""
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        return self.loss if isinstance(self.loss, tuple) else (self.loss,)
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any], *, where: str = "recipe") -> Recipe:
+        """A checked recipe.
+
+        Raises:
+            RecipeError: an unknown key, a wrong type, or a value out of its range.
+        """
+        refuse_unknown_keys(cls, table, where)
+        try:
+            recipe = msgspec.convert(table, cls)
+        except msgspec.ValidationError as error:
+            message, _, path = str(error).partition(" - at ")
+            at = path.strip("`").removeprefix("$.")
+            raise RecipeError(
+                f"the recipe's {at or 'content'} is wrong: {message}", where=where, fix="see the README's recipe"
+            ) from error
+        refuse_bad_values(recipe, where)
+        return recipe
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Reads a TOML file, or a recipe that ships with the package, by its name: ``paper/resnet50``.
+
+        Raises:
+            RecipeError: no such file or name, not TOML, or not a recipe.
+        """
+        return cls.from_dict(read_toml(path), where=str(path))
+
+    def dense_only(self) -> Recipe:
+        """The same budget and learning rates without pruning: what a sparse phase's gain is measured against."""
+        phases = tuple(msgspec.structs.replace(phase, kind="dense", sparsity=None) for phase in self.phase)
+        return msgspec.structs.replace(self, phase=phases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain tables that :meth:`from_dict` takes back."""
+        table: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return table
