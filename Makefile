@@ -42,9 +42,10 @@ $(VENV)/runtime $(VENV)/test $(VENV)/dev: $(VENV)/%: requirements/%.txt pyprojec
 	$(VENV)/bin/python $(PIP) install --no-deps --editable .
 	@touch $@
 
-$(ORACLE)/oracle: requirements/torch.txt requirements/test.txt pyproject.toml
+$(ORACLE)/oracle: requirements/torch.txt requirements/torchvision.txt requirements/test.txt pyproject.toml
 	@$(call make-environment,$(ORACLE))
 	$(ORACLE)/bin/python $(PIP) install -r requirements/torch.txt
+	$(ORACLE)/bin/python $(PIP) install --no-deps -r requirements/torchvision.txt
 	$(ORACLE)/bin/python $(PIP) install -r requirements/test.txt
 	$(ORACLE)/bin/python $(PIP) install --no-deps --editable .
 	@touch $@

@@ -6,14 +6,28 @@ from dsd_ort.errors import DsdError
 from dsd_ort.recipe import Recipe
 
 if TYPE_CHECKING:
-    from dsd_ort.api import check, default_recipe, evaluate, export, inspect, phases, prepare, train, verify
+    from dsd_ort.api import (
+        Comparison,
+        check,
+        compare,
+        default_recipe,
+        evaluate,
+        export,
+        inspect,
+        phases,
+        prepare,
+        train,
+        verify,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Comparison",
     "DsdError",
     "Recipe",
     "check",
+    "compare",
     "default_recipe",
     "evaluate",
     "export",

@@ -20,3 +20,5 @@ class Field:
     label: bool = False
     classes: int | None = None
     ignore_index: int | None = None
+    blank: int | None = None
+    """The class that is no label of ctc's."""

@@ -10,6 +10,9 @@ import onnx_ir as ir
 
 from graphs import NETWORKS
 
+MAY_BE_ZERO = ("context", "dropout")
+"""Arguments that are positive by default and may be 0; those that are 0 by default may be 0 as well."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; wrong usage exits with status 2."""
@@ -19,15 +22,16 @@ def main(arguments: list[str] | None = None) -> None:
         network = networks.add_parser(name, help=_about(build), description=inspect.getdoc(build))
         network.add_argument("-o", "--output", type=Path, required=True, help="the ONNX file to write")
         for option in inspect.signature(build).parameters.values():
-            network.add_argument(f"--{option.name}", type=int, default=option.default, help=f"({option.default})")
+            flag = f"--{option.name.replace('_', '-')}"
+            network.add_argument(flag, type=int, default=option.default, help=f"({option.default})")
     options = vars(parser.parse_args(arguments))
     name, output = options.pop("network"), options.pop("output", None)
     if name is None:
         print("\n".join(_listing()))
         return
     for key, value in options.items():
-        if value < (0 if key == "seed" else 1):
-            parser.error(f"--{key} {value}: give a positive number")
+        if value < (0 if key in MAY_BE_ZERO else min(1, networks.choices[name].get_default(key))):
+            parser.error(f"--{key.replace('_', '-')} {value}: give a positive number")
     try:
         model = NETWORKS[name](**options)
         ir.save(model, output)

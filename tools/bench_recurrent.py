@@ -29,7 +29,7 @@ from dsd_ort import runtime
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.lower import lower
-from tools.bench_step import _cpu
+from tools.bench_step import cpu
 
 KINDS = {
     "LSTM": (torch.nn.LSTM, 4, ""),
@@ -64,7 +64,7 @@ def main() -> None:
         rows.append({"layer": kind, **sizes, **row, "clock": arguments.clock})
         print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()))
     if arguments.json:
-        machine = {"cpu": _cpu(), "threads": arguments.threads, "torch": torch.__version__}
+        machine = {"cpu": cpu(), "threads": arguments.threads, "torch": torch.__version__}
         arguments.json.write_text(json.dumps([row | machine for row in rows], indent=1) + "\n")
 
 

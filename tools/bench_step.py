@@ -52,7 +52,7 @@ def main() -> None:
             rows.append({"network": "resnet18", "batch": batch, **row, **preparation})
             print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()))
     if arguments.json:
-        machine = {"cpu": _cpu(), "threads": arguments.threads, "torch": torch.__version__}
+        machine = {"cpu": cpu(), "threads": arguments.threads, "torch": torch.__version__}
         rows = [row | machine for row in rows]
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -149,7 +149,7 @@ def _peak() -> int:
     return int(line.split()[1]) * 1024
 
 
-def _cpu() -> str:
+def cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 

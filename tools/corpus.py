@@ -11,8 +11,7 @@
 Exports are those that a user makes: evaluation mode, the exporter's own settings, a symbolic batch.  Where an exporter
 refuses the symbolic batch, the batch is static; where it fails at all, a file NAME.failed.txt says why.
 
-Needs PyTorch and torchvision (make oracle makes an environment with the former; pip install --no-deps
-torchvision==0.28.0 pillow adds the latter), and pip for the packages.
+Needs PyTorch and torchvision (make oracle makes an environment with them), and pip for the packages.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ import torch
 from torch import nn
 
 from tests.oracle.small_networks import NETWORKS, perturbed
+from tools.torchvision_models import torchvision_models
 
 PACKAGES = {
     "rapidocr": ("rapidocr-onnxruntime==1.4.4", "rapidocr_onnxruntime/models/*.onnx"),
@@ -162,23 +162,6 @@ def architecture(name: str, path: Path, exporter: str) -> None:
         path,
         exporter,
     )
-
-
-def torchvision_models() -> Any:
-    """torchvision.models, also where torchvision's wheel is for another build of PyTorch than the one that is here.
-
-    Its native operators are then missing; importing it needs two of them declared, and no network here calls them.
-    """
-    try:
-        import torchvision.models
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        for module in [m for m in sys.modules if m.startswith("torchvision")]:
-            del sys.modules[module]
-        import torchvision.models
-    return torchvision.models
 
 
 def export(

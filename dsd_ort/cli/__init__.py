@@ -16,8 +16,8 @@ import click
 from dsd_ort.errors import DsdError
 
 
-def main() -> NoReturn:
-    """Runs the command line and ends the process with its exit status."""
+def main(command: click.Command | None = None, name: str = "dsd-ort") -> NoReturn:
+    """Runs the command line, or another *command* called *name*, and ends the process with its exit status."""
     from dsd_ort.cli.commands import cli
 
     for stream in (sys.stdout, sys.stderr):
@@ -25,12 +25,12 @@ def main() -> NoReturn:
             stream.reconfigure(errors="replace")  # a terminal without × and → still gets the rest
     with contextlib.suppress(ValueError):  # a thread that is not the main one sets no handlers
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up, as Ctrl-C does
-    sys.exit(_status(cli))
+    sys.exit(_status(command or cli, name))
 
 
-def _status(cli: click.Command) -> int:
+def _status(command: click.Command, name: str) -> int:
     try:
-        return cli.main(prog_name="dsd-ort", standalone_mode=False) or 0
+        return command.main(prog_name=name, standalone_mode=False) or 0
     except DsdError as error:
         _say(str(error))
         return error.exit_status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import shutil
 import time
 from importlib.resources import as_file, files
@@ -10,12 +11,10 @@ from pathlib import Path
 
 import click
 
-from dsd_ort import api
-from dsd_ort.cli import tables
-from dsd_ort.cli.progress import format_metrics, reporter
+from dsd_ort.cli import comparing
+from dsd_ort.cli.options import FILE, threads_option
 from dsd_ort.errors import RunError
 from dsd_ort.recipe import Recipe
-from dsd_ort.run.journal import Event
 
 BUNDLED = {
     "digits_cnn.onnx": "model.onnx",
@@ -27,15 +26,15 @@ BUNDLED = {
 """Bundled file → its name in the demo's folder."""
 
 
-def run(folder: Path | None, threads: int) -> None:
-    """Fills *folder* with model, data, two runs and the final model, and prints what came out.
+@click.command()
+@click.option("-o", "--folder", type=FILE, help="Where the files go.  [default: dsd-ort-demo, or the next free name]")
+@threads_option
+def demo(folder: Path | None, threads: int) -> None:
+    """Train a small network on bundled handwritten digits, dense → sparse → dense, in a minute or two.
 
-    Args:
-        folder: by default ``dsd-ort-demo``, with a number behind it where that exists.
-        threads: of ONNX Runtime; 0 means one a core.
-
-    Raises:
-        RunError: *folder* exists and is not empty.
+    \b
+    Example:
+        dsd-ort demo -o digits
     """
     began = time.monotonic()
     folder = folder or _free(Path("dsd-ort-demo"))
@@ -44,20 +43,19 @@ def run(folder: Path | None, threads: int) -> None:
             "the demo's folder is not empty", where=str(folder), fix="remove it, or choose another with --folder"
         )
     _unpack(folder)
-    recipe = Recipe.load(folder / "recipe.toml")
-    click.echo(f"The demo trains {folder / 'model.onnx'} on 8×8 handwritten digits, dense → sparse → dense.\n")
-    results = {
-        "DSD": _train(folder, "run", recipe, threads),
-        "dense only": _train(folder, "run-dense-only", recipe.dense_only(), threads),
-    }
-    verdict = api.export(folder / "run", folder / "final.onnx")
-    held_out = api.evaluate(folder / "final.onnx", str(folder / "test.npz"), recipe, threads=threads)
-
-    rows = [[name, *row] for name, events in results.items() for row in tables.phase_rows(events)]
-    click.echo("")
-    tables.show("Accuracy on the held-out digits after each phase", {"training": "left", **tables.PHASE_COLUMNS}, rows)
-    tables.show_verdict(verdict, folder / "final.onnx")
-    click.echo(f"final.onnx in plain inference: {format_metrics(held_out)}")
+    model, recipe, train, test = (folder / name for name in ("model.onnx", "recipe.toml", "train.npz", "test.npz"))
+    go_on = ["dsd-ort", "compare", model, "--recipe", recipe, "--data", train, "--eval-data", test, "-o", folder]
+    click.echo(f"The demo trains {model} on 8×8 handwritten digits, dense → sparse → dense.\n")
+    comparison = comparing.run(
+        model,
+        folder,
+        Recipe.load(recipe),
+        str(train),
+        str(test),
+        threads=threads,
+        go_on=shlex.join(map(str, go_on)),
+    )
+    comparing.show(comparison, "Accuracy on the held-out digits after each phase")
     _say_next(folder, time.monotonic() - began)
 
 
@@ -74,19 +72,6 @@ def _unpack(folder: Path) -> None:
             shutil.copyfile(path, folder / target)
 
 
-def _train(folder: Path, name: str, recipe: Recipe, threads: int) -> list[Event]:
-    click.echo(f"{'dsd-ort prepare and train':>26}: {folder / name}", err=True)
-    api.prepare(folder / "model.onnx", folder / name, recipe)
-    with reporter() as listener:
-        return api.train(
-            folder / name,
-            str(folder / "train.npz"),
-            eval_data=str(folder / "test.npz"),
-            threads=threads,
-            listener=listener,
-        )
-
-
 def _say_next(folder: Path, seconds: float) -> None:
     click.echo(
         f"""
@@ -95,12 +80,11 @@ def _say_next(folder: Path, seconds: float) -> None:
   final.onnx            the same graph with trained weights
   train.npz, test.npz   the data: arrays "image" and "label"
   recipe.toml           what was trained, and how
-  run/                  training graphs, journal.jsonl, checkpoint, weights after each phase
-  run-dense-only/       the same budget without pruning, to compare with
+  dsd/                  training graphs, journal.jsonl, checkpoint, weights after each phase
+  dense-only/           the same budget without pruning
+  report.json           the table
 
 Now with your own model:
   dsd-ort inspect yours.onnx
-  dsd-ort prepare yours.onnx -o run
-  dsd-ort train run --data yours.npz
-  dsd-ort export run -o better.onnx"""
+  dsd-ort compare yours.onnx --data yours.npz --eval-data held-out.npz -o comparison"""
     )

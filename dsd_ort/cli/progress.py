@@ -16,6 +16,8 @@ from dsd_ort.run.journal import Event
 
 LINE_EVERY = 30.0
 """Seconds between two plain lines within an epoch."""
+PERCENTAGES = ("top-1", "top-5", "cer", "wer")
+"""The metrics that people know in percent."""
 
 
 @contextmanager
@@ -35,7 +37,11 @@ def reporter(*, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        yield _Bars(progress)
+        bars = _Bars(progress)
+        try:
+            yield bars
+        finally:
+            bars.clear()
 
 
 @contextmanager
@@ -51,26 +57,47 @@ def doing(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
 
 def describe(event: Event) -> str:
     """One line for an event that people should keep seeing; empty for the others."""
-    kind = event["event"]
-    if kind == "phase":
-        sparsity = f", sparsity {event['sparsity']:g}" if event["sparsity"] is not None else ""
-        length = f"{event['epochs']} epochs" if "epochs" in event else f"{event['steps']} steps"
-        return f"phase {event['phase']} of {event['phases']}: {event['kind']}{sparsity}, {length}"
-    if kind == "epoch":
-        shown = {"train loss": event["train_loss"]} | {f"eval {k}": v for k, v in event["metrics"].items()}
-        return f"  epoch {event['epoch']}: {format_metrics(shown)}{'  *' if event['best'] else ''}"
-    if kind == "phase-end":
-        return f"  {event['reason']} done in {event['seconds']:.0f} s, density {event['density']:.3f}"
-    if kind == "resume":
-        return f"going on from update {event['step']}"
-    return f"note: {event['text']}" if kind == "note" else ""
+    said = LINES.get(event["event"])
+    return said(event) if said else ""
+
+
+def _training(event: Event) -> str:
+    same = f"; up to the end of phase {event['taken_over']} it is the same" if event["taken_over"] else ""
+    return f"{event['name']}: {event['run']}{same}"
+
+
+def _phase(event: Event) -> str:
+    sparsity = f", sparsity {event['sparsity']:g}" if event["sparsity"] is not None else ""
+    length = f"{event['epochs']} epochs" if "epochs" in event else f"{event['steps']} steps"
+    return f"phase {event['phase']} of {event['phases']}: {event['kind']}{sparsity}, {length}"
+
+
+def _epoch(event: Event) -> str:
+    shown = {"train loss": event["train_loss"]} | {f"eval {k}": v for k, v in event["metrics"].items()}
+    return f"  epoch {event['epoch']}: {format_metrics(shown)}{'  *' if event['best'] else ''}"
+
+
+LINES: dict[str, Callable[[Event], str]] = {
+    "training": _training,
+    "measured": lambda event: f"{event['name']}: {format_metrics(event['metrics'])}",
+    "phase": _phase,
+    "epoch": _epoch,
+    "phase-end": lambda event: f"  {event['reason']} done in {event['seconds']:.0f} s, density {event['density']:.3f}",
+    "resume": lambda event: f"going on from update {event['step']}",
+    "note": lambda event: f"note: {event['text']}",
+}
+"""Event → what is said of it."""
 
 
 def format_metrics(metrics: dict[str, Any]) -> str:
-    """``loss 0.1234  top-1 98.12 %``."""
-    return "  ".join(
-        f"{name} {100 * value:.2f} %" if "top-" in name else f"{name} {value:.4f}" for name, value in metrics.items()
-    )
+    """``loss 0.1234  top-1 98.12 %``; in front of a metric's name, others may say where it was measured."""
+    return "  ".join(f"{name} {_format(name.split()[-1], value)}" for name, value in metrics.items())
+
+
+def _format(metric: str, value: float) -> str:
+    if metric in PERCENTAGES:
+        return f"{100 * value:.2f} %"
+    return f"{value:.2f}" if metric == "perplexity" else f"{value:.4f}"
 
 
 class _Lines:
@@ -107,7 +134,12 @@ class _Bars:
         elif event["event"] == "tick":
             title = f"phase {event['phase']}, epoch {event['epoch']}"
             self.progress.update(self.task, completed=event["done"], description=title, state=_state(event))
-        elif event["event"] in ("phase-end", "stopped") and self.task is not None:
+        elif event["event"] == "phase-end":
+            self.clear()
+
+    def clear(self) -> None:
+        """Takes the bar away."""
+        if self.task is not None:
             self.progress.remove_task(self.task)
             self.task = None
 

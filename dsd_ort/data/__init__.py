@@ -1,6 +1,7 @@
-"""Arrays, files and Python loaders → batches that fit a model.
+"""Arrays, images, recordings and Python loaders → batches that fit a model.
 
-source (named by a path, module:function, or a Python object) ─ match (names) ─ fit (shape, dtype, values) ─ batches
+source (named by a path, module:function, or a Python object) ─ match (names) ─ fit (shape, dtype, values, crops)
+─ batches (order, buckets)
 """
 
 from dsd_ort.data.batches import Batches, prefetch

@@ -1,7 +1,7 @@
 """The batches of one epoch, from any of them on, prepared while the one before trains.
 
-The order of epoch *e* is ``default_rng([seed, e]).permutation(N)``: a function of seed and epoch alone, so that a
-resumed run goes through the same batches as one left alone.
+Which examples make up a batch is a function of seed and epoch (:mod:`dsd_ort.data.order`), and how images are cropped
+and mirrored is one of seed, epoch and the batch's number: a resumed run has the same batches as one left alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from dsd_ort.data.dataset import Batch, Dataset, StreamData, check_batch_size
+from dsd_ort.data import order
+from dsd_ort.data.dataset import ArrayData, Batch, Dataset, ExampleData, StreamData, check_batch_size
 from dsd_ort.errors import DataError
 
 T = TypeVar("T")
@@ -38,6 +39,10 @@ class Batches:
     shuffle: bool = True
     drop_last: bool = False
     start: int = 0
+    bucket: bool = False
+    """Where the order is shuffled, batches are of examples of about one length."""
+    augment: bool = False
+    """Images are cropped and mirrored by chance, as training wants it; otherwise they are cut from the middle."""
 
     def __post_init__(self) -> None:
         if self.dataset.examples is None:
@@ -52,6 +57,13 @@ class Batches:
                 where=self.dataset.where,
                 fix="set a smaller batch_size, or data.drop_last = false",
             )
+        if self.bucket and self.shuffle and self.dataset.lengths is None:
+            raise DataError(
+                "data.bucket needs the length of every example, and this data does not tell it",
+                where=self.dataset.where,
+                fix="give an array called 'lengths', or the Python object an attribute of that name, "
+                "or set data.bucket = false",
+            )
 
     @property
     def count(self) -> int | None:
@@ -64,11 +76,21 @@ class Batches:
         if isinstance(self.dataset, StreamData):
             yield from self.dataset.batches(self.epoch, self.seed, self.start)
             return
-        order = np.arange(self.dataset.examples)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.dataset.examples)
-        for number in range(self.start, self.count or 0):
-            yield self.dataset.gather(order[number * self.batch_size : (number + 1) * self.batch_size])
+        for number, indices in enumerate(self._order(self.dataset)):
+            if self.start <= number < (self.count or 0):
+                yield self.dataset.gather(indices, self._chance(number) if self.augment else None)
+
+    def _order(self, dataset: ArrayData | ExampleData) -> list[np.ndarray]:
+        """The numbers of each batch's examples."""
+        if not self.shuffle:
+            return order.batches_of(np.arange(dataset.examples), self.batch_size)
+        if self.bucket and dataset.lengths is not None:
+            return order.bucketed(dataset.lengths, self.batch_size, self.seed, self.epoch, drop_last=self.drop_last)
+        return order.batches_of(order.shuffled(dataset.examples, self.seed, self.epoch), self.batch_size)
+
+    def _chance(self, number: int) -> np.random.Generator:
+        # The key keeps it apart from the epoch's own generator: [seed, epoch] and [seed, epoch, 0] are the same seed.
+        return np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch, number], spawn_key=(1,)))
 
 
 def prefetch(items: Iterable[T], depth: int = 2) -> Generator[T]:

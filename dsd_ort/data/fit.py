@@ -5,8 +5,10 @@
 - **dtype.**  uint8 that feeds a float input becomes (x·scale - mean)/std, computed as x·gain + offset in float32 with
   gain = scale/std and offset = -mean/std, per channel where the recipe has several.  Otherwise floats go to floats, and
   integers and booleans to integers of any width that holds them; integers and booleans also go to float labels.
-- **Checks.**  Float values are finite, class labels lie in [0, classes) or are the ignore_index, and narrowed integers
-  keep their value.
+- **Frame.**  Images that feed an input of four axes are then padded, cropped and mirrored as the recipe's
+  ``[data.image]`` says (:mod:`dsd_ort.data.augment`), before they are normalised; the crop decides on their size.
+- **Checks.**  Float values are finite, class labels lie in [0, classes) and are not ctc's blank, or are the
+  ignore_index, and narrowed integers keep their value.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from dsd_ort.data.augment import Frame, frames
 from dsd_ort.data.match import describe
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field
@@ -38,6 +41,7 @@ class Column:
     gain: np.ndarray | None = None
     """With ``offset``, f32[C, 1, …] or f32[1]; only where uint8 becomes float."""
     offset: np.ndarray | None = None
+    frame: Frame | None = None
 
     @property
     def bounds(self) -> tuple[int, int] | None:
@@ -67,6 +71,8 @@ class Column:
         else:
             low, high = self.bounds
             wrong = (batch < low) | (batch > high)
+            if self.field.blank is not None:
+                wrong |= batch == self.field.blank
             if self.field.ignore_index is not None:
                 wrong &= batch != self.field.ignore_index
         if not wrong.any():
@@ -84,36 +90,65 @@ class Column:
         if self.field.classes is None:
             what = f"array {self.array!r} holds {value} in {place}, which does not fit into {self.field.dtype}"
             raise DataError(what, where=self.where, fix=f"keep the values within [{low}, {high}]")
+        if value == self.field.blank:
+            what = f"array {self.array!r} holds the label {value} in {place}, which is ctc's blank"
+            raise DataError(what, where=self.where, fix="count labels past the blank, or set loss.blank to its class")
         raise DataError(
             f"array {self.array!r} holds the label {value} in {place}, outside [0, {self.field.classes})",
             where=self.where,
             fix="count labels from 0, or give the label of examples that do not count as loss.ignore_index",
         )
 
-    def convert(self, batch: np.ndarray) -> np.ndarray:
-        """``[b, …]`` of the array as the field's dtype and shape, C-contiguous."""
+    def convert(self, batch: np.ndarray, chance: np.ndarray | None = None) -> np.ndarray:
+        """``[b, …]`` of the array as the field's dtype and shape, C-contiguous.
+
+        *chance*, uniform numbers f64[b, 3], decides on crops and mirrors; without it, images are cut from the middle.
+        """
+        seen = self.view(batch)
+        if self.frame is not None:
+            seen = self.frame(seen, chance)
         if self.gain is None or self.offset is None:
-            return np.ascontiguousarray(self.view(self._cast(batch)))
-        values: np.ndarray = np.multiply(np.ascontiguousarray(self.view(batch)), self.gain, dtype=np.float32)
+            return np.ascontiguousarray(self._cast(seen))
+        values: np.ndarray = np.multiply(np.ascontiguousarray(seen), self.gain, dtype=np.float32)
         values += self.offset
         return values.astype(self.field.dtype, copy=False)
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether an example of this shape may stand in a batch with others of other shapes."""
+        seen = self._seen(shape)
+        if self.frame is None:
+            return _fits(seen, self.field)
+        return self.frame.image.crop is not None and _fits(self.frame.shape(seen), self.field)
+
+    def refuse_small(self, shape: tuple[int, ...], what: str) -> None:
+        """Raises DataError: the crop is larger than an example of this shape."""
+        if self.frame is not None:
+            self.frame.refuse(self._seen(shape), what, self.where)
+
+    def _seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.view(_ghost((1, *shape))).shape
 
     def _cast(self, batch: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and check() refuses that
             return batch.astype(self.field.dtype, copy=False)
 
 
-def fit(name: str, array: np.ndarray, field: Field, data: Data, where: str) -> Column:
+def fit(name: str, array: np.ndarray, field: Field, data: Data, where: str, *, hint: str | None = None) -> Column:
     """The way from *array* ``[N, …]``, of which only shape and dtype count, to *field*.
+
+    *hint* says what to do where the shape does not fit.
 
     Raises:
         DataError: a shape, a dtype or the recipe's channels that do not fit.
     """
     _check_dtype(name, array.dtype, field, where)
-    view, channel = _fit_shape(name, array.shape, field, data, where)
-    if field.label or array.dtype != np.uint8 or np.dtype(field.dtype).kind != "f":
-        return Column(name, where, field, array.dtype, view)
+    view, channel = _fit_shape(name, array.shape, field, data, where, hint=hint)
     shape = view(_ghost(array.shape)).shape
+    frame = _frame(field, data, channel)
+    if frame is not None:
+        frame.refuse(shape, f"array {name!r}", where)
+    if field.label or array.dtype != np.uint8 or np.dtype(field.dtype).kind != "f":
+        return Column(name, where, field, array.dtype, view, frame=frame)
     scale, mean, std = (np.asarray(v, np.float64) for v in (data.scale, data.mean, data.std))
     for key, values in (("mean", mean), ("std", std)):
         if values.size != 1 and (len(shape) < 2 or values.size != shape[channel]):
@@ -124,8 +159,12 @@ def fit(name: str, array: np.ndarray, field: Field, data: Data, where: str) -> C
                 fix='give one number for all channels or one for each; they are axis 1 unless layout = "nhwc"',
             )
     per_channel = (-1,) + (1,) * (len(shape) - channel - 1)
-    gain, offset = (np.atleast_1d(v).astype(np.float32) for v in (scale / std, -mean / std))
-    return Column(name, where, field, array.dtype, view, gain.reshape(per_channel), offset.reshape(per_channel))
+    gain, offset = (np.atleast_1d(v).astype(np.float32).reshape(per_channel) for v in (scale / std, -mean / std))
+    return Column(name, where, field, array.dtype, view, gain, offset, frame)
+
+
+def _frame(field: Field, data: Data, channel: int) -> Frame | None:
+    return Frame(data.image, channel) if frames(field, data.image) else None
 
 
 def _views(rank: int, field: Field, data: Data) -> list[tuple[View, int]]:
@@ -152,24 +191,31 @@ def _fits(shape: tuple[int, ...], field: Field) -> bool:
     return all(not isinstance(wanted, int) or size == wanted for size, wanted in sizes)
 
 
-def _fit_shape(name: str, shape: tuple[int, ...], field: Field, data: Data, where: str) -> tuple[View, int]:
-    views = _views(len(shape), field, data)
-    for view, channel in views:
-        if _fits(view(_ghost(shape)).shape, field):
-            return view, channel
+def _fit_shape(
+    name: str, shape: tuple[int, ...], field: Field, data: Data, where: str, *, hint: str | None
+) -> tuple[View, int]:
+    near = []
+    for view, channel in _views(len(shape), field, data):
+        seen, frame = view(_ghost(shape)).shape, _frame(field, data, channel)
+        if len(seen) == len(field.shape):
+            near.append((seen if frame is None else frame.shape(seen), channel))
+            if _fits(near[-1][0], field):
+                return view, channel
     text = f"array {name!r} has shape {list(shape)}, but {describe(field)} takes {shape_text(field.shape)}"
-    near = [seen for view, _ in views if len(seen := view(_ghost(shape)).shape) == len(field.shape)]
     if near:
+        (seen, channel), *_ = near
         axis, size, wanted = next(
             (i, size, wanted)
-            for i, (size, wanted) in enumerate(zip(near[0], field.shape, strict=True))
+            for i, (size, wanted) in enumerate(zip(seen, field.shape, strict=True))
             if i and isinstance(wanted, int) and size != wanted
         )
-        text += "" if near[0] == shape else f": taken as {list(near[0])}"
+        text += "" if seen == shape else f": taken as {list(seen)}"
         text += f": axis {axis} is {size}, not {wanted}"
+        if frames(field, data.image) and data.image.crop is not None and axis != channel:
+            hint = f"set data.image.crop = {wanted}, or remove it where the model's images are not square"
     else:
         text += f": {len(shape)} axes, not {len(field.shape)}"
-    raise DataError(text, where=where, fix=_shape_hint(shape, field, data))
+    raise DataError(text, where=where, fix=hint or _shape_hint(shape, field, data))
 
 
 def _shape_hint(shape: tuple[int, ...], field: Field, data: Data) -> str:
@@ -187,6 +233,22 @@ def _shape_hint(shape: tuple[int, ...], field: Field, data: Data) -> str:
 def shape_text(shape: tuple[int | str | None, ...]) -> str:
     """``[N, 1, 28, 28]``; a size without a name is ``?``."""
     return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+
+
+def check_batch_size(fields: Sequence[Field], size: int, *, what: str = "batch_size") -> None:
+    """Refuses a batch of *size* examples where the model fixes another size.
+
+    Raises:
+        DataError: a field's axis 0 is a number other than *size*.
+    """
+    for field in fields:
+        wanted = field.shape[0] if field.shape else None
+        if isinstance(wanted, int) and wanted != size:
+            raise DataError(
+                f"{what} is {size}, but the model takes only batches of {wanted}",
+                where=f"{describe(field)}, {field.dtype}{shape_text(field.shape)}",
+                fix=f"use batch_size = {wanted} and data.drop_last = true, or export the model with a symbolic batch",
+            )
 
 
 def _check_dtype(name: str, dtype: np.dtype, field: Field, where: str) -> None:

@@ -4,6 +4,9 @@ The function is one of two kinds:
 
 - ``def load()`` returns a dict of arrays ``[N, …]``, a tuple of arrays with the labels last, or an object with
   ``__len__`` and ``__getitem__(i)``, which gives example *i* as a dict or tuple of arrays without the batch axis.
+  Where examples differ along axes that the model leaves open, they are filled up at the end to the longest of their
+  batch: inputs with 0, labels with ``loss.ignore_index``.  For ``data.bucket``, the object has an attribute
+  ``lengths``, a number for each example; arrays have one of that name.
 - ``def stream(epoch, seed)`` yields the batches of one epoch, each a dict or tuple of arrays with the batch as axis
   0; shuffling and the size of batches are its own business.  The same epoch and seed must give the same batches: a
   run that resumes in the middle of an epoch calls it again and passes over the batches that it has seen.
@@ -84,7 +87,8 @@ def from_python(value: Any, where: str) -> Arrays | Examples | Stream:
         arrays = value if isinstance(value, tuple) else (value,)
         return Arrays({f"#{i}": partial(np.asarray, array) for i, array in enumerate(arrays)}, where)
     if _is_data(value) and not isinstance(value, (str, bytes)):
-        return Examples(value, where)
+        lengths = partial(getattr, value, "lengths") if hasattr(value, "lengths") else None
+        return Examples(value, where, lengths=lengths)
     raise DataError(f"a value of type {type(value).__name__} is no data", where=where, fix=_KINDS)
 
 

@@ -2,6 +2,9 @@
 
 One rule: an array goes to the field of its name.  If no name matches, arrays and fields are paired by position, the
 model's inputs first and the labels last.  If exactly one field and one array are left over, they are a pair too.
+
+Where a source named its arrays itself (``features``, ``lengths``, ``label``), their names mean little: what names leave
+over is paired by position, inputs from the first array on and labels from the last one back.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from dsd_ort.errors import DataError, nearest
 from dsd_ort.fields import Field
 
 
-def match(names: Sequence[str], fields: Sequence[Field], where: str) -> dict[str, str]:
+def match(names: Sequence[str], fields: Sequence[Field], where: str, *, own_names: bool = False) -> dict[str, str]:
     """Field's name → array's name, for every field; arrays that no field wants are left out.
+
+    *own_names* says that the source named the arrays.
 
     Raises:
         DataError: a field gets no array; both sides are listed.
@@ -24,6 +29,11 @@ def match(names: Sequence[str], fields: Sequence[Field], where: str) -> dict[str
     open_names = [name for name in names if name not in pairs]
     if len(open_fields) == len(open_names) and (not pairs or len(open_fields) == 1):
         pairs.update((field.name, name) for field, name in zip(open_fields, open_names, strict=True))
+        open_fields = []
+    elif own_names and len(open_fields) <= len(open_names):
+        inputs, labels = ([field.name for field in open_fields if field.label is label] for label in (False, True))
+        pairs.update(zip(inputs, open_names, strict=False))
+        pairs.update(zip(reversed(labels), reversed(open_names), strict=False))
         open_fields = []
     if open_fields:
         hints = [(field, nearest(field.name, open_names)) for field in open_fields]

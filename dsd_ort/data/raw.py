@@ -6,7 +6,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,25 +44,38 @@ class Examples:
 
     items: Indexable
     where: str
+    title: Callable[[int], str] = "example {}".format
+    """What an example is called in a message."""
+    lengths: Callable[[], Any] | None = None
+    """Gives a number for each example, by which those of about one length find together."""
+    notes: tuple[str, ...] = ()
+    hints: Mapping[str, str] = field(default_factory=dict)
+    """Array → what to do where its shape does not fit the model."""
+    images: bool = False
+    """The arrays are [H, W, C], whatever the recipe's layout, and are not filled up to one size."""
+    own_names: bool = False
+    """The names are the source's, not the user's, so that matching may go by position too."""
 
-    def take(self, indices: Iterable[int]) -> Named:
-        """The examples of these numbers, stacked along a new axis 0.
+    def take(self, indices: Iterable[int]) -> list[Named]:
+        """The examples of these numbers.
 
         Raises:
-            DataError: an example cannot be read, or differs from the first in its names or shapes.
+            DataError: an example cannot be read, or differs from the first in its names.
         """
         examples: list[Named] = []
         for index in indices:
-            with calling(self.where, f"example {index}"):
+            with calling(self.where, self.title(index)):
                 examples.append(named(self.items[int(index)]))
-            first, last = examples[0], examples[-1]
-            if shapes(first) != shapes(last):
-                raise DataError(
-                    f"example {index} has {shapes(last)}, others of its batch have {shapes(first)}",
-                    where=self.where,
-                    fix="give all examples the same names and shapes, or a stream of batches that are padded",
-                )
-        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+            if examples[-1].keys() != examples[0].keys():
+                raise self.differs(index, examples[-1], examples[0])
+        return examples
+
+    def differs(self, index: int, example: Named, first: Named, hint: str | None = None) -> DataError:
+        return DataError(
+            f"{self.title(index)} has {shapes(example)}, others of its batch have {shapes(first)}",
+            where=self.where,
+            fix=hint or "give all examples the same names and shapes, or a stream of batches that are padded",
+        )
 
 
 @dataclass(frozen=True)

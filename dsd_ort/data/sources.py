@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dsd_ort.data import idx, loader
+from dsd_ort.data import idx, images, loader, recordings
 from dsd_ort.data.raw import Arrays, Examples, Stream, reading
 from dsd_ort.errors import DataError, nearest
+from dsd_ort.fields import Field
+from dsd_ort.recipe import Data
 
 
 class Format(NamedTuple):
-    """A kind of file or folder: what it is, whether a path is one, and how it opens."""
+    """A kind of file or folder: what it is, whether a path is one, and how it opens for a model and a recipe."""
 
     name: str
     recognises: Callable[[Path], bool]
-    opens: Callable[[Path], Arrays]
+    opens: Callable[[Path, Sequence[Field], Data], Arrays | Examples]
 
 
-def _npz(path: Path) -> Arrays:
+def _npz(path: Path, *_: object) -> Arrays:
     """The archive's order is the arrays' order; an array is read whole, and only if the model wants it."""
 
     def member(name: str) -> np.ndarray:
@@ -35,13 +37,13 @@ def _npz(path: Path) -> Arrays:
         return Arrays({name: partial(member, name) for name in archive.files}, str(path))
 
 
-def _npy_folder(path: Path) -> Arrays:
+def _npy_folder(path: Path, *_: object) -> Arrays:
     """Stems are names, in alphabetical order; memory-mapped, so they may be larger than memory."""
     files = sorted(path.glob("*.npy"))
     return Arrays({f.stem: partial(np.load, f, mmap_mode="r", allow_pickle=False) for f in files}, str(path))
 
 
-def _idx(path: Path) -> Arrays:
+def _idx(path: Path, *_: object) -> Arrays:
     return Arrays({name: partial(idx.read, file) for name, file in idx.pair(path).items()}, str(path))
 
 
@@ -53,11 +55,20 @@ FORMATS = (
         lambda path: bool(idx.splits(path)) or path.name in idx.splits(path.parent),
         _idx,
     ),
+    Format("a folder with one sub-folder of images a class", images.is_image_folder, images.open_image_folder),
+    Format("a manifest of recordings (.jsonl)", recordings.is_manifest, recordings.open_manifest),
+    Format(
+        "a folder of recordings with a .txt beside each",
+        recordings.is_recordings_folder,
+        recordings.open_recordings_folder,
+    ),
 )
 
 
-def open_source(spec: Any) -> Arrays | Examples | Stream:
+def open_source(spec: Any, fields: Sequence[Field], data: Data) -> Arrays | Examples | Stream:
     """Raw data of a path, of ``module:function``, or of a Python object.
+
+    *fields* and *data*, what the model wants and the recipe's section, count for images and recordings only.
 
     Raises:
         DataError: nothing there, or nothing that can be read.
@@ -68,7 +79,7 @@ def open_source(spec: Any) -> Arrays | Examples | Stream:
     with reading(str(path), "the data"):
         for format_ in FORMATS:
             if format_.recognises(path):
-                return format_.opens(path)
+                return format_.opens(path, fields, data)
         if path.exists():
             raise _unknown(path)
     if isinstance(spec, str) and loader.is_spec(spec):
@@ -79,10 +90,13 @@ def open_source(spec: Any) -> Arrays | Examples | Stream:
 
 
 def _unknown(path: Path) -> DataError:
+    fix = "give " + ", ".join(f.name for f in FORMATS) + ", or module:function"
     if path.is_dir():
-        held = sorted(p.name for p in path.iterdir())
-        holds = ", ".join(held[:5]) + (", …" if len(held) > 5 else "") if held else "nothing"
+        held = sorted(path.iterdir())
+        holds = ", ".join(p.name for p in held[:5]) + (", …" if len(held) > 5 else "") if held else "nothing"
         what = f"the folder holds no data that can be read here (it holds {holds})"
+        if inner := [str(p) for p in held if any(f.recognises(p) for f in FORMATS)]:
+            fix = "give one of the data sets in it: " + ", ".join(inner[:5])
     else:
         what = "the file is no data that can be read here"
-    return DataError(what, where=str(path), fix="give " + ", ".join(f.name for f in FORMATS) + ", or module:function")
+    return DataError(what, where=str(path), fix=fix)

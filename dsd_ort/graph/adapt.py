@@ -34,7 +34,7 @@ def adapted(source: Source, recipe: Recipe) -> ir.Model:
     model = training_copy(source)
     own = {parameter.name for parameter in (*source.parameters, *source.statistics)}
     inputs.fix(model, recipe.input, own)
-    inputs.keep_only(model, {losses.output_of(model, loss) for loss in recipe.losses}, own)
+    inputs.keep_only(model, set(losses.values_read(model, recipe.losses)), own)
     return _with_any_batch(model, source, recipe, own)
 
 

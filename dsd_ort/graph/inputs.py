@@ -12,13 +12,18 @@ from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.recipe import Input
 
 
-def keep_only(model: ir.Model, outputs: Collection[str], parameters: Collection[str]) -> None:
-    """Removes other outputs, what only they need, and the inputs that only they need, but for *parameters*."""
+def keep_only(model: ir.Model, read: Collection[str], parameters: Collection[str]) -> None:
+    """Removes outputs that are not *read*, what only they need, and the inputs that only they need.
+
+    Parameters stay, and so do inputs that are *read* themselves.
+    """
     graph = model.graph
-    graph.outputs[:] = [value for value in graph.outputs if value.name in outputs]
+    graph.outputs[:] = [value for value in graph.outputs if value.name in read]
     RemoveUnusedNodesPass()(model)
     graph.inputs[:] = [
-        value for value in graph.inputs if value.name in parameters or value.uses() or value.is_graph_output()
+        value
+        for value in graph.inputs
+        if value.name in read or value.name in parameters or value.uses() or value.is_graph_output()
     ]
 
 

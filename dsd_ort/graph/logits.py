@@ -20,13 +20,17 @@ class Logits:
 
     value: str
     activation: str | None = None
-    """``"softmax"`` or ``"log-softmax"`` (over axis 1), ``"sigmoid"``, or None."""
+    """``"softmax"``, ``"log-softmax"``, ``"sigmoid"``, or None."""
+    axis: int | None = None
+    """What softmax and log-softmax are over, from 0."""
+    rank: int | None = None
+    """The number of axes, where that is known."""
 
 
 def peel(model: ir.Model, output: str) -> Logits:
     """Follows *output* back through Identity, Casts of floats to floats, and one activation.
 
-    The activation is Softmax or LogSoftmax over the class axis, or Sigmoid.
+    The activation is Softmax or LogSoftmax, over an axis that is known from the front, or Sigmoid.
     """
     value = _through_identities(value_of(model.graph, output))
     node = value.producer()
@@ -34,12 +38,14 @@ def peel(model: ir.Model, output: str) -> Logits:
         return Logits(output)
     before = node.inputs[0]
     assert before is not None and before.name, "activations have an input"
-    if node.op_type != "Sigmoid":
-        axis = node.attributes.get_int("axis", -1)
-        shape = shape_of(model, before, value)
-        if axis != 1 and (shape is None or axis + shape.rank() != 1):
-            return Logits(output)
-    return Logits(str(_through_identities(before).name), _ACTIVATIONS[node.op_type])
+    name, activation = str(_through_identities(before).name), _ACTIVATIONS[node.op_type]
+    if activation == "sigmoid":
+        return Logits(name, activation)
+    shape, axis = shape_of(model, before, value), node.attributes.get_int("axis", -1)
+    if axis < 0 and shape is None:
+        return Logits(output)
+    rank = None if shape is None else shape.rank()
+    return Logits(name, activation, axis + (rank or 0) if axis < 0 else axis, rank)
 
 
 def value_of(graph: ir.Graph, name: str) -> ir.Value:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from dsd_ort import runtime
 from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
-from dsd_ort.graph import artifacts, exported, layout, masks, select
+from dsd_ort.graph import artifacts, autograd, exported, layout, masks, select
 from dsd_ort.graph import loss as losses
 from dsd_ort.graph import source as source_files
 from dsd_ort.graph.adapt import adapted
@@ -66,8 +66,7 @@ def build_exported(
     """What :func:`build` does, of a training graph that somebody else exported and its inference model *source*."""
     statistics = [p.name for p in source.statistics]
     graph = exported.training_graph(files, statistics)
-    frozen = select.select(recipe.freeze, source.parameters, key="freeze")
-    trained = {p.name for p in source.parameters} - frozen
+    trained = {p.name for p in source.parameters} - _frozen(source, recipe)
     gradients = {name: gradient for name, gradient in graph.gradients.items() if name in trained}
     kept = {graph.loss, *gradients.values(), *graph.statistics.values()}
     _keep_outputs(graph.model, kept)
@@ -100,7 +99,10 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     fold(model)
     wanted = [losses.output_of(model, loss) for loss in recipe.losses]
     trained = [p.name for p in _trained(source, model, wanted, recipe)]
-    legal = legalize(model, trained, outputs=wanted, batch_norm=recipe.batch_norm)
+    outputs = {value.name for value in model.graph.outputs}
+    read = [name for name in losses.values_read(model, recipe.losses) if name in outputs]
+    frozen = _frozen(source, recipe)
+    legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen)
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
     step = differentiate(legal.model, trained, loss=loss)
@@ -123,6 +125,7 @@ def assemble(
         outputs=shipped.outputs,
         step_loss=training.loss,
         loss=shipped.loss,
+        lengths=shipped.lengths,
         parameters=layout.parameter_slices(source.parameters, training.gradients, prunable, recipe),
         statistics=layout.statistic_slices(source.statistics, training.statistics),
         notes=[*training.notes, *shipped.notes],
@@ -155,6 +158,8 @@ class Evaluation(NamedTuple):
     """Output that a loss reads → that loss's label."""
     loss: str
     notes: tuple[str, ...] = ()
+    lengths: str | None = None
+    """The input or output that holds the lengths of what the first loss reads."""
 
 
 def evaluation(source: Source, recipe: Recipe, model: ir.Model | None = None) -> Evaluation:
@@ -174,7 +179,9 @@ def evaluation(source: Source, recipe: Recipe, model: ir.Model | None = None) ->
     outputs = {losses.output_of(model, loss): loss.label for loss in recipe.losses}
     inputs = data_inputs(model, source)
     attached = losses.attach(model, recipe.losses)
-    return Evaluation(ir.to_proto(model), inputs, attached.labels, outputs, attached.loss, notes)
+    autograd.inline(model)
+    lengths = recipe.losses[0].lengths
+    return Evaluation(ir.to_proto(model), inputs, attached.labels, outputs, attached.loss, notes, lengths)
 
 
 def _make_runnable(model: ir.Model, source: Source) -> tuple[str, ...]:
@@ -214,7 +221,7 @@ def _field(value: ir.Value) -> Field:
 
 def _trained(source: Source, model: ir.Model, outputs: Sequence[str], recipe: Recipe) -> list[Parameter]:
     """The parameters that the loss depends on and that the recipe does not freeze."""
-    frozen = select.select(recipe.freeze, source.parameters, key="freeze")
+    frozen = _frozen(source, recipe)
     needed = _ancestors(model.graph, outputs)
     trained = [p for p in source.parameters if p.name in needed and p.name not in frozen]
     if not trained:
@@ -231,6 +238,11 @@ def _trained(source: Source, model: ir.Model, outputs: Sequence[str], recipe: Re
             fix="name another output with --output, or freeze less; dsd-ort inspect lists the parameters",
         )
     return trained
+
+
+def _frozen(source: Source, recipe: Recipe) -> set[str]:
+    """The parameters and running statistics that stay as they are."""
+    return select.select(recipe.freeze, (*source.parameters, *source.statistics), key="freeze")
 
 
 def _ancestors(graph: ir.Graph, outputs: Iterable[str]) -> set[str | None]:

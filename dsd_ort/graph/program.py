@@ -71,6 +71,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The step graph's output that holds the loss."""
     loss: str
     """The evaluate graph's output that holds the loss."""
+    lengths: str | None = None
+    """The evaluate graph's input or output that holds the lengths of what the first loss reads."""
     parameters: list[Slice]
     statistics: list[Slice]
     notes: list[str]

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dsd_ort import runtime
 from dsd_ort.data import Batches, open_data
@@ -17,7 +16,8 @@ from dsd_ort.fields import Field
 from dsd_ort.graph.prepare import Evaluation
 from dsd_ort.graph.source import Source
 from dsd_ort.proof import signature
-from dsd_ort.recipe import Recipe
+from dsd_ort.proof.cut import cut_to
+from dsd_ort.recipe import Loss, Recipe
 
 Array = npt.NDArray[Any]
 
@@ -51,17 +51,18 @@ def batch(
         opened = open_data(data, [*shipped.inputs, *shipped.labels], recipe.data)
         first = next(iter(Batches(opened, recipe.batch_size, shuffle=False)))
         return Batch(dict(first), str(opened.where if hasattr(opened, "where") else "the data"))
-    model = _without_loss(shipped)
-    run = _Inference(model, source, shipped, threads, weights)
-    limits = signature.index_limits(model.graph)
+    model = ir.from_proto(shipped.graph)
+    limits, lengths = signature.index_limits(model.graph), signature.lengths(model.graph)
+    run = _Inference(_without_loss(model, shipped), source, shipped, threads, weights)
     failures: list[str] = []
     for chosen in signature.candidates(shipped.inputs, shapes):
         for cautious in (False, True):
-            inputs = signature.values(shipped.inputs, chosen, limits, cautious=cautious)
+            inputs = signature.values(shipped.inputs, chosen, limits, lengths, cautious=cautious)
             outputs = run(inputs, failures)
             if outputs is not None:
-                labels = {f.name: _label(f, outputs[_output_of(f, shipped)]) for f in shipped.labels}
-                return Batch({**inputs, **labels}, "made up")
+                read = {f.name: outputs[_output_of(f, shipped)] for f in shipped.labels}
+                labels = {f.name: _label(f, _loss_of(f, recipe), read[f.name]) for f in shipped.labels}
+                return Batch({**_within(inputs, recipe, read), **labels}, "made up")
     reason = failures[0] if failures else "there are no sizes to try"
     raise DataError(
         f"none of the made-up inputs runs in plain inference: {reason}",
@@ -70,12 +71,10 @@ def batch(
     )
 
 
-def _without_loss(shipped: Evaluation) -> ir.Model:
-    model = ir.from_proto(shipped.graph)
-    graph, labels = model.graph, {field.name for field in shipped.labels}
-    graph.outputs[:] = [value for value in graph.outputs if value.name in shipped.outputs]
-    RemoveUnusedNodesPass()(model)
-    graph.inputs[:] = [value for value in graph.inputs if value.name not in labels]
+def _without_loss(model: ir.Model, shipped: Evaluation) -> ir.Model:
+    labels = {field.name for field in shipped.labels}
+    cut_to(model, shipped.outputs)
+    model.graph.inputs[:] = [value for value in model.graph.inputs if value.name not in labels]
     return model
 
 
@@ -139,13 +138,40 @@ def _output_of(label: Field, shipped: Evaluation) -> str:
     return next((output for output, name in shipped.outputs.items() if name == label.name), next(iter(shipped.outputs)))
 
 
-def _label(field: Field, output: Array) -> Array:
+def _label(field: Field, loss: Loss, output: Array) -> Array:
     """A target near the output, or classes, or yes and no: what the loss of this label wants."""
     random = np.random.default_rng(1)
     if field.classes is not None:
-        shape = (output.shape[0], *output.shape[2:])
-        return random.integers(0, field.classes, shape).astype(field.dtype)
+        shape = _label_shape(loss, output)
+        values = random.integers(0, field.classes, shape)
+        if field.blank is not None:  # the classes that are left
+            values = (field.blank + 1 + values % (field.classes - 1)) % field.classes
+        return values.astype(field.dtype)
     spread = float(output.std()) or 1.0
     if output.min() >= 0 and output.max() <= 1:
         return np.asarray(random.random(output.shape), field.dtype)
     return np.asarray(output + spread * random.standard_normal(output.shape), field.dtype)
+
+
+def _label_shape(loss: Loss, output: Array) -> tuple[int, ...]:
+    """That of the output without its classes; for ctc as many labels as fit into a third of the frames."""
+    classes = loss.axis_of_classes(output.ndim)
+    if loss.name == "ctc":
+        return output.shape[3 - classes - loss.time_axis], max(1, output.shape[loss.time_axis] // 3)
+    return tuple(size for axis, size in enumerate(output.shape) if axis != classes)
+
+
+def _loss_of(label: Field, recipe: Recipe) -> Loss:
+    """The first that reads the label; a training graph brings its own, whose classes are on axis 1."""
+    return next((loss for loss in recipe.losses if loss.label == label.name), Loss())
+
+
+def _within(inputs: Mapping[str, Array], recipe: Recipe, read: Mapping[str, Array]) -> dict[str, Array]:
+    """*inputs* with a ctc's lengths no greater than the frames of the output *read* under its label: a network may have
+    fewer of them than it was given.
+    """
+    found = dict(inputs)
+    for loss in recipe.losses:
+        if loss.lengths in found and loss.label in read:
+            found[loss.lengths] = np.minimum(found[loss.lengths], read[loss.label].shape[loss.time_axis])
+    return found

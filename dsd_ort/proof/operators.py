@@ -11,6 +11,8 @@ import numpy.typing as npt
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_conv, op_max_pool
 
+from dsd_ort.proof.recurrence import GRU, LSTM, RNN
+
 
 def _padded(x: Any, pads: Sequence[int], fill: float) -> Any:
     axes = x.ndim - 2
@@ -82,6 +84,17 @@ class Erf(OpRun):
         return (np.frompyfunc(math.erf, 1, 1)(x).astype(x.dtype),)
 
 
+class GatherElements(OpRun):
+    """From any number of elements: the reference evaluator's own takes 64 of three axes or more."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, indices: Any, axis: int | None = None) -> tuple[Any]:
+        axis = (axis or 0) % x.ndim
+        within = tuple(slice(None) if i == axis else slice(size) for i, size in enumerate(indices.shape))
+        return (np.take_along_axis(x[within], indices, axis),)
+
+
 class GlobalMaxPool(OpRun):
     """The reference evaluator's own loses an axis of what has three."""
 
@@ -105,5 +118,5 @@ class BatchNormalization(OpRun):
         return (scale.reshape(shape) * centred / deviation + bias.reshape(shape),)
 
 
-ALWAYS: tuple[type[OpRun], ...] = (Conv, Erf, GlobalMaxPool, MaxPool)
+ALWAYS: tuple[type[OpRun], ...] = (Conv, Erf, GatherElements, GlobalMaxPool, GRU, LSTM, MaxPool, RNN)
 """The ones that compute what ONNX says; BatchNormalization is that of a training step."""

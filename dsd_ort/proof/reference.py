@@ -22,10 +22,12 @@ import numpy.typing as npt
 import onnx
 import onnx.inliner
 import onnx.numpy_helper
+import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from dsd_ort import runtime
 from dsd_ort.proof import operators
+from dsd_ort.proof.cut import cut_to
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -91,6 +93,7 @@ class InNumPy:
         own = [*operators.ALWAYS]
         if training:
             own.append(operators.BatchNormalization)
+        graph = ir.to_proto(cut_to(ir.from_proto(graph), [loss]))  # the evaluator runs every node
         self.evaluator = ReferenceEvaluator(in_double(graph), new_ops=own)
         self.inputs = set(self.evaluator.input_names)
         for node in self.evaluator.rt_nodes_:

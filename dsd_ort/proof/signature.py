@@ -4,7 +4,8 @@ Sizes: an axis that the file fixes has its size; symbolic ones come from ladders
 an image, length of a sequence), equal names get equal sizes, and names that are sums or products (``past + 1``) are
 computed.  Which rung is right, plain inference says: :func:`candidates` are tried in turn.
 
-Values: floats are normal numbers; integers are indices within the tables that they look up; masks are mostly true.
+Values: floats are normal numbers; integers are indices within the tables that they look up, or lengths of sequences,
+all or most of what there is; masks are mostly true.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import ast
 import itertools
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,9 @@ _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
 _PASSING = {
     "Cast", "Concat", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 }  # fmt: skip
+_COUNTING = {"Add", "Ceil", "Clip", "Div", "Floor", "Max", "Min", "Mul", "Sub"}
+_SEQUENCE_LENGTHS = {"GRU": 4, "LSTM": 4, "ReverseSequence": 1, "RNN": 4}
+"""Operators that read lengths, and the slot where they do."""
 
 
 def candidates(fields: Sequence[Field], given: Mapping[str, Sequence[int]]) -> Iterator[Shapes]:
@@ -172,18 +176,33 @@ def index_limits(graph: ir.Graph) -> dict[str, int]:
     """Integer input → the length of the shortest table that it looks up, directly or in another shape."""
     limits: dict[str, int] = {}
     for value in graph.inputs:
-        if value.dtype is None or not value.dtype.is_integer():
-            continue
-        seen, stack = {value}, [value]
-        while stack:
-            for use in stack.pop().uses():
-                if (length := _table_length(use.node, use.idx)) is not None:
-                    limits[str(value.name)] = min(length, limits.get(str(value.name), length))
-                elif use.node.op_type in _PASSING and not use.node.domain:
-                    new = set(use.node.outputs) - seen
-                    seen |= new
-                    stack.extend(new)
+        if value.dtype is not None and value.dtype.is_integer():
+            found = [_table_length(node, slot) for node, slot in _uses(value, _PASSING)]
+            if known := [length for length in found if length is not None]:
+                limits[str(value.name)] = min(known)
     return limits
+
+
+def lengths(graph: ir.Graph) -> set[str]:
+    """The integer inputs ``[N]`` that recurrent layers or a ctc take for lengths of sequences, or make lengths of."""
+    return {
+        str(value.name)
+        for value in graph.inputs
+        if value.dtype is not None and value.dtype.is_integer() and value.shape is not None and value.shape.rank() == 1
+        if any(_SEQUENCE_LENGTHS.get(node.op_type) == slot for node, slot in _uses(value, _PASSING | _COUNTING))
+    }
+
+
+def _uses(value: ir.Value, passing: Collection[str]) -> Iterator[tuple[ir.Node, int]]:
+    """The nodes that read *value*, and where; so too for what operators that are *passing* make of it."""
+    seen, stack = {value}, [value]
+    while stack:
+        for use in stack.pop().uses():
+            yield use.node, use.idx
+            if use.node.op_type in passing and not use.node.domain:
+                new = set(use.node.outputs) - seen
+                seen |= new
+                stack.extend(new)
 
 
 def _table_length(node: ir.Node, slot: int) -> int | None:
@@ -199,10 +218,51 @@ def _table_length(node: ir.Node, slot: int) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def values(fields: Sequence[Field], shapes: Shapes, limits: Mapping[str, int], *, cautious: bool = False) -> Arrays:
-    """Arrays of *shapes*; *cautious* ones hold only indices 0 and full masks."""
+def values(
+    fields: Sequence[Field],
+    shapes: Shapes,
+    limits: Mapping[str, int],
+    lengths: Collection[str] = (),
+    *,
+    cautious: bool = False,
+) -> Arrays:
+    """Arrays of *shapes*; *cautious* ones hold only indices 0, full masks and full lengths.
+
+    Args:
+        fields: the inputs.
+        shapes: theirs.
+        limits: see :func:`index_limits`.
+        lengths: the inputs that are lengths.
+        cautious: see above.
+    """
     random = np.random.default_rng(0)
-    return {field.name: _array(field, shapes[field.name], limits, random, cautious) for field in fields}
+    return {
+        field.name: _lengths(field, fields, shapes, random, cautious)
+        if field.name in lengths and field.name not in limits
+        else _array(field, shapes[field.name], limits, random, cautious)
+        for field in fields
+    }
+
+
+def _lengths(
+    field: Field, fields: Sequence[Field], shapes: Shapes, random: np.random.Generator, cautious: bool
+) -> npt.NDArray[np.generic]:
+    """Lengths of sequences: the first is all of the shortest axis that may be of another size, or of the first axis,
+    beside the batch in any input; the others are three quarters of it or more.
+    """
+    batch = _keys(field)[0]
+    beside = [_without(batch, _keys(other), shapes[other.name]) for other in fields]
+    free = [size for axes in beside for key, size in axes if isinstance(key, str)]
+    longest = min(free or [axes[0][1] for axes in beside if axes][:1] or [1])
+    found = random.integers(longest - longest // 4, longest + 1, shapes[field.name])
+    found[:1] = longest
+    return np.asarray(np.full_like(found, longest) if cautious else found, field.dtype)
+
+
+def _without(batch: str | int, keys: Sequence[str | int], shape: Sequence[int]) -> list[tuple[str | int, int]]:
+    """The other axes where one is the *batch*, otherwise none."""
+    axes = list(zip(keys, shape, strict=True))
+    return [axis for i, axis in enumerate(axes) if i != keys.index(batch)] if batch in keys else []
 
 
 def _array(

@@ -65,7 +65,7 @@ def refuse_bad_values(recipe: Recipe, where: str) -> None:
     )
     for loss in recipe.losses:
         _check_loss(loss, require)
-    _check_data(recipe.data, require)
+    _check_data(recipe.data, {loss.blank for loss in recipe.losses if loss.name == "ctc"}, require)
     first = recipe.losses[0].name
     for metric in (*(recipe.metrics or ()), recipe.monitor):
         fix = "with it, metrics and monitor can be " + ", ".join(FITTING_METRICS[first])
@@ -88,12 +88,27 @@ def _check_loss(loss: Loss, require: Require) -> None:
         require(loss.time_axis in (0, 1, 2), f"loss.time_axis = {loss.time_axis} is none of 0, 1 and 2", "e.g. 1")
 
 
-def _check_data(data: Data, require: Require) -> None:
+def _check_data(data: Data, blanks: set[int], require: Require) -> None:
     require(all(s > 0 for s in data.std), "data.std must be positive", "give one number a channel")
     for key in ("resize", "crop"):
         size = getattr(data.image, key)
         require(size is None or size > 0, f"data.image.{key} = {size} is not positive", "give pixels, as 224")
-    require(data.image.pad >= 0, f"data.image.pad = {data.image.pad} is negative", "give pixels, as 4")
+    resize, crop, pad = data.image.resize, data.image.crop, data.image.pad
+    require(pad >= 0, f"data.image.pad = {pad} is negative", "give pixels, as 4")
+    require(
+        resize is None or crop is None or crop <= resize + 2 * pad,
+        f"data.image.crop = {crop} is larger than data.image.resize = {resize} with its padding",
+        "set a smaller crop, as resize = 256 and crop = 224",
+    )
     for key in ("sample_rate", "window", "hop", "mels"):
         value = getattr(data.audio, key)
         require(0 < value < math.inf, f"data.audio.{key} = {value:g} is not positive", "see the README's recipes")
+    audio = data.audio
+    require(
+        round(audio.window * audio.sample_rate) >= 2 and round(audio.hop * audio.sample_rate) >= 1,
+        "data.audio.window or hop is less than a sample",
+        "give seconds, as window = 0.025 and hop = 0.01",
+    )
+    entries = [entry for number, entry in enumerate(data.alphabet) if entry and number not in blanks]
+    twice = next((entry for entry in entries if entries.count(entry) > 1), None)
+    require(twice is None, f"data.alphabet has {twice!r} twice", "give each class a text of its own")

@@ -53,6 +53,11 @@ class Loss(_Table, frozen=True, kw_only=True):
     zero_infinity: bool = True
     """ctc only: an example whose label does not fit into its frames has loss 0 and teaches nothing."""
 
+    def axis_of_classes(self, rank: int) -> int:
+        """The axis of class scores of an output of *rank* axes, from 0."""
+        axis = self.class_axis if self.class_axis is not None else -1 if self.name == "ctc" else 1
+        return axis + rank if axis < 0 else axis
+
 
 class Group(_Table, frozen=True, kw_only=True):
     """Parameters with a weight decay or learning rate of their own; the first group that matches counts."""
@@ -136,7 +141,7 @@ class Image(_Table, frozen=True, kw_only=True):
     crop: int | None = None
     """Pixels of the square that is cut out: at a random place in training, in the middle otherwise."""
     pad: int = 0
-    """Pixels of 0 around the image in training, before the crop."""
+    """Pixels of 0 around the image in training, before the crop, which otherwise is of the image's own size."""
     flip: bool = False
     """In training, every other image is mirrored left to right, by chance."""
 
@@ -156,6 +161,7 @@ class Audio(_Table, frozen=True, kw_only=True):
     normalise: bool = True
     """Every band of a recording gets mean 0 and deviation 1."""
     layout: Literal["tf", "ft"] = "tf"
+    """``ft`` is frequencies first, ``f32[F, T]``."""
 
 
 class Data(_Table, frozen=True, kw_only=True):
@@ -206,8 +212,9 @@ class Recipe(_Table, frozen=True, kw_only=True):
     """What is fixed of the model's inputs, by their names."""
     batch_norm: Literal["train", "frozen"] = "train"
     freeze: tuple[str, ...] = ()
+    """Parameters that are not trained, and running statistics that do not follow the batch: ``["cnn.*"]``."""
     metrics: tuple[MetricName, ...] | None = None
-    """What evaluation reports of the first loss's output; by default all that fit that loss."""
+    """What evaluation reports of the first loss's output; by default what means something for every model."""
     monitor: MetricName = "loss"
     """What decides which epoch of a phase is the best, and when a phase has converged; always reported."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,74 @@ def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = T
         for slot, buffer in arena.slots.items():
             tensors |= {f"slots/{slot}/{p.name}": view(buffer, p) for p in arena.trained}
         tensors |= {f"masks/{p.name}": view(arena.masks, p).astype(np.uint8) for p in arena.prunable}
+    _write(path, tensors, record)
+
+
+def load(path: Path, arena: Arena, program: str) -> dict[str, Any]:
+    """Fills *arena* with what the file holds and returns its record.
+
+    Args:
+        path: what :func:`save` wrote.
+        arena: of the Program that it is read for.
+        program: that Program's digest.
+
+    Raises:
+        RunError: no such file, damaged, or of another run.
+    """
+    found = read_record(path, program)
+    with _reading(path), safetensors.safe_open(path, framework="numpy") as file:
+        names = set(file.keys())
+        for piece in arena.parameters:
+            view(arena.weights, piece)[...] = file.get_tensor(f"weights/{piece.name}")
+        for piece in arena.statistic_slices:
+            view(arena.statistics, piece)[...] = file.get_tensor(f"statistics/{piece.name}")
+        for slot, buffer in arena.slots.items():
+            for piece in arena.trained:
+                if f"slots/{slot}/{piece.name}" in names:
+                    view(buffer, piece)[...] = file.get_tensor(f"slots/{slot}/{piece.name}")
+        for piece in arena.prunable:
+            if f"masks/{piece.name}" in names:
+                view(arena.masks, piece)[...] = file.get_tensor(f"masks/{piece.name}")
+    return found
+
+
+def copy(path: Path, destination: Path, program: str, other: str) -> None:
+    """The same state as one of another run, whose arena is the same.
+
+    Args:
+        path: what :func:`save` wrote for *program*.
+        destination: appears complete or not at all.
+        program: a Program's digest.
+        other: that of the other run's.
+
+    Raises:
+        RunError: as :func:`save` and :func:`load`.
+    """
+    record = read_record(path, program)
+    with _reading(path):
+        tensors = safetensors.numpy.load_file(path)
+    _write(destination, tensors, record | {"program": other})
+
+
+def read_record(path: Path, program: str) -> dict[str, Any]:
+    """The record of a file that :func:`save` wrote for *program*; reads no tensor.
+
+    Raises:
+        RunError: as :func:`load`.
+    """
+    with _reading(path), safetensors.safe_open(path, framework="numpy") as file:
+        found: dict[str, Any] = json.loads(file.metadata()["dsd_ort"])
+        if found["program"] != program:
+            raise RunError(
+                "the weights belong to another model or recipe than this run folder",
+                where=str(path),
+                fix="put the run's own file back, or prepare the model into a new folder",
+            )
+    return found
+
+
+def _write(path: Path, tensors: dict[str, npt.NDArray[Any]], record: dict[str, Any]) -> None:
+    """Under another name first, so that the file is complete or not there."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(exist_ok=True)
@@ -57,38 +126,11 @@ def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = T
         ) from error
 
 
-def load(path: Path, arena: Arena, program: str) -> dict[str, Any]:
-    """Fills *arena* with what the file holds and returns its record.
-
-    Args:
-        path: what :func:`save` wrote.
-        arena: of the Program that it is read for.
-        program: that Program's digest.
-
-    Raises:
-        RunError: no such file, damaged, or of another run.
-    """
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever safetensors and NumPy raise on a missing or damaged file becomes a RunError."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            record: dict[str, Any] = json.loads(file.metadata()["dsd_ort"])
-            if record["program"] != program:
-                raise RunError(
-                    "the weights belong to another model or recipe than this run folder",
-                    where=str(path),
-                    fix="put the run's own file back, or prepare the model into a new folder",
-                )
-            names = set(file.keys())
-            for piece in arena.parameters:
-                view(arena.weights, piece)[...] = file.get_tensor(f"weights/{piece.name}")
-            for piece in arena.statistic_slices:
-                view(arena.statistics, piece)[...] = file.get_tensor(f"statistics/{piece.name}")
-            for slot, buffer in arena.slots.items():
-                for piece in arena.trained:
-                    if f"slots/{slot}/{piece.name}" in names:
-                        view(buffer, piece)[...] = file.get_tensor(f"slots/{slot}/{piece.name}")
-            for piece in arena.prunable:
-                if f"masks/{piece.name}" in names:
-                    view(arena.masks, piece)[...] = file.get_tensor(f"masks/{piece.name}")
+        yield
     except FileNotFoundError as error:
         raise RunError("no such checkpoint", where=str(path), fix="train the run first, without --resume") from error
     except (OSError, safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -97,4 +139,3 @@ def load(path: Path, arena: Arena, program: str) -> dict[str, Any]:
             where=str(path),
             fix="put the run's own file back, or prepare the model into a new folder and train it again",
         ) from error
-    return record

@@ -15,6 +15,7 @@ from dsd_ort.data import Batches, Dataset, check_batch_size, prefetch
 from dsd_ort.errors import DataError
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
+from dsd_ort.run import metrics
 from dsd_ort.run.metrics import Meter, default_metrics
 
 
@@ -26,6 +27,7 @@ class Evaluator:
         weights: what its inputs other than data are fed with; the arrays are read anew at each call.
         outputs: output that a loss reads → that loss's label; the metrics are of the first.
         loss: the output that holds the loss.
+        lengths: the input or output that holds the lengths of what the first loss reads, if there is one.
         recipe: batch size, losses and metrics.
         threads: of ONNX Runtime; 0 means one a core.
     """
@@ -37,14 +39,17 @@ class Evaluator:
         *,
         outputs: Mapping[str, str],
         loss: str,
+        lengths: str | None = None,
         recipe: Recipe,
         threads: int = 0,
     ) -> None:
-        self.recipe, self.loss = recipe, loss
+        self.recipe, self.loss, self.lengths = recipe, loss, lengths
         self.metrics = list(dict.fromkeys([*(recipe.metrics or default_metrics(recipe.losses)), recipe.monitor]))
+        metrics.require_packages(self.metrics)
         self.output, self.label = next(iter(outputs.items()))
         self.session = runtime.session(graph, runtime.session_options(threads), where="the evaluate graph")
         wanted = {value.name for value in self.session.get_inputs()}
+        self.fetched = [self.output, self.loss, *([lengths] if lengths is not None and lengths not in wanted else [])]
         self.weights = {name: value for name, value in weights.items() if name in wanted}
 
     @classmethod
@@ -57,17 +62,19 @@ class Evaluator:
             weights,
             outputs=program.manifest.outputs,
             loss=program.manifest.loss,
+            lengths=program.manifest.lengths,
             recipe=program.recipe,
             threads=threads,
         )
 
     def __call__(self, data: Dataset) -> dict[str, float]:
         """The recipe's metrics over all of *data*."""
-        meter = Meter(self.metrics, self.recipe.losses[0])
+        meter = Meter(self.metrics, self.recipe.losses[0], self.recipe.data.alphabet)
         with closing(prefetch(self.batches(data))) as stream:
             for batch in stream:
-                output, loss = self.run(batch)
-                meter.add(output, batch[self.label], float(loss))
+                found = {**batch, **self.run(batch)}
+                lengths = None if self.lengths is None else found[self.lengths]
+                meter.add(found[self.output], batch[self.label], float(found[self.loss]), lengths)
         return meter.result()
 
     def batches(self, data: Dataset) -> Batches:
@@ -85,13 +92,12 @@ class Evaluator:
                 raise DataError(error.what, where=error.where, fix=fix) from error
         return Batches(data, size, shuffle=False)
 
-    def run(self, batch: Mapping[str, npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-        """The output that the metrics are of, and the loss, for one batch."""
+    def run(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """The output that the metrics are of, the loss, and lengths where they are an output, for one batch."""
         binding = self.session.io_binding()
         for name, array in {**self.weights, **batch}.items():
             binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        for name in (self.output, self.loss):
+        for name in self.fetched:
             binding.bind_output(name, "cpu")
         runtime.run(self.session, binding, where="the model in evaluation")
-        output, loss = binding.copy_outputs_to_cpu()
-        return output, loss
+        return dict(zip(self.fetched, binding.copy_outputs_to_cpu(), strict=True))

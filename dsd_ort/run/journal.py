@@ -115,6 +115,22 @@ def read(folder: Path) -> list[Event]:
     return events
 
 
+def copy(folder: Path, other: Path, count: int) -> None:
+    """Begins the journal of *other* with the first *count* events of the run in *folder*, in place of what is there.
+
+    Raises:
+        RunError: one of the two cannot be read or written.
+    """
+    lines = "".join(json.dumps(event) + "\n" for event in read(folder)[:count])
+    try:
+        with (other / FILE).open("w", encoding="utf-8") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _unusable("written", other / FILE, error) from error
+
+
 def _unusable(done: str, path: Path, error: OSError) -> RunError:
     return RunError(
         f"the journal cannot be {done}: {error.strerror}",

@@ -91,8 +91,12 @@ class Trainer:
         self.position, self.progress = Position(), Progress()
         self._refuse_what_cannot_begin()
 
-    def run(self, *, resume: bool = False) -> None:
+    def run(self, *, resume: bool = False, until: int | None = None) -> None:
         """All phases, or with *resume* what the checkpoint has left of them.
+
+        Args:
+            resume: go on from the checkpoint.
+            until: the phase to end after, from 1; by default the last.
 
         Raises:
             RunError: there is a checkpoint and *resume* is false, or none and it is true, or it is another run's.
@@ -103,9 +107,10 @@ class Trainer:
             self._resume()
         else:
             self._start()
-        for phase in self.recipe.phase[self.position.phase :]:
+        for phase in self.recipe.phase[self.position.phase : until]:
             self._phase(phase)
-        if not any(event["event"] == "end" for event in read(self.program.folder)):
+        complete = self.position.phase == len(self.recipe.phase)
+        if complete and not any(event["event"] == "end" for event in read(self.program.folder)):
             self.journal.write("end", self.position.step)
 
     def _refuse_what_cannot_begin(self) -> None:
@@ -138,7 +143,7 @@ class Trainer:
 
     def _phase(self, phase: Phase) -> None:
         """One phase, from its beginning or from where the position is in it."""
-        if (self.position.epoch, self.position.batch, self.position.phase_step) == (0, 0, 0):
+        if self.position.begins_phase:
             self._begin(phase)
         self.steps_per_epoch = self._steps_per_epoch(phase)
         self.steps = phase.steps if phase.steps is not None else math.ceil((phase.epochs or 0) * self.steps_per_epoch)
@@ -308,6 +313,8 @@ class Trainer:
             shuffle=recipe.data.shuffle,
             drop_last=recipe.data.drop_last,
             start=self.position.batch,
+            bucket=recipe.data.bucket,
+            augment=True,
         )
 
     def _steps_per_epoch(self, phase: Phase) -> int:

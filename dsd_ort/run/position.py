@@ -22,6 +22,11 @@ class Position:
     epochs: int = 0
     """Epochs begun and left in the whole run; the shuffle's seed."""
 
+    @property
+    def begins_phase(self) -> bool:
+        """Nothing of the phase is done yet."""
+        return (self.epoch, self.batch, self.phase_step) == (0, 0, 0)
+
 
 @dataclass
 class Progress:

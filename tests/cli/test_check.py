@@ -12,11 +12,13 @@ from pathlib import Path
 
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import psutil
 import pytest
 
 import dsd_ort
 from dsd_ort.errors import NativeError
+from graphs import NETWORKS
 from tests.cli.conftest import Command, snapshot
 
 CHECK = ("check", "model.onnx", "--threads", 1)
@@ -31,6 +33,17 @@ def test_a_sound_model(dsd_ort: Command, folder: Path) -> None:
         assert text in answer.out
     assert "model.onnx trains: 14 right gradients" in answer.out
     assert "making the training graphs" in answer.err
+
+
+def test_speech_with_a_ctc_of_as_many_frames_as_lengths_say(dsd_ort: Command, folder: Path) -> None:
+    ir.save(NETWORKS["deepspeech"](classes=7, context=1, width=8), folder / "speech.onnx")
+    phase = '[[phase]]\nkind = "dense"\nlearning_rate = 1e-3\nsteps = 1\n'
+    (folder / "speech.toml").write_text(f'[loss]\nname = "ctc"\nlengths = "lengths"\n{phase}')
+    shapes = ("--shape", "features=3x24x26", "--shape", "lengths=3")
+    answer = dsd_ort("check", "speech.onnx", "--threads", 1, "--recipe", "speech.toml", *shapes)
+    assert answer.status == 0, answer
+    assert "lengths int64[3], label int64[3, 8]" in answer.out
+    assert "speech.onnx trains: 13 right gradients" in answer.out
 
 
 def test_json_is_all_that_is_printed(dsd_ort: Command, folder: Path) -> None:

@@ -43,7 +43,18 @@ def test_the_help_of_every_command_shows_an_example_on_its_own_line(dsd_ort: Com
 def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) -> None:
     listed = dsd_ort("-h").out.partition("Commands:")[2].splitlines()
     names = [line.split()[0] for line in listed if line.strip()]
-    assert names == ["inspect", "check", "prepare", "train", "evaluate", "export", "verify", "demo"]
+    assert names == [
+        "inspect",
+        "check",
+        "prepare",
+        "train",
+        "evaluate",
+        "export",
+        "verify",
+        "compare",
+        "recipes",
+        "demo",
+    ]
 
 
 def test_every_option_says_what_it_is_for() -> None:

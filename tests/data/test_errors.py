@@ -21,7 +21,9 @@ FIELDS = [Field("x", "float32", ("N", 1, 3, 3)), Field("y", "int64", ("N",), lab
 
 FORMATS = (
     "a .npz file, a folder of .npy files, "
-    "IDX files as the prefix of a split (mnist/train for mnist/train-images-idx3-ubyte.gz), or module:function"
+    "IDX files as the prefix of a split (mnist/train for mnist/train-images-idx3-ubyte.gz), "
+    "a folder with one sub-folder of images a class, a manifest of recordings (.jsonl), "
+    "a folder of recordings with a .txt beside each, or module:function"
 )
 DAMAGED = "it is cut off, damaged or in another format: write it again with numpy.save or numpy.savez"
 

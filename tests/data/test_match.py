@@ -26,6 +26,25 @@ def test_arrays_match_by_name_else_by_position_with_the_label_last(names, fields
 
 
 @pytest.mark.parametrize(
+    ("names", "fields", "expected"),
+    [
+        (["features", "lengths", "label"], [A, B, Y], {"a": "features", "b": "lengths", "y": "label"}),
+        (["features", "lengths", "label"], [A, Y], {"a": "features", "y": "label"}),  # lengths are not asked for
+        (["features", "lengths", "y"], [A, B, Y], {"a": "features", "b": "lengths", "y": "y"}),
+        (["features", "b", "label"], [B, A, Y], {"b": "b", "a": "features", "y": "label"}),
+        (["image", "label"], [A], {"a": "image"}),
+    ],
+)
+def test_names_that_a_source_made_up_match_by_position_from_both_ends(names, fields, expected):
+    assert match(names, fields, "d", own_names=True) == expected
+
+
+def test_made_up_names_that_are_too_few_are_refused():
+    with pytest.raises(DataError, match="no array for"):
+        match(["image", "label"], [A, B, Y], "d", own_names=True)
+
+
+@pytest.mark.parametrize(
     ("names", "fields"),
     [
         (["p"], [A, Y]),

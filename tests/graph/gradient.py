@@ -22,7 +22,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_grid_sample
 
 from dsd_ort.graph.differentiate import differentiate
-from tests.graph.recurrence import GRU, LSTM, RNN
+from dsd_ort.proof.recurrence import GRU, LSTM, RNN
 
 Arrays = dict[str, np.ndarray]
 

@@ -10,12 +10,12 @@ from dsd_ort.recipe import Loss
 from tests.graph.test_loss import network, parse
 
 TAILS = {
-    "Softmax <axis = 1> (scores)": Logits("x", "softmax"),
-    "LogSoftmax <axis = 1> (scores)": Logits("x", "log-softmax"),
+    "Softmax <axis = 1> (scores)": Logits("x", "softmax", 1, 3),
+    "LogSoftmax <axis = 1> (scores)": Logits("x", "log-softmax", 1, 3),
     "Sigmoid (scores)": Logits("x", "sigmoid"),
-    "Softmax <axis = 2> (scores)": Logits("out"),
-    "Softmax (scores)": Logits("out"),
-    "Softmax <axis = -2> (scores)": Logits("x", "softmax"),
+    "Softmax <axis = 2> (scores)": Logits("x", "softmax", 2, 3),
+    "Softmax (scores)": Logits("x", "softmax", 2, 3),
+    "Softmax <axis = -2> (scores)": Logits("x", "softmax", 1, 3),
     "Relu (scores)": Logits("out"),
 }
 
@@ -28,5 +28,5 @@ def test_peel_goes_back_through_identity_and_one_activation_over_the_classes(tai
 def test_peel_infers_the_rank_that_a_file_does_not_state() -> None:
     model = parse("(float[n, 4] x, float[4, 3] w) => (float[] out) { y = MatMul (x, w) out = Softmax (y) }")
     model.graph.outputs[0].shape = None
-    assert peel(model, "out") == Logits("y", "softmax")
+    assert peel(model, "out") == Logits("y", "softmax", 1, 2)
     assert attach(model, [Loss()]).labels[0].classes == 3

@@ -18,6 +18,7 @@ from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.logits import Logits
 from dsd_ort.graph.loss import Attached, attach, output_of
 from dsd_ort.recipe import Loss
+from tests.graph.autograd.test_ctc import sum_over_paths
 
 SHAPES = [(6, 5), (4, 5, 3), (3, 5, 2, 3)]
 WEIGHTS = [0.5, 2.0, 1.25, 0.25, 1.0]
@@ -233,10 +234,107 @@ def test_bce_reads_what_is_in_front_of_sigmoid_but_mse_the_output() -> None:
 
 def test_given_logits_decide_where_to_attach_and_which_outputs_there_are() -> None:
     model = parse("(float[n, 3] x) => (float[n, 3] out, float[n, 3] statistic) { out = Neg (x) statistic = Exp (x) }")
-    attached = attach(model, [Loss()], {"out": Logits("x", "softmax")})
+    attached = attach(model, [Loss()], {"out": Logits("x", "softmax", 1, 2)})
     session = runtime.session(ir.to_proto(model))
     (value,) = session.run([attached.loss], {"x": SCORES.astype(np.float32), "label": LABELS})
     assert value == pytest.approx(PYTORCH[0.0, False, None], rel=1e-6)
+
+
+LOGITS = "(float[{shape}] x{inputs}) => (float[{shape}] out{outputs}) {{ out = Identity (x) {nodes} }}"
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"ignore_index": 4, "class_weights": WEIGHTS}])
+@pytest.mark.parametrize(("class_axis", "shape"), [(-1, (3, 4, 5)), (2, (3, 4, 5)), (2, (3, 4, 5, 2)), (1, (3, 5, 4))])
+def test_the_classes_may_be_on_any_axis(class_axis: int, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    """As with the classes moved to axis 1."""
+    x = np.random.default_rng(8).standard_normal(shape).astype(np.float32)
+    first = np.ascontiguousarray(np.moveaxis(x, class_axis, 1))
+    label = np.random.default_rng(9).integers(0, 5, (3, *first.shape[2:]))
+    loss = Loss(class_axis=class_axis, **options)
+    model = network(shape)
+    attached = attach(model, [loss])
+    assert attached.labels[0].shape == ("batch", *label.shape[1:])
+    value, gradient = loss_and_gradient(model, attached, x, label=label)
+    assert value == pytest.approx(cross_entropy(first, label, loss), rel=1e-6)
+    assert_right(network(first.shape), Loss(**options), first, label)
+    wanted = loss_and_gradient(other := network(first.shape), attach(other, [Loss(**options)]), first, label=label)[1]
+    np.testing.assert_allclose(np.moveaxis(gradient, class_axis, 1), wanted, atol=1e-7)
+
+
+def test_a_softmax_over_the_classes_is_peeled_and_one_over_others_is_not() -> None:
+    x = np.random.default_rng(8).standard_normal((3, 4, 5)).astype(np.float32)
+    label = np.random.default_rng(9).integers(0, 5, (3, 4))
+    for tail, peeled in (
+        ("Softmax (scores)", True),
+        ("LogSoftmax <axis = 2> (scores)", True),
+        ("Softmax <axis = 1> (scores)", False),
+    ):
+        model = network((3, 4, 5), tail)
+        value, _ = loss_and_gradient(model, attach(model, [Loss(class_axis=-1)]), x, label=label)
+        read = x if peeled else np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+        assert value == pytest.approx(cross_entropy(np.moveaxis(read, 2, 1), label, Loss()), rel=1e-5)
+
+
+CTC_LABELS = np.array([[1, 2, -1], [2, 2, 1]])
+FRAMES = np.array([4, 5])
+
+
+def ctc_twin(x: np.ndarray, frames: np.ndarray) -> float:
+    """The mean over the two examples of -log p / length, x f64[T, N, C]."""
+    losses = [
+        sum_over_paths(x[:, i], [int(c) for c in row if c >= 0], int(frames[i]), 0) / np.count_nonzero(row >= 0)
+        for i, row in enumerate(CTC_LABELS)
+    ]
+    return float(np.mean(losses))
+
+
+@pytest.mark.parametrize("order", ["ntc", "tnc", "nct"])
+@pytest.mark.parametrize("lengths", ["an input", "an output", "an input that the model reads", "none"])
+def test_ctc_reads_scores_in_any_order_and_lengths_wherever_they_are(order: str, lengths: str) -> None:
+    sizes = {"n": "N", "t": "5", "c": "3"}
+    text = {
+        "an input": {"inputs": ", int32[N] frames", "outputs": "", "nodes": ""},
+        "an output": {
+            "inputs": ", int64[N] half",
+            "outputs": ", int64[N] frames",
+            "nodes": "one = Constant <value_int = 1> () frames = Sub (half, one)",
+        },
+        "an input that the model reads": {
+            "inputs": ", int64[N] frames",
+            "outputs": ", float[N] other",
+            "nodes": "other = Cast <to = 1> (frames)",
+        },
+        "none": {"inputs": "", "outputs": "", "nodes": ""},
+    }[lengths]
+    model = parse(LOGITS.format(shape=", ".join(sizes[axis] for axis in order), **text))
+    frames = FRAMES if lengths != "none" else np.array([5, 5])
+    loss = Loss(
+        name="ctc",
+        output="out",
+        time_axis=order.index("t"),
+        class_axis=order.index("c"),
+        lengths=None if lengths == "none" else "frames",
+    )
+    x = np.random.default_rng(7).standard_normal((5, 2, 3))
+    axes = ["tnc".index(axis) for axis in order]
+    feeds = {"an output": {"half": frames + 1}, "an input": {"frames": frames.astype(np.int32)}, "none": {}}
+    attached = attach(model, [loss])
+    assert attached.labels == [
+        Field("label", "int64", ("N", None), label=True, classes=3, ignore_index=-1, blank=0),
+    ]
+    own = feeds.get(lengths, {"frames": frames})
+    fed = np.ascontiguousarray(x.transpose(axes)).astype(np.float32)
+    value, gradient = loss_and_gradient(model, attached, fed, label=CTC_LABELS, **own)
+    assert value == pytest.approx(ctc_twin(x, frames), rel=1e-6)
+    wanted = differences(lambda scores: ctc_twin(scores, frames), x)
+    np.testing.assert_allclose(gradient, wanted.transpose(axes), atol=1e-6)
+
+
+def test_ctc_reads_the_logits_in_front_of_a_softmax_over_the_classes() -> None:
+    model = network((2, 5, 3), "Softmax (scores)")
+    x = np.random.default_rng(7).standard_normal((2, 5, 3)).astype(np.float32)
+    value, _ = loss_and_gradient(model, attach(model, [Loss(name="ctc")]), x, label=CTC_LABELS)
+    assert value == pytest.approx(ctc_twin(x.transpose(1, 0, 2), np.array([5, 5])), rel=1e-6)
 
 
 TWO = "(float[n, 3] x) => (float[n, 3] first, float[n, 3] second) { first = Neg (x) second = Exp (x) }"
@@ -282,6 +380,28 @@ REFUSED: dict[str, tuple[str, list[dict[str, Any]], list[str]]] = {
         TWO,
         [{"output": "first", "ignore_index": 0}, {"output": "second"}],
         ["share the label", "ignore_index 0"],
+    ),
+    "a class axis that is the batch": (TWO, [{"output": "first", "class_axis": -2}], ["axis 0", "class_axis = -2"]),
+    "classes on the last axis": (
+        "(float[n, t, 3] x) => (float[n, t, 3] out) { out = Neg (x) }",
+        [{}],
+        ["number of classes", "loss.class_axis = -1"],
+    ),
+    "ctc of two axes": (TWO, [{"output": "first", "name": "ctc"}], ["three axes", "time_axis"]),
+    "ctc with a blank that is no class": (
+        "(float[n, t, 3] x) => (float[n, t, 3] out) { out = Neg (x) }",
+        [{"name": "ctc", "blank": 3}],
+        ["blank is 3", "3 classes"],
+    ),
+    "lengths of nothing": (
+        "(float[n, t, 3] x, int64[n] frames) => (float[n, t, 3] out) { out = Neg (x) }",
+        [{"name": "ctc", "lengths": "frame"}],
+        ["no input or output 'frame'", "did you mean 'frames'?"],
+    ),
+    "lengths that are no lengths": (
+        "(float[n, t, 3] x) => (float[n, t, 3] out) { out = Neg (x) }",
+        [{"name": "ctc", "lengths": "x"}],
+        ["no whole numbers", "'x'"],
     ),
     "a name that is taken": (TWO, [{"output": "first", "label": "x"}], ["called 'x'", '"x_target"']),
 }

@@ -167,3 +167,10 @@ def test_a_model_without_anything_to_train_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(onnx.parser.parse_model(text).SerializeToString())
     with pytest.raises(UnsupportedError, match="nothing to train"):
         manifest(tmp_path / "m.onnx")
+
+
+def test_a_batch_norm_is_frozen_where_the_recipe_freezes_its_statistics(model: Path) -> None:
+    frozen = build(source_files.load(model), recipe(freeze=["bn.*"]))
+    assert not any(s.successor for s in frozen[0].statistics)
+    assert "BatchNormInternal" not in {node.op_type for node in frozen[1]["step"].graph.node}
+    assert all(s.successor for s in manifest(model, freeze=["bn.weight", "bn.bias"]).statistics)

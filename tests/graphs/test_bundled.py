@@ -57,7 +57,7 @@ def test_the_licence_names_source_authors_and_licence() -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("path", [DEMO / "digits.toml", ROOT / "examples" / "fashion-mnist" / "lenet.toml"])
+@pytest.mark.parametrize("path", [DEMO / "digits.toml", ROOT / "examples" / "images" / "recipe.toml"])
 def test_bundled_recipes_are_dense_sparse_dense_with_falling_rates(path: Path) -> None:
     recipe = Recipe.load(path)
     rates = [phase.schedule.initial for phase in recipe.phase]

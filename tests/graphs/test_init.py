@@ -31,6 +31,21 @@ def test_he_is_normal_with_variance_two_over_fan_out() -> None:
     assert within == pytest.approx([0.6827, 0.9545, 0.9973], abs=0.01)
 
 
+@pytest.mark.parametrize(("shape", "fan_in"), [(KERNEL, 800), (MATRIX, 500)])
+def test_he_in_is_normal_with_variance_two_over_fan_in(shape: tuple[int, ...], fan_in: int) -> None:
+    values = init.he_in(rng(), shape, shape)
+    assert values.dtype == np.float32
+    assert values.std() == pytest.approx(np.sqrt(2 / fan_in), rel=0.02)
+
+
+def test_uniform_is_between_its_bounds_whatever_the_shape() -> None:
+    for shape in (MATRIX, (200,)):
+        values = init.uniform(0.1)(rng(), shape, MATRIX)
+        assert values.dtype == np.float32
+        assert 0.095 < np.abs(values).max() <= 0.1
+        assert values.var() == pytest.approx(0.1**2 / 3, rel=0.15)
+
+
 def test_fan_in_bounds_weight_and_bias_by_the_inputs_of_the_layer() -> None:
     for shape in (MATRIX, (200,)):
         values = init.fan_in(rng(), shape, MATRIX)

@@ -63,6 +63,78 @@ class ResNet18(nn.Sequential):
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
 
 
+class _ConvRelu(nn.Conv2d):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).relu()
+
+
+class _Inception(nn.Module):
+    def __init__(self, width: int, inputs: int, *maps: int) -> None:
+        super().__init__()
+        inputs, a, b, c, d, e, f = (m * width // 64 for m in (inputs, *maps))
+        self.branch1 = _ConvRelu(inputs, a, 1)
+        self.branch2 = nn.Sequential(_ConvRelu(inputs, b, 1), _ConvRelu(b, c, 3))
+        self.branch3 = nn.Sequential(_ConvRelu(inputs, d, 1), _ConvRelu(d, e, 5))
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1), _ConvRelu(inputs, f, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
+
+
+class _Auxiliary(nn.Module):
+    def __init__(self, width: int, inputs: int, side: int, classes: int) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(5, 3)
+        self.conv = _ConvRelu(inputs * width // 64, 2 * width, 1)
+        self.fc1 = nn.Linear(2 * width * ((side - 2) // 3) ** 2, 16 * width)
+        self.dropout = nn.Dropout(0.7)
+        self.fc2 = nn.Linear(16 * width, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.dropout(self.fc1(self.conv(self.pool(x)).flatten(1)).relu()))
+
+
+class GoogLeNet(nn.Module):
+    """GoogLeNet (Szegedy et al. 2015), layer by layer as table 1 of the paper and the Caffe Model Zoo have it.
+
+    Its logits, then those of the two auxiliary classifiers, which read images of *side* × *side* (14 of 224 pixels).
+    """
+
+    def __init__(self, width: int, side: int, classes: int) -> None:
+        super().__init__()
+        self.conv1 = _ConvRelu(3, width, 7, 2)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+        self.conv2 = _ConvRelu(width, width, 1)
+        self.conv3 = _ConvRelu(width, 3 * width, 3)
+        self.inception3a = _Inception(width, 192, 64, 96, 128, 16, 32, 32)
+        self.inception3b = _Inception(width, 256, 128, 128, 192, 32, 96, 64)
+        self.inception4a = _Inception(width, 480, 192, 96, 208, 16, 48, 64)
+        self.inception4b = _Inception(width, 512, 160, 112, 224, 24, 64, 64)
+        self.inception4c = _Inception(width, 512, 128, 128, 256, 24, 64, 64)
+        self.inception4d = _Inception(width, 512, 112, 144, 288, 32, 64, 64)
+        self.inception4e = _Inception(width, 528, 256, 160, 320, 32, 128, 128)
+        self.inception5a = _Inception(width, 832, 256, 160, 320, 32, 128, 128)
+        self.inception5b = _Inception(width, 832, 384, 192, 384, 48, 128, 128)
+        self.dropout = nn.Dropout(0.4)
+        self.fc = nn.Linear(16 * width, classes)
+        self.aux1 = _Auxiliary(width, 512, side, classes)
+        self.aux2 = _Auxiliary(width, 528, side, classes)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        x = self.norm(self.pool(self.conv1(x)))
+        x = self.pool(self.norm(self.conv3(self.conv2(x))))
+        x = self.pool(self.inception3b(self.inception3a(x)))
+        first = self.inception4a(x)
+        second = self.inception4d(self.inception4c(self.inception4b(first)))
+        x = self.pool(self.inception4e(second))
+        x = self.inception5b(self.inception5a(x)).mean((2, 3))
+        return self.fc(self.dropout(x)), self.aux1(first), self.aux2(second)
+
+
 def randomise_norms(network: nn.Module) -> nn.Module:
     """Gives batch norms values of a network in training; PyTorch's exporter would merge the equal ones of a new one."""
     with torch.no_grad():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-Batch = tuple[np.ndarray, np.ndarray]
+Batch = Sequence[np.ndarray]
+"""What the loss is computed from: images and labels, or whatever a network takes."""
 
 
 class Trained(NamedTuple):
@@ -36,19 +37,29 @@ def prunable(network: nn.Module) -> dict[str, torch.Tensor]:
     return {f"{name}.weight": module.weight for name, module in layers[1:]}
 
 
+def cross_entropy(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(network(images), labels)
+
+
 def train(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Sequence[Batch],
     phases: Iterable[tuple[float | None, float]],
+    *,
+    loss: Callable[..., torch.Tensor] = cross_entropy,
+    pruned: Callable[[nn.Module], dict[str, torch.Tensor]] = prunable,
 ) -> Trained:
-    """Trains *network* in place: for each phase (sparsity or None, learning rate), all batches once."""
+    """Trains *network* in place: for each phase (sparsity or None, learning rate), all batches once.
+
+    *loss* is that of the network and a batch's tensors, *pruned* says which parameters a sparse phase prunes.
+    """
     network.train()
     masks: dict[str, torch.Tensor] = {}
     for sparsity, rate in phases:
         for group in optimizer.param_groups:
             group["lr"] = rate
-        active = masks_of(prunable(network), sparsity) if sparsity is not None else {}
+        active = masks_of(pruned(network), sparsity) if sparsity is not None else {}
         masks = active or masks
         parameters = dict(network.named_parameters())
         with torch.no_grad():
@@ -57,10 +68,9 @@ def train(
                 for slot in optimizer.state[parameters[name]].values():
                     if slot is not None and slot.shape == mask.shape:
                         slot.mul_(mask)
-        for images, labels in batches:
+        for batch in batches:
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(network(torch.from_numpy(images)), torch.from_numpy(labels))
-            loss.backward()
+            loss(network, *map(torch.from_numpy, batch)).backward()
             for name, mask in active.items():
                 parameters[name].grad *= mask
             optimizer.step()

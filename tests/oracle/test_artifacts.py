@@ -190,6 +190,16 @@ def test_inspect_says_what_a_training_graph_brings(tmp_path: Path) -> None:
         assert text in shown.output
 
 
+def test_compare_takes_it_and_knows_it_again(tmp_path: Path) -> None:
+    """Its loss and its metrics are its own, so the recipe in the run folder is not the one that was given."""
+    folder, examples = export(tmp_path), data("cross-entropy", "labels")
+    wanted = recipe(folder, "adamw", "dense", "sparse", "dense")
+    first, second = (dsd_ort.compare(folder, tmp_path / "both", wanted, examples, examples, threads=1) for _ in "12")
+    assert first.verdict.same
+    assert first.rows == second.rows
+    assert (tmp_path / "both" / "final.checkpoint").exists()
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_check_compares_its_gradients_with_its_own_loss(tmp_path: Path, loss: str) -> None:
     report = dsd_ort.check(export(tmp_path, loss=loss), isolate=False, threads=1)

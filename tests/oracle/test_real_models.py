@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from dsd_ort.run.arena import view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.phases import new_arena
 from tests.oracle.small_networks import NETWORKS, perturbed
-from tools.corpus import torchvision_models
+from tools.torchvision_models import torchvision_models
 
 pytestmark = pytest.mark.oracle
 
@@ -98,8 +97,6 @@ def test_gradients_in_training_mode_are_pytorchs(exporter: str, tmp_path: Path) 
 def test_gradients_of_torchvisions_networks_are_pytorchs(
     name: str, exporter: str, training: bool, tmp_path: Path
 ) -> None:
-    if find_spec("torchvision") is None:
-        pytest.skip("torchvision is not installed")
     models = torchvision_models()
     options = {"image_size": 64} if name == "vit_b_16" else {}
     make = lambda: getattr(models, name)(weights=None, **options)  # noqa: E731

@@ -30,6 +30,7 @@ from typing import NamedTuple
 import onnx
 import onnx.parser
 import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
 
 DOMAIN = "dsd_ort"
 OPSET = 18
@@ -58,20 +59,20 @@ class Operator(NamedTuple):
         return frozenset(i for i, y in enumerate(self.forward.output) if f"d{y}" in self.backward.input)
 
 
-def operator(kind: str, *, forward: str, backward: str) -> Operator:
-    """The operator whose functions are *forward* and *backward*, in ONNX text: ``(x) => (y) { … }``.
+def operator(kind: str, *, forward: str, backward: str, opset: int = OPSET) -> Operator:
+    """The operator whose functions are *forward* and *backward*, in ONNX text of *opset*: ``(x) => (y) { … }``.
 
     Raises:
         ValueError: an argument of the backward function is neither one of the forward's nor the gradient of one.
     """
-    name = f"{kind}_{hashlib.sha256(f'{forward}{backward}'.encode()).hexdigest()[:12]}"
-    made = Operator(_function(name, forward), _function(f"{name}{_GRADIENT}", backward))
+    name = f"{kind}_{hashlib.sha256(f'{forward}{backward}{opset}'.encode()).hexdigest()[:12]}"
+    made = Operator(_function(name, forward, opset), _function(f"{name}{_GRADIENT}", backward, opset))
     _definition(made)
     return made
 
 
-def _function(name: str, text: str) -> onnx.FunctionProto:
-    imports = f'opset_import: ["" : {OPSET}, "com.microsoft" : 1, "{DOMAIN}" : 1]'
+def _function(name: str, text: str, opset: int) -> onnx.FunctionProto:
+    imports = f'opset_import: ["" : {opset}, "com.microsoft" : 1, "{DOMAIN}" : 1]'
     function = onnx.parser.parse_function(f'<domain: "{DOMAIN}", {imports}> {name} {text}')
     for i, node in enumerate(function.node):
         node.name = node.name or f"{node.op_type}_{i}"
@@ -108,6 +109,14 @@ def of_model(model: onnx.ModelProto) -> list[Operator]:
         for name, backward in functions.items()
         if name.endswith(_GRADIENT)
     ]
+
+
+def inline(model: ir.Model) -> None:
+    """Puts the forward functions that :func:`add` put into *model* in the place of their calls, and drops them."""
+    InlinePass(lambda function: function.domain == DOMAIN)(model)
+    for key in [key for key in model.functions if key[0] == DOMAIN]:
+        del model.functions[key]
+    model.opset_imports.pop(DOMAIN, None)
 
 
 _registered: set[str] = set()

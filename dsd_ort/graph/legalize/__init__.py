@@ -13,7 +13,7 @@ bug).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,6 +55,7 @@ def legalize(
     *,
     outputs: Sequence[str],
     batch_norm: Literal["train", "frozen"] = "train",
+    frozen: Collection[str] = (),
 ) -> Legalized:
     """Rewrites *model*, in place, so that ONNX Runtime differentiates *outputs* rightly by the inputs *trainable*.
 
@@ -63,6 +64,7 @@ def legalize(
         trainable: the inputs that get a gradient.
         outputs: the outputs that losses read; other outputs, and what only they need, are removed.
         batch_norm: with statistics of the batch, or with the running statistics, as constants.
+        frozen: running statistics that stay as they are, so that their batch norm is frozen whatever *batch_norm* says.
 
     Raises:
         ModelError: no such output.
@@ -81,7 +83,7 @@ def legalize(
     refusals = [expanded.refused[node] for node in path.nodes() if node in expanded.refused]
     refusals += unpaired(path, expanded.refused)
     refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
-    statistics, notes, operators = _apply_rules(path, batch_norm, refusals)
+    statistics, notes, operators = _apply_rules(path, batch_norm, frozen, refusals)
     notes, operators = ([precise] if precise else []) + expanded.notes + notes, expanded.operators | operators
     autograd.add(model, operators)
     wanted: Sequence[ir.Value] = list(graph.outputs)
@@ -124,7 +126,7 @@ def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
 
 
 def _apply_rules(
-    path: Path, batch_norm: str, refusals: list[UnsupportedError]
+    path: Path, batch_norm: str, frozen: Collection[str], refusals: list[UnsupportedError]
 ) -> tuple[dict[ir.Value, ir.Value], list[str], dict[str, Operator]]:
     """Rewrites each node once; returns the new running statistics, the notes, and the operators that it calls."""
     on_path = {*path.nodes(), *path.steps()}
@@ -132,7 +134,8 @@ def _apply_rules(
     notes = []
     operators: dict[str, Operator] = {}
     for node in list(path.graph):
-        rule = MODES[batch_norm].get(key(node)) or (RULES.get(key(node)) if node in on_path else None)
+        mode = "frozen" if _keeps_statistics(node, frozen) else batch_norm
+        rule = MODES[mode].get(key(node)) or (RULES.get(key(node)) if node in on_path else None)
         if rule is None:
             continue
         site = Site(node, path, statistics)
@@ -143,6 +146,11 @@ def _apply_rules(
         except UnsupportedError as error:
             refusals.append(error)
     return statistics, notes, operators
+
+
+def _keeps_statistics(node: ir.Node, frozen: Collection[str]) -> bool:
+    statistics = node.inputs[3:5] if key(node) == "BatchNormalization" else ()
+    return any(value is not None and value.name in frozen for value in statistics)
 
 
 def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> UnsupportedError | None:

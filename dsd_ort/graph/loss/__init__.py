@@ -1,18 +1,6 @@
 """Losses behind a model's outputs: label inputs, and one scalar output that is the weighted sum of all losses.
 
-With logits x, class label y, target t, class weights ω (1 by default), label smoothing ε over C classes, each a mean
-as PyTorch's ``reduction="mean"``::
-
-    cross-entropy    Σᵢ [(1 - ε)·ω_y·(-log pᵢ_y) + ε/C·Σ_c ω_c·(-log pᵢ_c)] / Σᵢ ω_y,   p = softmax(x) over axis 1,
-                     where i runs over the labels that are not ``ignore_index``
-    bce-with-logits  mean(log(1 + eˣ) - x·t)
-    mse              mean((x - t)²)
-    l1               mean(|x - t|)
-    huber            mean(½·d²  where |d| ≤ δ, else δ·(|d| - ½·δ)),   d = x - t
-
-Of a batch in which no label counts (all are ignored, or of weight 0), cross-entropy is 0 with gradient 0, where PyTorch
-gives NaN: such a batch teaches nothing, but ends no run.
-
+:mod:`~dsd_ort.graph.loss.formulas` has the losses themselves.
 Many exported models end in Softmax, LogSoftmax or Sigmoid.  The losses on logits read the value in front of it
 (:func:`~dsd_ort.graph.logits.peel`), and the model keeps it; mse, l1 and huber read the output as it is.
 
@@ -21,10 +9,10 @@ Requires opset 13 or later.  Ensures that ONNX Runtime differentiates every node
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -32,7 +20,10 @@ import onnx_ir as ir
 from dsd_ort import recipe
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.fields import Field
+from dsd_ort.graph import autograd
 from dsd_ort.graph.logits import Logits, peel, shape_of, value_of
+from dsd_ort.graph.loss.builder import Builder
+from dsd_ort.graph.loss.formulas import LOSSES
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
@@ -47,7 +38,8 @@ class Attached(NamedTuple):
 def attach(model: ir.Model, losses: Sequence[recipe.Loss], logits: Mapping[str, Logits] | None = None) -> Attached:
     """Adds to *model*, in place, an input for every label and the output ``loss``, ``f32[]``, as its last.
 
-    The output has a number in its name where the model has a value called ``loss`` already.
+    The output has a number in its name where the model has a value called ``loss`` already.  A loss may call an
+    operator with a backward of its own: :func:`~dsd_ort.graph.autograd.inline` makes plain ONNX of it.
 
     Args:
         model: a training or an evaluation graph.
@@ -57,7 +49,7 @@ def attach(model: ir.Model, losses: Sequence[recipe.Loss], logits: Mapping[str, 
     Raises:
         RecipeError: a loss that names no output or a wrong one, or does not fit its output or another loss's label.
     """
-    build = _Builder(model.graph)
+    build = Builder(model)
     labels: dict[str, tuple[Field, ir.Value]] = {}
     terms = []
     for loss in losses:
@@ -70,11 +62,13 @@ def attach(model: ir.Model, losses: Sequence[recipe.Loss], logits: Mapping[str, 
         else:
             label = _add_label(build, field)
         labels[loss.label] = field, label
-        term = LOSSES[loss.name].build(build, scores, label, loss)
+        given = [_lengths(model, loss)] if "lengths" in LOSSES[loss.name].options else []
+        term = LOSSES[loss.name].build(build, scores, label, loss, *given)
         terms.append(term if loss.weight == 1 else build("Mul", term, build.constant(loss.weight)))
     total = reduce(lambda a, b: build("Add", a, b), terms)
     total.name, total.type, total.shape = build.free("loss"), ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
     model.graph.outputs.append(total)
+    autograd.add(model, build.operators)
     return Attached(total.name, [field for field, _ in labels.values()])
 
 
@@ -85,6 +79,8 @@ def output_of(model: ir.Model, loss: recipe.Loss, outputs: Iterable[str] | None 
         RecipeError: there is no such output, or several and the loss names none.
     """
     names = [str(value.name) for value in model.graph.outputs] if outputs is None else list(outputs)
+    if loss.output is None:  # what holds lengths holds no scores
+        names = [name for name in names if name != loss.lengths]
     if loss.output is None and len(names) != 1:
         raise RecipeError(
             f"the loss names no output, and the model has {len(names)}: {', '.join(names)}",
@@ -100,129 +96,54 @@ def output_of(model: ir.Model, loss: recipe.Loss, outputs: Iterable[str] | None 
     return loss.output or names[0]
 
 
-class _Builder:
-    """Appends nodes to a graph under names that are free in it: ``build("Sub", x, t)`` is the difference."""
+def values_read(model: ir.Model, losses: Iterable[recipe.Loss]) -> list[str]:
+    """The outputs that *losses* read, and the inputs, which are lengths.
 
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph = graph
-        values = [*graph.inputs, *graph.initializers.values()]
-        for inner in graph.subgraphs():
-            values += [*inner.inputs, *inner.initializers.values()]
-        for node in graph.all_nodes():
-            values += node.outputs
-        self._taken = {value.name for value in values}
-
-    def __call__(self, operator: str, *inputs: ir.Value, outputs: int = 1, **attributes: Any) -> ir.Value:
-        """The new node's first output."""
-        name = self.free(f"loss/{operator}")
-        node = ir.node(operator, inputs, attributes, num_outputs=outputs, name=name)
-        for i, value in enumerate(node.outputs):
-            value.name = name if i == 0 else self.free(f"{name}/{i}")
-        self.graph.append(node)
-        return node.outputs[0]
-
-    def constant(self, value: Any, dtype: Any = np.float32) -> ir.Value:
-        return self("Constant", value=ir.tensor(np.asarray(value, dtype)))
-
-    def free(self, name: str) -> str:
-        """*name*, with a number behind it if it is taken; taken from now on."""
-        names = (name if i == 0 else f"{name}_{i}" for i in range(len(self._taken) + 1))
-        chosen = next(n for n in names if n not in self._taken)
-        self._taken.add(chosen)
-        return chosen
-
-
-def _cross_entropy(build: _Builder, x: ir.Value, y: ir.Value, loss: recipe.Loss) -> ir.Value:
-    if loss.label_smoothing:
-        return _smoothed_cross_entropy(build, x, y, loss)
-    weights = [build.constant(loss.class_weights)] if loss.class_weights is not None else []
-    ignored = {} if loss.ignore_index is None else {"ignore_index": loss.ignore_index}
-    # The gradient is computed from the second output, log p.
-    return build("SoftmaxCrossEntropyLoss", x, y, *weights, outputs=2, reduction="mean", **ignored)
-
-
-def _smoothed_cross_entropy(build: _Builder, x: ir.Value, y: ir.Value, loss: recipe.Loss) -> ir.Value:
-    """-Σ q·log p / Σ ω_y, where q = (1 - ε)·ω_y·[c = y] + ε/C·ω_c, and 0 where y is ignored."""
-    assert x.shape is not None and isinstance(x.shape[1], int), "checked with the label"
-    classes, smoothing = x.shape[1], loss.label_smoothing
-    hit = build("OneHot", y, build.constant(classes, np.int64), build.constant([0, 1]), axis=1)
-    spread = np.full([classes] + [1] * (x.shape.rank() - 2), smoothing / classes)
-    if loss.class_weights is not None:
-        weights = np.reshape(loss.class_weights, spread.shape)
-        hit, spread = build("Mul", hit, build.constant(weights)), spread * weights
-    target = build("Add", build("Mul", hit, build.constant(1 - smoothing)), build.constant(spread))
-    if loss.ignore_index is not None:
-        ignored = build("Equal", y, build.constant(loss.ignore_index, np.int64))
-        counts = build("Cast", build("Not", ignored), to=ir.DataType.FLOAT.value)
-        counts = build("Unsqueeze", counts, build.constant([1], np.int64))
-        hit, target = build("Mul", hit, counts), build("Mul", target, counts)
-    likelihood = build("ReduceSum", build("Mul", target, build("LogSoftmax", x, axis=1)), keepdims=0)
-    total = build("ReduceSum", hit, keepdims=0)
-    # Over infinity, a batch without labels that count has loss and gradient 0, as from the fused operator.
-    none = build("Equal", total, build.constant(0))
-    total = build("Where", none, build.constant(np.inf), total)
-    return build("Neg", build("Div", likelihood, total))
-
-
-def _bce_with_logits(build: _Builder, x: ir.Value, t: ir.Value, loss: recipe.Loss) -> ir.Value:
-    """log(1 + eˣ) = m + log(eˣ⁻ᵐ + e⁻ᵐ) with m = max(x, 0): no power exceeds 1.
-
-    The derivative by m is 0 everywhere, so the kink of m at x = 0 does no harm; the usual form in |x| has slope 0
-    there, where it should be ½.
+    Raises:
+        RecipeError: see :func:`output_of`; lengths that are none.
     """
-    m = build("Relu", x)
-    powers = build("Add", build("Exp", build("Sub", x, m)), build("Exp", build("Neg", m)))
-    softplus = build("Add", m, build("Log", powers))
-    return _mean(build, build("Sub", softplus, build("Mul", x, t)))
+    found: dict[str, None] = {}
+    for loss in losses:
+        found[output_of(model, loss)] = None
+        if (lengths := _lengths(model, loss)) is not None:
+            found[str(lengths.name)] = None
+    return list(found)
 
 
-def _mse(build: _Builder, x: ir.Value, t: ir.Value, loss: recipe.Loss) -> ir.Value:
-    return _mean(build, build("Pow", build("Sub", x, t), build.constant(2)))
+def _lengths(model: ir.Model, loss: recipe.Loss) -> ir.Value | None:
+    """The input or output that holds the lengths of the scores."""
+    if loss.lengths is None:
+        return None
+    values = {str(v.name): v for v in (*model.graph.inputs, *model.graph.outputs)}
+    value = values.get(loss.lengths)
+    whole = value is not None and (value.dtype is None or value.dtype.is_integer())
+    if value is None or not whole or (value.shape is not None and value.shape.rank() != 1):
+        kinds = [n for n, v in values.items() if v.dtype is not None and v.dtype.is_integer() and v.shape is not None]
+        fitting = [n for n in kinds if (shape := values[n].shape) is not None and shape.rank() == 1]
+        what = "has no input or output" if value is None else "has no whole numbers, one for each example, in"
+        raise RecipeError(
+            f"the model {what} {loss.lengths!r}",
+            where="recipe, loss.lengths",
+            fix=nearest(loss.lengths, fitting) or f"lengths may be in {', '.join(fitting) or 'none of its values'}",
+        )
+    return value
 
 
-def _l1(build: _Builder, x: ir.Value, t: ir.Value, loss: recipe.Loss) -> ir.Value:
-    return _mean(build, build("Abs", build("Sub", x, t)))
-
-
-def _huber(build: _Builder, x: ir.Value, t: ir.Value, loss: recipe.Loss) -> ir.Value:
-    """c·(d - ½·c), where c is d clipped to [-δ, δ]."""
-    d = build("Sub", x, t)
-    c = build("Clip", d, build.constant(-loss.delta), build.constant(loss.delta))
-    return _mean(build, build("Mul", c, build("Sub", d, build("Mul", c, build.constant(0.5)))))
-
-
-def _mean(build: _Builder, value: ir.Value) -> ir.Value:
-    return build("ReduceMean", value, keepdims=0)
-
-
-class LossSpec(NamedTuple):
-    """How a loss is built, from which activations it reads the logits, and which of the recipe's options it has."""
-
-    build: Callable[[_Builder, ir.Value, ir.Value, recipe.Loss], ir.Value]
-    peels: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-
-
-LOSSES: dict[str, LossSpec] = {
-    "cross-entropy": LossSpec(
-        _cross_entropy, ("softmax", "log-softmax"), ("label_smoothing", "ignore_index", "class_weights")
-    ),
-    "bce-with-logits": LossSpec(_bce_with_logits, ("sigmoid",)),
-    "mse": LossSpec(_mse),
-    "l1": LossSpec(_l1),
-    "huber": LossSpec(_huber, options=("delta",)),
-}
+_OPTIONS = tuple(dict.fromkeys(option for spec in LOSSES.values() for option in spec.options))
 
 
 def _refuse_foreign_options(loss: recipe.Loss) -> None:
-    for option in ("label_smoothing", "ignore_index", "class_weights", "delta"):
+    for option in _OPTIONS:
         if option not in LOSSES[loss.name].options and getattr(loss, option) != getattr(recipe.Loss(), option):
             raise RecipeError(f"{loss.name} has no {option}", where="recipe, loss", fix=f"remove {option}")
 
 
-def _scores(model: ir.Model, build: _Builder, loss: recipe.Loss, output: str, end: Logits) -> ir.Value:
+def _scores(model: ir.Model, build: Builder, loss: recipe.Loss, output: str, end: Logits) -> ir.Value:
     """The value that *loss* reads, in float32 and with its shape."""
     peels = LOSSES[loss.name].peels
+    rank = end.rank if end.activation in ("softmax", "log-softmax") else None
+    if rank is not None and end.axis != loss.axis_of_classes(rank):
+        end = Logits(output)  # probabilities of something else
     if peels and end.activation is not None and end.activation not in peels:
         better = next(name for name, spec in LOSSES.items() if end.activation in spec.peels)
         raise RecipeError(
@@ -245,16 +166,50 @@ def _scores(model: ir.Model, build: _Builder, loss: recipe.Loss, output: str, en
         value = build("Cast", value, to=ir.DataType.FLOAT.value)
         value.type = ir.TensorType(ir.DataType.FLOAT)
     value.shape = shape
-    return value
+    return _in_order(build, value, loss, output)
+
+
+def _in_order(build: Builder, scores: ir.Value, loss: recipe.Loss, output: str) -> ir.Value:
+    """*scores* as the formula wants them: classes on axis 1, or ``[T, N, C]`` for ctc."""
+    assert scores.shape is not None
+    rank = scores.shape.rank()
+    if loss.name == "ctc":
+        classes, time = loss.axis_of_classes(rank), loss.time_axis
+        if rank != 3 or classes == time:
+            raise RecipeError(
+                f"ctc needs scores of three axes, but here they are {scores.shape}, with the classes on axis {classes} "
+                f"and the frames on axis {time}",
+                where=f"output {output!r}",
+                fix="name another output, or set loss.time_axis and loss.class_axis",
+            )
+        order = [time, 3 - classes - time, classes]
+    elif loss.name == "cross-entropy" and rank > 1:
+        classes = loss.axis_of_classes(rank)
+        if classes == 0:
+            raise RecipeError(
+                "axis 0 is that of the examples, not of class scores",
+                where=f"recipe, loss.class_axis = {loss.class_axis}, output {output!r} of {rank} axes",
+                fix="give the axis of the scores, as 1 or -1",
+            )
+        order = [0, classes, *(axis for axis in range(1, rank) if axis != classes)]
+    else:
+        return scores
+    if order == sorted(order):
+        return scores
+    turned = build("Transpose", scores, perm=order)
+    turned.type, turned.shape = scores.type, ir.Shape([scores.shape[axis] for axis in order])
+    return turned
 
 
 def _label(loss: recipe.Loss, output: str, scores: ir.Value) -> Field:
     """What the data must have under the loss's label."""
     assert scores.shape is not None, "_scores has seen to it"
     dims = tuple(dim if isinstance(dim, int) else dim.value for dim in scores.shape)
-    if loss.name != "cross-entropy":
+    if loss.name not in ("cross-entropy", "ctc"):
         return Field(loss.label, "float32", dims, label=True)
     where = f"output {output!r}, of shape [{', '.join(str(d or '?') for d in dims)}]"
+    if loss.name == "ctc":
+        return _sequence_label(loss, dims, where)
     if len(dims) < 2 or dims[1] == 1:
         raise RecipeError(
             "cross-entropy needs scores of shape [batch, classes, …] for two classes or more",
@@ -263,9 +218,7 @@ def _label(loss: recipe.Loss, output: str, scores: ir.Value) -> Field:
         )
     classes = dims[1]
     if not isinstance(classes, int):  # labels could not be checked, and a wrong one ends the process
-        raise RecipeError(
-            "the number of classes is unknown", where=where, fix="export the model with a class axis of static size"
-        )
+        raise _unknown_classes(where, last=loss.class_axis is None and isinstance(dims[-1], int))
     if loss.class_weights is not None and len(loss.class_weights) != classes:
         raise RecipeError(
             f"class_weights has {len(loss.class_weights)} entries for {classes} classes",
@@ -273,6 +226,27 @@ def _label(loss: recipe.Loss, output: str, scores: ir.Value) -> Field:
             fix="give one weight a class",
         )
     return Field(loss.label, "int64", (dims[0], *dims[2:]), label=True, classes=classes, ignore_index=loss.ignore_index)
+
+
+def _sequence_label(loss: recipe.Loss, dims: tuple[int | str | None, ...], where: str) -> Field:
+    """The label of ctc: any number of classes for each example, without the blank, then padding."""
+    _, batch, classes = dims
+    if not isinstance(classes, int):
+        raise _unknown_classes(where, last=False)
+    if loss.blank >= classes:
+        raise RecipeError(
+            f"loss.blank is {loss.blank}, but there are {classes} classes", where=where, fix="count classes from 0"
+        )
+    padding = -1 if loss.ignore_index is None else loss.ignore_index
+    shape = (batch, None)
+    return Field(loss.label, "int64", shape, label=True, classes=classes, ignore_index=padding, blank=loss.blank)
+
+
+def _unknown_classes(where: str, *, last: bool) -> RecipeError:
+    """*last*: whether the last axis may be that of the classes."""
+    fix = "export the model with a class axis of static size"
+    fix = f"if the classes are on the last axis, set loss.class_axis = -1; otherwise {fix}" if last else fix
+    return RecipeError("the number of classes is unknown", where=where, fix=fix)
 
 
 def _common_label(a: Field, b: Field) -> Field:
@@ -291,7 +265,7 @@ def _common_label(a: Field, b: Field) -> Field:
     return replace(a, shape=tuple(y if isinstance(y, int) else x for x, y in zip(a.shape, b.shape, strict=True)))
 
 
-def _add_label(build: _Builder, field: Field) -> ir.Value:
+def _add_label(build: Builder, field: Field) -> ir.Value:
     """The graph input that holds the label, under exactly its name: it is the data's."""
     if build.free(field.name) != field.name:
         raise RecipeError(

@@ -1,0 +1,30 @@
+"""The verbs of the project as Python functions; the command line has the same ones.
+
+::
+
+    import dsd_ort
+
+    dsd_ort.prepare("model.onnx", "run", dsd_ort.Recipe.load("recipe.toml"))
+    dsd_ort.train("run", "train.npz", eval_data="test.npz")
+    dsd_ort.export("run", "final.onnx")
+    assert dsd_ort.verify("model.onnx", "final.onnx").same
+"""
+
+from dsd_ort.api.comparison import Comparison, compare
+from dsd_ort.api.models import check, default_recipe, inspect, verify
+from dsd_ort.api.runs import evaluate, export, phases, train
+from dsd_ort.graph.prepare import prepare
+
+__all__ = [
+    "Comparison",
+    "check",
+    "compare",
+    "default_recipe",
+    "evaluate",
+    "export",
+    "inspect",
+    "phases",
+    "prepare",
+    "train",
+    "verify",
+]

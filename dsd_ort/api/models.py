@@ -1,0 +1,125 @@
+"""What is done with a model's file alone: inspect, check, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dsd_ort import runtime
+from dsd_ort.errors import DataError, RecipeError
+from dsd_ort.graph import artifacts, inspection
+from dsd_ort.graph import verify as verify_files
+from dsd_ort.graph.inspection import Inspection
+from dsd_ort.graph.verify import Verdict
+from dsd_ort.proof import Report, Request, child
+from dsd_ort.recipe import BUILTIN, LossName, Recipe
+
+
+def inspect(model: str | Path, *, output: str | None = None) -> Inspection:
+    """What an ONNX file holds and what training makes of it: parameters, rewrites, and what prevents training.
+
+    Needs no data, writes nothing, and reads no weights.
+
+    Args:
+        model: an ONNX file, or a training graph of ONNX Runtime's (its folder, or its training_model.onnx); one that
+            cannot be trained is inspected too, and its ``refusals`` say why.
+        output: the output that the loss reads; by default the one that most weights lead to.
+
+    Raises:
+        ModelError: the file cannot be read.
+        RecipeError: the model has no such output.
+    """
+    return inspection.inspect(model, default_recipe(), output=output)
+
+
+def check(
+    model: str | Path,
+    recipe: Recipe | None = None,
+    *,
+    loss: LossName | None = None,
+    output: str | None = None,
+    data: Any = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seconds: float = 60.0,
+    thorough: bool = False,
+    threads: int = 0,
+    isolate: bool = True,
+    listener: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Proves that a model trains: each gradient against finite differences of its loss in plain inference.
+
+    A sparse step and the exported file are checked too.  Nothing is written but temporary files.
+
+    Args:
+        model: an ONNX file, or a training graph of ONNX Runtime's, which is checked with its own loss.
+        recipe: by default the default recipe, with a loss that fits the output.
+        loss: without a recipe, the kind of loss.
+        output: without a recipe, the output that the loss reads; by default the one that most weights lead to.
+        data: see :func:`train`; by default input is made up from the model's signature.
+        shapes: input → shape, for input that is made up.
+        seconds: about what the check may take: more tensors are then checked together, and what is left is not checked.
+        thorough: every tensor for itself, however long it takes.
+        threads: of ONNX Runtime; 0 means one a core.
+        isolate: in a process of its own, as native code may end it; *data* is then a path or ``"module:function"``.
+        listener: is told what is being done.
+
+    Returns:
+        The report; ``.ok`` is the answer.
+
+    Raises:
+        ModelError, UnsupportedError, RecipeError: the model cannot be trained so; ``.causes`` has all reasons.
+        DataError: no made-up input runs, or the data does not fit.
+        NativeError: ONNX Runtime ended the process.
+    """
+    runtime.require_training_build()
+    if recipe is not None and (loss or output):
+        raise RecipeError(
+            "loss and output are given beside a recipe that has its own", fix="set them in the recipe, or leave it out"
+        )
+    by_name = data is None or isinstance(data, (str, Path))
+    if isolate and not by_name:
+        raise DataError(
+            "Python objects cannot be handed to the process that the check runs in",
+            fix='give a path or "module:function", or isolate=False',
+        )
+    request = Request(
+        model=str(model),
+        recipe=(recipe or default_recipe(model)).to_dict(),
+        fit=recipe is None,
+        loss=loss,
+        output=output,
+        data=str(data) if data is not None and by_name else None,
+        shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+        seconds=seconds,
+        thorough=thorough,
+        threads=threads,
+    )
+    if isolate:
+        return child.run(request, listener)
+    from dsd_ort.proof import prove
+
+    return prove.run(request, listener, None if by_name else data)
+
+
+def verify(model: str | Path, final: str | Path) -> Verdict:
+    """Whether *final* is *model* with nothing changed but its weights; ``.same`` is the answer.
+
+    Raises:
+        ModelError: one of the files cannot be read.
+    """
+    return verify_files.verify(Path(model), Path(final))
+
+
+def default_recipe(model: str | Path | None = None) -> Recipe:
+    """The recipe that ``prepare`` takes where none is given; for an exported training graph, with its own optimizer.
+
+    Raises:
+        ModelError: the training graph lacks files.
+    """
+    recipe = Recipe.load(BUILTIN / "default.toml")
+    exported = artifacts.find(model) if model is not None else None
+    optimizer = artifacts.optimizer(exported) if exported is not None else None
+    return recipe if optimizer is None else msgspec.structs.replace(recipe, optimizer=optimizer)

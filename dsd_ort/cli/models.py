@@ -1,0 +1,142 @@
+"""The commands on a model's file: inspect, check, evaluate, verify."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from dsd_ort import api
+from dsd_ort.cli import inspection, tables
+from dsd_ort.cli.options import FILE, RECIPE, as_json, threads_option, weights_options
+from dsd_ort.cli.progress import doing
+from dsd_ort.recipe import LossName, Recipe
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.option("--output", help="The output that a loss reads.  [default: what most weights lead to]")
+@click.option("-v", "--verbose", is_flag=True, help="Name every node that training rewrites.")
+@as_json
+def inspect(model: Path, output: str | None, verbose: bool, json_: bool) -> None:
+    """Show a model's parameters, what training rewrites in it, and all that prevents training.
+
+    Needs no data, writes nothing, and takes seconds: no weight is read.  MODEL may also be a training graph that ONNX
+    Runtime's own exporter wrote: its folder, or its training_model.onnx.
+
+    \b
+    Example:
+        dsd-ort inspect model.onnx
+    """
+    found = api.inspect(model, output=output)
+    if json_:
+        click.echo(json.dumps(inspection.inspection_data(found), indent=1))
+    else:
+        inspection.show_inspection(found, verbose=verbose)
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.option("--recipe", type=FILE, help=f"{RECIPE}  [default: a loss that fits]")
+@click.option(
+    "--loss", type=click.Choice(get_args(LossName)), help="Without a recipe.  [default: what fits the output]"
+)
+@click.option(
+    "--output", help="Without a recipe: the output that the loss reads.  [default: what most weights lead to]"
+)
+@click.option("--data", help="Real examples, as for train.  [default: made up from the model's signature]")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=2x3x224x224", help="Of an input that is made up.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="About what it may take: more gradients are then checked together, and what is left is not checked.",
+)
+@click.option("--thorough", is_flag=True, help="Every gradient for itself, however long it takes.")
+@threads_option
+@as_json
+def check(model: Path, recipe: Path | None, shapes: tuple[str, ...], json_: bool, **options: Any) -> None:
+    """Prove that MODEL trains: every gradient against finite differences of plain inference.
+
+    Exit status 0 if nothing is wrong and half of the gradients or more is proven right, 1 otherwise, 3 if the
+    model cannot be trained.  Nothing is written.  MODEL may also be a training graph of ONNX Runtime's own exporter.
+
+    \b
+    Examples:
+        dsd-ort check model.onnx
+        dsd-ort check model.onnx --shape image=2x3x224x224 --thorough
+    """
+    with doing(quiet=json_) as listener:
+        report = api.check(
+            model,
+            Recipe.load(recipe) if recipe else None,
+            shapes=dict(map(_shape, shapes)),
+            listener=listener,
+            **options,
+        )
+    if json_:
+        click.echo(json.dumps(report.to_dict(), indent=1))
+    else:
+        tables.show_report(report)
+    sys.exit(0 if report.ok else 1)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``NAME=2x3x224x224``."""
+    name, equals, sizes = text.rpartition("=")
+    try:
+        shape = tuple(int(size) for size in sizes.split("x")) if sizes else ()
+    except ValueError:
+        shape = (-1,)
+    if not (name and equals) or any(size < 0 for size in shape):
+        raise click.BadParameter(f"{text!r} is no NAME=2x3x224x224", param_hint="--shape")
+    return name, shape
+
+
+@click.command()
+@click.argument("model", type=FILE, metavar="MODEL|RUN")
+@click.option("--data", required=True, help="As for train.")
+@click.option("--recipe", type=FILE, help=f"{RECIPE}  Its loss, metrics and data count; a run has its own.")
+@weights_options
+@threads_option
+@as_json
+def evaluate(model: Path, data: str, recipe: Path | None, json_: bool, **options: Any) -> None:
+    """Measure an ONNX file, or a run's weights, on data.
+
+    \b
+    Examples:
+        dsd-ort evaluate final.onnx --data test.npz
+        dsd-ort evaluate run --data test.npz --phase 2
+    """
+    if model.is_dir() and recipe:
+        raise click.UsageError("a run has its own recipe: leave --recipe out")
+    if model.is_file() and (options["phase"] is not None or options["best"]):
+        raise click.UsageError("--phase and --best are for runs, and this is a file")
+    metrics = api.evaluate(model, data, Recipe.load(recipe) if recipe else None, **options)
+    if json_:
+        click.echo(json.dumps(metrics, indent=1))
+    else:
+        tables.show_metrics(metrics)
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.argument("final", type=FILE)
+@as_json
+def verify(model: Path, final: Path, json_: bool) -> None:
+    """Prove that FINAL is MODEL with other weights: exit status 0 if so, 1 if not.
+
+    \b
+    Example:
+        dsd-ort verify model.onnx final.onnx && echo the same graph
+    """
+    verdict = api.verify(model, final)
+    if json_:
+        click.echo(json.dumps(verdict.to_dict(), indent=1))
+    else:
+        tables.show_verdict(verdict, final)
+    sys.exit(0 if verdict.same else 1)

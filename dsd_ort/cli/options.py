@@ -1,0 +1,117 @@
+"""The options that several commands have, and the recipe that they make."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from dsd_ort import api
+from dsd_ort.errors import RecipeError
+from dsd_ort.recipe import LossName, Recipe, parse_value
+
+FILE = click.Path(path_type=Path)
+RECIPE = "A TOML file, or the name of a built-in recipe; dsd-ort recipes lists those."
+
+
+def as_json(command: Any) -> Any:
+    return click.option("--json", "json_", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def weights_options(command: Any) -> Any:
+    command = click.option("--best", is_flag=True, help="Take the phase's best epoch rather than its last.")(command)
+    return click.option("--phase", type=int, help="Which phase's weights, from 1.  [default: the last complete one]")(
+        command
+    )
+
+
+threads_option = click.option("--threads", type=click.IntRange(0), default=0, help="Of ONNX Runtime; 0: one a core.")
+
+
+def training_options(command: Any) -> Any:
+    """How a training runs, whatever it trains."""
+    for option in (
+        click.option(
+            "--checkpoint-seconds",
+            type=click.FloatRange(0),
+            default=300.0,
+            show_default=True,
+            help="The longest time between two checkpoints.",
+        ),
+        threads_option,
+        click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+def data_option(command: Any) -> Any:
+    text = "A .npz, a folder of .npy, of images or of recordings, IDX files, a manifest, or module:function."
+    return click.option("--data", required=True, help=text)(command)
+
+
+def recipe_options(command: Any) -> Any:
+    """Gives a command of a model its ``recipe``: that of the options, with what they set."""
+    default = "sparse then dense, for a model that is trained"
+
+    @functools.wraps(command)
+    def with_recipe(recipe: Path | None, settings: tuple[str, ...], **options: Any) -> Any:
+        keys = {key: options.pop(key) for key in ("loss", "output", "label_name", "batch_size", "seed")}
+        return command(recipe=recipe_from(recipe, keys, settings, options["model"]), **options)
+
+    for option in (
+        click.option(
+            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of it, as optimizer.momentum=0.8."
+        ),
+        click.option("--seed", type=int, help="Of shuffling and dropout."),
+        click.option("--batch-size", type=int, help="Examples a step."),
+        click.option("--label-name", help="The target's name among the data's arrays.  [default: label]"),
+        click.option("--output", help="The model's output that the loss reads, where it has several."),
+        click.option(
+            "--loss", type=click.Choice(get_args(LossName)), help="What is minimised.  [default: cross-entropy]"
+        ),
+        click.option("--recipe", type=FILE, help=f"{RECIPE}  [default: {default}]"),
+    ):
+        with_recipe = option(with_recipe)
+    return with_recipe
+
+
+def recipe_from(path: Path | None, keys: dict[str, Any], settings: tuple[str, ...], model: Path) -> Recipe:
+    """The recipe file, or the default one, with what the command line sets."""
+    table = (Recipe.load(path) if path else api.default_recipe(model)).to_dict()
+    loss_keys = {"loss": "name", "output": "output", "label_name": "label"}
+    for key, value in keys.items():
+        if value is None:
+            continue
+        if key not in loss_keys:
+            table[key] = value
+        elif isinstance(table["loss"], list):
+            raise RecipeError(
+                f"--{key.replace('_', '-')} does not say which of the recipe's losses",
+                where=str(path),
+                fix=f"use --set loss.0.{loss_keys[key]}=…",
+            )
+        else:
+            table["loss"][loss_keys[key]] = value
+    for setting in settings:
+        _set(table, setting)
+    return Recipe.from_dict(table, where="recipe with command-line options" if settings else str(path or "recipe"))
+
+
+def _set(table: dict[str, Any], setting: str) -> None:
+    """``a.b=value`` with the value as TOML, or as text where it is no TOML."""
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {setting} has no value", fix="write --set KEY=VALUE, as optimizer.momentum=0.8")
+    *path, last = key.split(".")
+    inner: Any = table
+    try:
+        for part in path:
+            inner = inner[int(part)] if isinstance(inner, list) else inner.setdefault(part, {})
+        inner[int(last) if isinstance(inner, list) else last] = parse_value(text)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise RecipeError(
+            f"--set {setting} names nothing in the recipe", fix="write it as optimizer.momentum=0.8 or phase.0.epochs=3"
+        ) from error

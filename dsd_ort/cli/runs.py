@@ -1,0 +1,99 @@
+"""The commands on a run folder: prepare, train, export."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dsd_ort import api
+from dsd_ort.cli import tables
+from dsd_ort.cli.options import (
+    FILE,
+    as_json,
+    data_option,
+    recipe_options,
+    training_options,
+    weights_options,
+)
+from dsd_ort.cli.progress import reporter
+from dsd_ort.cli.stop import stoppable
+from dsd_ort.recipe import Recipe
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.option("-o", "--run", type=FILE, required=True, help="The run folder to make.")
+@recipe_options
+@as_json
+def prepare(model: Path, run: Path, recipe: Recipe, json_: bool) -> None:
+    """Make the graphs that train MODEL, as a run folder.
+
+    The model's file is copied and never changed.  Options override the recipe.
+
+    \b
+    Examples:
+        dsd-ort prepare model.onnx -o run
+        dsd-ort prepare model.onnx -o run --recipe recipe.toml --set optimizer.weight_decay=1e-4
+    """
+    program = api.prepare(model, run, recipe)
+    if json_:
+        click.echo(json.dumps(tables.program_data(program), indent=1))
+    else:
+        tables.show_program(program)
+
+
+@click.command()
+@click.argument("run", type=FILE)
+@data_option
+@click.option("--eval-data", help="The same, held out: evaluated after each epoch.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@training_options
+@as_json
+def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: Any) -> None:
+    """Train a prepared RUN through its phases.
+
+    Arrays are matched to the model's inputs and the label by name, or by position with the label last.  Ctrl-C saves
+    everything; --resume goes on to the same bytes as if nothing had happened.
+
+    \b
+    Examples:
+        dsd-ort train run --data train.npz --eval-data test.npz
+        dsd-ort train run --data /usr/share/datasets/fashion-mnist/train
+        dsd-ort train run --data mymodule:batches
+    """
+    again = ["dsd-ort", "train", str(run), "--data", data, *(["--eval-data", eval_data] if eval_data else [])]
+    again += ["--threads", str(options["threads"])] if options["threads"] else []
+    with stoppable(shlex.join([*again, "--resume"])) as stop, reporter(quiet=json_) as listener:
+        api.train(run, data, eval_data=eval_data, listener=listener, stop=stop, **options)
+    if json_:
+        click.echo(json.dumps(api.phases(run), indent=1))
+    else:
+        tables.show_phases(api.phases(run))
+        click.echo(f"\nnext: dsd-ort export {run} -o final.onnx")
+
+
+@click.command()
+@click.argument("run", type=FILE)
+@click.option("-o", "--output", "final", type=FILE, required=True, help="The ONNX file to write.")
+@weights_options
+@click.option("--sparse", is_flag=True, help="Ship the last sparse phase's weights.")
+@as_json
+def export(run: Path, final: Path, json_: bool, **options: Any) -> None:
+    """Write the model with trained weights, and verify it.
+
+    \b
+    Examples:
+        dsd-ort export run -o final.onnx
+        dsd-ort export run -o sparse.onnx --sparse
+    """
+    if options["sparse"] and options["phase"] is not None:
+        raise click.UsageError("--sparse means the last sparse phase: leave --phase out")
+    verdict = api.export(run, final, **options)
+    if json_:
+        click.echo(json.dumps({"file": str(final), **verdict.to_dict()}, indent=1))
+    else:
+        tables.show_verdict(verdict, final)

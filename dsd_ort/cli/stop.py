@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM: training saves at the end of its step, and the user is told how to go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from dsd_ort.run.phases import Stopped
+
+
+@contextmanager
+def stoppable(go_on: str) -> Iterator[Callable[[], bool]]:
+    """Gives a training its ``stop``; when it stopped, says what command goes on, and ends with status 130."""
+    with asked_to_stop() as stop:
+        try:
+            yield stop
+        except (Stopped, KeyboardInterrupt):
+            click.echo(f"stopped; go on with: {go_on}", err=True)
+            sys.exit(130)
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM came: the first one asks, the second does not wait for the end of the step."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        # Not print(): the signal may come while this thread is printing, and streams are not reentrant.
+        os.write(2, b"\nstopping after this step; press Ctrl-C again to leave at once\n")
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,60 @@
+"""Two runs that begin alike are trained once up to where they part (law 6 makes that the same to the bit).
+
+Their recipes differ in nothing but later phases, as a recipe and its ``dense_only()``; then the graphs, the slices of
+the arena and all that is random are the same, and the state of one run at the end of the phases that both have is that
+of the other: checkpoint, weights of those phases, journal.  Only the digest in the files' records is the other's.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from pathlib import Path
+
+import msgspec
+
+from dsd_ort.graph.program import Program
+from dsd_ort.recipe import Recipe
+from dsd_ort.run import checkpoint, journal
+from dsd_ort.run.lock import locked
+from dsd_ort.run.phases import weights_file
+from dsd_ort.run.position import Position
+
+
+def shared_phases(recipe: Recipe, other: Recipe) -> int:
+    """How many phases both recipes begin with; 0 where they differ in more than phases."""
+    if msgspec.structs.replace(recipe, phase=other.phase) != other:
+        return 0
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(recipe.phase, other.phase, strict=False))))
+
+
+def fork(run: Program, other: Program) -> bool:
+    """Lets *other*, which was never trained, go on from *run*, which is at the end of the phases that both have.
+
+    Killed anywhere, it is as if it had not begun, as the checkpoint comes last.
+
+    Returns:
+        Whether it did; False where they have no phase in common, or *run* is not where they part, or *other* has begun.
+
+    Raises:
+        RunError: a file cannot be read or written, or one of the runs is being trained.
+    """
+    shared = shared_phases(run.recipe, other.recipe)
+    if not shared or msgspec.structs.replace(run.manifest, recipe=other.manifest.recipe) != other.manifest:
+        return False
+    with locked(run.folder), locked(other.folder):
+        record = checkpoint.read_record(run.folder / checkpoint.FILE, run.digest)
+        position = Position(**record["position"])
+        if (other.folder / checkpoint.FILE).exists() or not (position.phase == shared and position.begins_phase):
+            return False
+        for path in _weights(run, shared):
+            checkpoint.copy(path, other.folder / path.relative_to(run.folder), run.digest, other.digest)
+        journal.copy(run.folder, other.folder, record["events"])
+        checkpoint.copy(run.folder / checkpoint.FILE, other.folder / checkpoint.FILE, run.digest, other.digest)
+    return True
+
+
+def _weights(run: Program, phases: int) -> list[Path]:
+    """What is kept of the first *phases* phases; one without an epoch has no best one."""
+    kinds = [phase.kind for phase in run.recipe.phase[:phases]]
+    paths = [weights_file(run.folder, i, kind, suffix) for i, kind in enumerate(kinds) for suffix in ("", ".best")]
+    return [path for path in paths if path.exists()]
