@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import onnx_ir as ir
 
@@ -19,10 +19,26 @@ def live(graph: ir.Graph) -> list[ir.Node]:
     for node in reversed(graph):
         if not needed.isdisjoint(node.outputs):
             live.append(node)
-            needed.update(node.inputs)
-            for inner in inner_nodes(node):
-                needed.update(inner.inputs)
+            needed |= reads([node])
     return live[::-1]
+
+
+def reads(nodes: Iterable[ir.Node]) -> set[ir.Value | None]:
+    """The values that *nodes* and their bodies read."""
+    return {value for node in nodes for reader in (node, *inner_nodes(node)) for value in reader.inputs}
+
+
+def cut_to(model: ir.Model, outputs: Collection[str]) -> ir.Model:
+    """*model*, changed: the *outputs*, and the nodes that they are computed from; all inputs stay.
+
+    onnx-ir's own pass leaves what only the body of a removed node reads, such as that of the Scan in a ctc.  Here too,
+    such a body still counts among the uses of a value.
+    """
+    graph = model.graph
+    graph.outputs[:] = [value for value in graph.outputs if value.name in outputs]
+    kept = set(live(graph))
+    graph.remove([node for node in graph if node not in kept])
+    return model
 
 
 def inner_nodes(node: ir.Node) -> Iterator[ir.Node]:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dsd_ort.errors import RecipeError, nearest
+from dsd_ort.graph.flow import cut_to, reads
 from dsd_ort.recipe import Input
 
 
@@ -17,14 +18,10 @@ def keep_only(model: ir.Model, read: Collection[str], parameters: Collection[str
 
     Parameters stay, and so do inputs that are *read* themselves.
     """
-    graph = model.graph
-    graph.outputs[:] = [value for value in graph.outputs if value.name in read]
+    graph = cut_to(model, read).graph
     RemoveUnusedNodesPass()(model)
-    graph.inputs[:] = [
-        value
-        for value in graph.inputs
-        if value.name in read or value.name in parameters or value.uses() or value.is_graph_output()
-    ]
+    needed = {value.name for value in (*reads(graph), *graph.outputs) if value is not None} | {*read, *parameters}
+    graph.inputs[:] = [value for value in graph.inputs if value.name in needed]
 
 
 def fix(model: ir.Model, table: Mapping[str, Input], parameters: Collection[str]) -> None:

@@ -180,8 +180,21 @@ def evaluation(source: Source, recipe: Recipe, model: ir.Model | None = None) ->
     inputs = data_inputs(model, source)
     attached = losses.attach(model, recipe.losses)
     autograd.inline(model)
+    _check_alphabet(recipe, attached.labels)
     lengths = recipe.losses[0].lengths
     return Evaluation(ir.to_proto(model), inputs, attached.labels, outputs, attached.loss, notes, lengths)
+
+
+def _check_alphabet(recipe: Recipe, labels: Sequence[Field]) -> None:
+    """An alphabet has the text of each class of ctc's."""
+    alphabet = recipe.data.alphabet
+    for field in labels:
+        if field.blank is not None and alphabet and len(alphabet) != field.classes:
+            raise RecipeError(
+                f"data.alphabet has {len(alphabet)} entries, and the model {field.classes} classes",
+                where=f"recipe, data.alphabet, and label {field.name!r}",
+                fix="give an entry for every class, the blank's included, from class 0 on",
+            )
 
 
 def _make_runnable(model: ir.Model, source: Source) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from dsd_ort.fields import Field
 from dsd_ort.graph.prepare import Evaluation
 from dsd_ort.graph.source import Source
 from dsd_ort.proof import signature
-from dsd_ort.proof.cut import cut_to
+from dsd_ort.graph.flow import cut_to
 from dsd_ort.recipe import Loss, Recipe
 
 Array = npt.NDArray[Any]

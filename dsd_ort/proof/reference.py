@@ -27,7 +27,7 @@ from onnx.reference import ReferenceEvaluator
 
 from dsd_ort import runtime
 from dsd_ort.proof import operators
-from dsd_ort.proof.cut import cut_to
+from dsd_ort.graph.flow import cut_to
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

@@ -200,3 +200,17 @@ def test_gradients_reach_the_tensors_that_weights_are_computed_from(tmp_path, ca
     assert set(errors) == set(names)
     assert max(errors.values()) < 1e-4
     assert all(np.abs(gradient).max() > 0 for gradient in gradients.values())
+
+
+def test_an_input_that_only_a_body_behind_another_output_reads_is_not_asked_for(tmp_path: Path) -> None:
+    text = """(float[N, 4] x, float[N, 4] z, bool c) => (float[N, 4] y, float[N, 4] other) {
+        y = MatMul (x, w)
+        other = If (c) <
+            then_branch = a () => (float[N, 4] t) { t = Neg (z) },
+            else_branch = b () => (float[N, 4] e) { e = Abs (z) }
+        >
+    }"""
+    path = write(tmp_path / "m.onnx", text, {"w": (4, 4)})
+    manifest, graphs = build(source.load(path), recipe(loss={"name": "mse", "output": "y"}))
+    assert [field.name for field in manifest.inputs] == ["x"]
+    assert {value.name for value in graphs["evaluate"].graph.input} == {"x", "w", "label"}

@@ -126,6 +126,24 @@ def test_law_3_a_pruned_weight_is_exactly_zero_after_every_step(
     assert not all(steps[sparse_steps:]), "the last dense phase moves pruned weights again"
 
 
+def test_a_phase_may_end_within_an_epoch_and_is_evaluated_there(model: Path, tmp_path: Path) -> None:
+    """1.25 epochs of 7 batches are 9 steps; stopped in between, it ends with the same bytes."""
+    phases = [
+        {"kind": "dense", "epochs": 1.25, "learning_rate": 0.05},
+        {"kind": "sparse", "sparsity": 0.4, "epochs": 0.5, "learning_rate": 0.05},
+    ]
+    short = recipe(phase=phases)
+    ends = train(model, tmp_path / "whole", short)
+    assert [(e["step"], e["reason"]) for e in ends] == [(9, "epochs"), (13, "epochs")]
+    epochs = [(e["phase"], e["epoch"], e["step"]) for e in read(tmp_path / "whole") if e["event"] == "epoch"]
+    assert epochs == [(1, 1, 7), (1, 2, 9), (2, 1, 13)]
+    asked = iter([False] * 7 + [True])
+    with pytest.raises(Stopped):
+        train(model, tmp_path / "stopped", short, stop=lambda: next(asked, False))
+    dsd_ort.train(tmp_path / "stopped", DATA, eval_data=HELD_OUT, threads=1, resume=True)
+    assert exported_digest(tmp_path / "stopped") == exported_digest(tmp_path / "whole")
+
+
 def test_law_5_pruned_weights_return_at_zero(model: Path, tmp_path: Path) -> None:
     phases = [
         {"kind": "dense", "epochs": 1, "learning_rate": 0.1},
