@@ -26,7 +26,7 @@ from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.loss import attach
 from dsd_ort.recipe import Loss
 from tools.bench_recurrent import CLOCKS, take_turns
-from tools.bench_step import cpu
+from tools.machine import cpu
 
 SIZES = ((200, 8, 50, 30), (1000, 4, 100, 40), (400, 32, 60, 30), (150, 16, 20, 1000))
 """Frames, sequences, labels, classes."""

@@ -29,7 +29,7 @@ from dsd_ort import runtime
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.lower import lower
-from tools.bench_step import cpu
+from tools.machine import cpu
 
 KINDS = {
     "LSTM": (torch.nn.LSTM, 4, ""),

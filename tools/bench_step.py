@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from dsd_ort.run.engine import Engine
 from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from tests.oracle.networks import ResNet18, export, randomise_norms
+from tools.machine import cpu
 
 SIZE = 224
 RATE = 1e-4
@@ -147,11 +147,6 @@ def _peak() -> int:
     """The largest resident set since the reset, in bytes."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
-
-
-def cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ import dsd_ort
 from dsd_ort.recipe import Recipe
 from graphs import NETWORKS
 from graphs.__main__ import count_parameters
-from tools.bench_step import cpu
 from tools.children import Died, each
+from tools.machine import cpu
 
 
 class Size(NamedTuple):
@@ -62,6 +62,31 @@ def main() -> None:
         print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps([row | {"cpu": cpu()} for row in rows], indent=1) + "\n")
+        arguments.json.with_suffix(".md").write_text(page(rows), "utf-8")
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table for people."""
+    columns = ["network", "parameters", "batch", "steps", "phases", "verified", "GB"]
+    columns += ["prepare", "train", "export", "verify"]
+    lines = [
+        "# The paper's networks at full size",
+        "",
+        "Measured by `python tools/full_size.py`, which writes this page, on two cores of",
+        f"{cpu()}: every network through its paper recipe with phases of one step, on",
+        "random pictures of 224×224 pixels, or sequences of so many words, or frames of 10 ms. Times are seconds of one",
+        "run, for orientation: `train` opens the sessions, takes the steps, and writes checkpoints and the weights of each",
+        "phase. GB is the most memory that the process had, from writing the network's file to verifying the exported one.",
+        "",
+        f"| {' | '.join(columns)} |",
+        f"|---|{'---:|' * (len(columns) - 1)}",
+    ]
+    for row in rows:
+        times = " | ".join(f"{row[f'{verb}_seconds']:.1f}" for verb in ("prepare", "train", "export", "verify"))
+        verified = "yes" if row["verified"] else "**no**"
+        cells = [row["network"], f"{row['parameters']:,}", row["batch"], row["steps"] or "", row["phases"], verified]
+        lines.append(f"| {' | '.join(map(str, cells))} | {row['gigabytes']:.1f} | {times} |")
+    return "\n".join(lines) + "\n"
 
 
 def measure(name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dsd_ort.recipe import Recipe
 from graphs import lenet
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
-WIDTH = 2
+WIDTH = 3
 HELD_OUT = 10_000
 """Of the training images, the last: on these the recipe was chosen."""
 
