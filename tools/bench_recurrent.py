@@ -4,9 +4,9 @@
 
 One layer of each kind with biases, and the gradients of Σ U·Y, U fixed normal numbers, by the inputs and all weights.
 Both sides compute from the same numbers in one process, taking turns.  Printed are medians and, for each pair of turns,
-ratios (ours / theirs), of which the median counts.  On a machine that does other work too, wall times of several
-threads say little; --clock processor with --threads 1 says how much work either side is.  Needs PyTorch; make oracle
-makes the environment.
+ratios (ours / theirs), of which the median counts; and the bytes that a first step takes over sequences of this length,
+and of four times this length.  On a machine that does other work too, wall times of several threads say little;
+--clock processor with --threads 1 says how much work either side is.  Needs PyTorch; make oracle makes the environment.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
+import psutil
 import torch
 
 from dsd_ort import runtime
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.lower import lower
-from tools.machine import cpu
+from tools.machine import cpu, peak_memory, reset_peak
 
 KINDS = {
     "LSTM": (torch.nn.LSTM, 4, ""),
@@ -61,6 +62,7 @@ def main() -> None:
         sizes = {"steps": arguments.steps, "batch": arguments.batch, "units": arguments.units}
         sizes |= {"directions": arguments.directions}
         row = measure(kind, **sizes, rounds=arguments.rounds, threads=arguments.threads, clock=CLOCKS[arguments.clock])
+        row["memory"] = [memory(kind, steps, arguments) for steps in (arguments.steps, 4 * arguments.steps)]
         rows.append({"layer": kind, **sizes, **row, "clock": arguments.clock})
         print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()))
     if arguments.json:
@@ -107,6 +109,20 @@ def measure(
         "difference": float(error),
         "rounds": rounds,
     }
+
+
+def memory(kind: str, steps: int, arguments: argparse.Namespace) -> int:
+    """Bytes that a first step over sequences of *steps* takes beyond what the session has: linear in *steps*."""
+    torch.manual_seed(0)
+    units, directions = arguments.units, arguments.directions
+    feeds = weights_of(KINDS[kind][0](units, units, bidirectional=directions == 2), kind, directions)
+    feeds["x"] = np.zeros((steps, arguments.batch, units), np.float32)
+    feeds["u"] = np.zeros((steps, directions, arguments.batch, units), np.float32)
+    ours = step(kind, units, directions, feeds, arguments.threads)
+    before = psutil.Process().memory_info().rss
+    reset_peak()
+    ours()
+    return peak_memory() - before
 
 
 def take_turns(sides: list[Callable[[], object]], rounds: int, clock: Callable[[], float]) -> list[list[float]]:

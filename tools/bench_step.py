@@ -27,7 +27,7 @@ from dsd_ort.run.engine import Engine
 from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from tests.oracle.networks import ResNet18, export, randomise_norms
-from tools.machine import cpu
+from tools.machine import cpu, peak_memory, reset_peak
 
 SIZE = 224
 RATE = 1e-4
@@ -69,11 +69,11 @@ def measure_preparation(model: Path, run: Path) -> dict[str, Any]:
             ],
         }
     )
-    _reset_peak()
+    reset_peak()
     before, began = process.memory_info().rss, time.perf_counter()
     dsd_ort.prepare(model, run, recipe)
     seconds = time.perf_counter() - began
-    return {"prepare_seconds": seconds, "prepare_memory": (_peak() - before) / model.stat().st_size}
+    return {"prepare_seconds": seconds, "prepare_memory": (peak_memory() - before) / model.stat().st_size}
 
 
 def measure(network: torch.nn.Module, run: Path, batch: int, rounds: int, threads: int) -> dict[str, Any]:
@@ -137,16 +137,6 @@ def new_engine(run: Path, threads: int) -> Engine:
 
 def _ratio(a: list[float], b: list[float]) -> float:
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
-
-
-def _reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak() -> int:
-    """The largest resident set since the reset, in bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

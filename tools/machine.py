@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on."""
+"""The machine that a benchmark runs on, and the memory that it takes there."""
 
 from __future__ import annotations
 
@@ -9,3 +9,14 @@ from pathlib import Path
 def cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def reset_peak() -> None:
+    """Lets :func:`peak_memory` begin anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """The largest resident set since the reset, in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024

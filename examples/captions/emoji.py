@@ -1,8 +1,8 @@
 """Emoji and their names as captions, from the npm package ``emoji-datasource-google``.
 
-A caption is the emoji's name in lower case (``face with tears of joy``).  Pictures that share a caption, or that are one
-emoji in several skin tones, are siblings and stay on one side of a split; pictures in other skin tones are there to
-train on, and never to measure on.  Words that fewer than three training captions have are one word, UNKNOWN.
+A caption is the emoji's name in lower case, and behind it the skin tone that Unicode gives its variations: ``woman
+running``, ``woman running medium dark skin tone``.  Emoji of one name, in whatever tones, are siblings: they stay on
+one side of a split, so that no name that is measured was trained on.  Words that few names have are one word, UNKNOWN.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,29 +24,23 @@ START = END = 0
 UNKNOWN = 1
 PADDING = -1
 """Of labels; of words, which a model must be able to look up, it is END."""
-_LEAST = 5
-_FIX = "npm install emoji-datasource-google@16.0.0, and give node_modules/emoji-datasource-google"
+LEAST = int(__import__("os").environ.get("LEAST", "5"))
+"""Captions that a word must be in, as NeuralTalk has it; those that differ only in tones count as one."""
+TONES = {"1F3FB": "light", "1F3FC": "medium light", "1F3FD": "medium", "1F3FE": "medium dark", "1F3FF": "dark"}
 
 Arrays = dict[str, np.ndarray]
 
 
-_TONES = {"1F3FB": "light", "1F3FC": "medium light", "1F3FD": "medium", "1F3FE": "medium dark", "1F3FF": "dark"}
-
-
 class Emoji(NamedTuple):
-    """A picture and its name."""
+    """A picture, its name, and the words of its skin tones."""
 
     picture: Path
     name: tuple[str, ...]
-    tones: tuple[str, ...]
+    tones: tuple[str, ...] = ()
 
     @property
-    def words(self): return self.name + self.tones
-
-
-def _in_words(tones: str) -> tuple[str, ...]:
-    """``1F3FE`` is "medium dark skin tone", as Unicode names it; "" is no word."""
-    return tuple(word for tone in tones.split("-") if tone for word in (*_TONES[tone].split(), "skin", "tone"))
+    def words(self) -> tuple[str, ...]:
+        return self.name + self.tones
 
 
 class Split(NamedTuple):
@@ -54,6 +49,10 @@ class Split(NamedTuple):
     train: Arrays
     test: Arrays
     vocabulary: list[str]
+
+    def text(self, words: Iterable[int]) -> str:
+        """The words of a caption."""
+        return " ".join(self.vocabulary[word] for word in words)
 
 
 def read(package: Path) -> list[Emoji]:
@@ -64,30 +63,38 @@ def read(package: Path) -> list[Emoji]:
     """
     listing = package / "emoji.json"
     if not listing.is_file():
-        raise DataError("emoji-datasource-google is not there", where=str(listing), fix=_FIX)
+        fix = f"npm install emoji-datasource-google@16.0.0, and give --data node_modules/{package.name}"
+        raise DataError("emoji-datasource-google is not there", where=str(listing), fix=fix)
     emoji = []
     for entry in json.loads(listing.read_text("utf-8")):
-        words = tuple(re.findall(r"[a-z0-9]+", entry["name"].lower()))
+        name = tuple(re.findall(r"[a-z0-9]+", entry["name"].lower()))
         for tones, one in {"": entry, **entry.get("skin_variations", {})}.items():
             picture = package / "img" / "google" / str(SIZE) / one["image"]
-            if words and one["has_img_google"] and picture.is_file():
-                emoji.append(Emoji(picture, words, _in_words(tones)))
+            if name and one["has_img_google"] and picture.is_file():
+                emoji.append(Emoji(picture, name, _in_words(tones)))
     return emoji
 
 
+def _in_words(tones: str) -> tuple[str, ...]:
+    """``1F3FE`` is "medium dark skin tone"; there are two where two people are seen."""
+    return tuple(word for tone in tones.split("-") if tone for word in (*TONES[tone].split(), "skin", "tone"))
+
+
 def split(emoji: list[Emoji], *, held_out: bool = False) -> Split:
-    """An eighth of the captions to measure on and the others to train on.
+    """An eighth of the names to measure on and the others to train on.
 
     With *held_out*, the second eighth to measure on and those behind it to train on: to choose a recipe by.
     """
-    captions = sorted({one.name for one in emoji})
-    order = np.random.default_rng(0).permutation(len(captions))
-    eighth = {captions[place]: rank % 8 for rank, place in enumerate(order)}
+    names = sorted({one.name for one in emoji})
+    order = np.random.default_rng(0).permutation(len(names))
+    eighth = {names[place]: rank % 8 for rank, place in enumerate(order)}
     measured = 1 if held_out else 0
-    test = [one for one in emoji if eighth[one.name] == measured]
     train = [one for one in emoji if eighth[one.name] > measured]
-    counts = Counter(word for words in {one.words for one in train} for word in words)
-    vocabulary = ["<end>", "<unknown>", *sorted(word for word, count in counts.items() if count >= _LEAST)]
+    test = [one for one in emoji if eighth[one.name] == measured]
+    counts = Counter(word for words in {one.name for one in train} for word in words)
+    common = {word for word, count in counts.items() if count >= LEAST}
+    toned = {word for one in train for word in one.tones}
+    vocabulary = ["<end>", "<unknown>", *sorted(common | toned)]
     longest = max(len(one.words) for one in emoji)
     return Split(*(_arrays(side, vocabulary, longest) for side in (train, test)), vocabulary)
 

@@ -24,13 +24,14 @@ Arrays = dict[str, np.ndarray]
 
 
 @click.command()
-@click.option("-o", "--folder", type=FILE, default=Path("fashion-mnist"), show_default=True, help="Where files go.")
+@click.option("-o", "--folder", type=FILE, default=Path("runs/images"), show_default=True, help="Where files go.")
 @click.option("--data", type=FILE, default=DATA, show_default=True, help="Where the four IDX files are.")
 @click.option("--held-out", is_flag=True, help=f"Measure on the last {HELD_OUT:,} training images, and train without.")
 @threads_option
 def images(folder: Path, data: Path, held_out: bool, threads: int) -> None:
     """Train LeNet on Fashion-MNIST and export it to FOLDER/final.onnx."""
     train, test = splits(data, held_out=held_out)
+    folder = folder / "held-out" if held_out else folder  # what was found on other images stays apart
     model = folder / "lenet.onnx"
     folder.mkdir(parents=True, exist_ok=True)
     ir.save(lenet(width=WIDTH), model)

@@ -18,12 +18,12 @@ from examples.speech.stamps import Stamp
 from graphs import deepspeech
 
 DATA = Path("/usr/share/tuxpaint/stamps")
-WIDTH, DEPTH, CONTEXT, DROPOUT = 256, 2, 5, 30
+WIDTH, CONTEXT, DROPOUT = 384, 5, 40
 BEAM, SHOWN = 32, 12
 
 
 @click.command()
-@click.option("-o", "--folder", type=FILE, default=Path("speech"), show_default=True, help="Where files go.")
+@click.option("-o", "--folder", type=FILE, default=Path("runs/speech"), show_default=True, help="Where files go.")
 @click.option("--data", type=FILE, default=DATA, show_default=True, help="Where the stamps are.")
 @click.option("--held-out", is_flag=True, help="Measure on a tenth of the training texts, and train without.")
 @threads_option
@@ -31,12 +31,13 @@ def speech(folder: Path, data: Path, held_out: bool, threads: int) -> None:
     """Train DeepSpeech on spoken Spanish and export it to FOLDER/final.onnx."""
     recipe = Recipe.load(Path(__file__).with_name("recipe.toml"))
     train, test = stamps.split(stamps.read(data), held_out=held_out)
+    folder = folder / "held-out" if held_out else folder  # what was found on other texts stays apart
     folder.mkdir(parents=True, exist_ok=True)
     manifests = [stamps.write(side, folder / f"{name}.jsonl") for name, side in (("train", train), ("test", test))]
     model, classes, bands = folder / "deepspeech.onnx", len(stamps.ALPHABET), recipe.data.audio.mels
-    ir.save(deepspeech(classes=classes, bands=bands, width=WIDTH, depth=DEPTH, context=CONTEXT, dropout=DROPOUT), model)
+    ir.save(deepspeech(classes=classes, bands=bands, width=WIDTH, context=CONTEXT, dropout=DROPOUT), model)
     seconds = sum(stamp.seconds for stamp in train)
-    click.echo(f"{len(train)} recordings of {seconds / 60:.0f} minutes to train on, {len(test)} to measure on", err=True)
+    click.echo(f"{len(train)} recordings, {seconds / 60:.0f} minutes, to train on, {len(test)} to measure on", err=True)
     comparison = comparing.run(model, folder, recipe, *map(str, manifests), threads=threads)
     comparing.show(comparison, "DeepSpeech after each phase, on texts that it never saw")
     transcribe(folder, test, recipe, threads)
@@ -57,7 +58,8 @@ def transcribe(folder: Path, test: list[Stamp], recipe: Recipe, threads: int) ->
         [name, f"{decode.scores.cer(texts, said):.2%}", f"{decode.scores.wer(texts, said):.2%}"]
         for name, texts in heard.items()
     ]
-    tables.show("final.onnx on the same recordings", {"decoding": "left", "characters": "right", "words": "right"}, rows)
+    columns = {"decoding": "left", "characters": "right", "words": "right"}
+    tables.show("final.onnx on the same recordings", columns, rows)
     lines = [f"{right}  →  {text}" for right, text in zip(said, [*heard.values()][-1], strict=True)]
     (folder / "transcripts.txt").write_text("\n".join(lines) + "\n", "utf-8")
     click.echo("\n".join(lines[:: max(1, len(lines) // SHOWN)][:SHOWN]))

@@ -1,8 +1,8 @@
 """Recordings of Tux Paint's stamps with their texts, from Debian's package ``tuxpaint-stamps-default``.
 
-A stamp ``X`` has a line ``es.utf8=Una rana.`` in ``X.txt``, and a person who says it in ``X_desc_es.ogg``.  Left out are
-texts with digits, which are not written as they are spoken, recordings longer than eight seconds, and those that are
-shorter than their text can be said in.  A text is lower case letters and single spaces.
+A stamp ``X`` has a line ``es.utf8=Una rana.`` in ``X.txt``, and a person who says it in ``X_desc_es.ogg``.  Left out
+are texts with digits, which are not written as they are spoken, recordings longer than eight seconds, and those that
+are shorter than their text can be said in.  A text is lower case letters and single spaces.
 """
 
 from __future__ import annotations
