@@ -15,8 +15,8 @@ from onnx.reference import ReferenceEvaluator
 from dsd_ort.fields import Field
 from dsd_ort.graph import autograd
 from dsd_ort.graph.autograd.ctc import ctc
-from dsd_ort.proof import Report, operators, signature
 from dsd_ort.graph.flow import cut_to
+from dsd_ort.proof import Report, operators, signature
 from dsd_ort.proof.reference import InNumPy, InRuntime
 from dsd_ort.recipe import Recipe
 from graphs import NETWORKS

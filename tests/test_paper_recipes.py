@@ -45,8 +45,8 @@ UNPRUNED = {
     "deepspeech": set(),
     "deepspeech2": {"conv1.weight", "conv2.weight"},
 }
-"""The matrices and kernels that the paper leaves alone: a CNN's first convolution, the word embedding, and in the speech
-networks all but fully connected and recurrent layers."""
+"""The matrices and kernels that the paper leaves alone: a CNN's first convolution, the word embedding, and in the
+speech networks all but fully connected and recurrent layers."""
 
 
 def test_there_is_a_recipe_for_each_network_of_the_paper() -> None:

@@ -63,6 +63,8 @@ def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: A
     Examples:
         dsd-ort train run --data train.npz --eval-data test.npz
         dsd-ort train run --data /usr/share/datasets/fashion-mnist/train
+        dsd-ort train run --data pictures/train --eval-data pictures/val
+        dsd-ort train run --data recordings.jsonl
         dsd-ort train run --data mymodule:batches
     """
     again = ["dsd-ort", "train", str(run), "--data", data, *(["--eval-data", eval_data] if eval_data else [])]
