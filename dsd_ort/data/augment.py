@@ -1,4 +1,6 @@
-"""Images in a frame: padded, cropped and mirrored; by chance in training, in the middle otherwise.
+"""What chance does to inputs in training: images in a frame, and features of recordings behind masks.
+
+Images are padded, cropped and mirrored by chance in training, and cut from the middle otherwise.
 
 With images ``[b, C, H, W]``, p = pad, and c = crop, or H and W where there is none::
 
@@ -10,6 +12,11 @@ With images ``[b, C, H, W]``, p = pad, and c = crop, or H and W where there is n
 u, v and w are uniform in [0, 1), three for each example, and shared by all images of an example, so that two views of
 one scene are cut alike.  Padding is 0 in the array's own numbers: black in uint8, which is normalised later.  Outside
 of training it shows only where the crop is larger than the image, as in torchvision's CenterCrop.
+
+Features ``[b, T, F]`` are 0, the mean of what is normalised, along some frames and some bands in a row, in training
+only (SpecAugment without warping, Park et al. 2019, arXiv 1904.08779)::
+
+    width = ⌊u·(m + 1)⌋, start = ⌊v·(size - width + 1)⌋      m the most of them, ``time_mask`` or ``frequency_mask``
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ import numpy as np
 from dsd_ort.data.match import describe
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field
-from dsd_ort.recipe import Image
+from dsd_ort.recipe import Audio, Image
 
 COLOURS = (1, 3, 4)
 """The numbers of channels that pictures have."""
@@ -82,6 +89,37 @@ class Frame:
         return np.moveaxis(out, 1, self.channel)
 
 
+@dataclass(frozen=True)
+class Masks:
+    """What is done to features, ``[b, T, F]``, or ``[b, F, T]`` with the layout "ft"."""
+
+    audio: Audio
+
+    def __call__(self, features: np.ndarray, chance: np.ndarray | None) -> np.ndarray:
+        """The features behind masks, new memory; *chance* is u and v of frames, then of bands, f64[b, 4], or None."""
+        if chance is None:
+            return features
+        out: np.ndarray = features.copy()
+        time, band = (1, 2) if self.audio.layout == "tf" else (2, 1)
+        self._hide(np.moveaxis(out, time, 1), self.audio.time_mask, *chance.T[:2])
+        self._hide(np.moveaxis(out, band, 1), self.audio.frequency_mask, *chance.T[2:])
+        return out
+
+    @staticmethod
+    def _hide(features: np.ndarray, most: int, u: np.ndarray, v: np.ndarray) -> None:
+        size = features.shape[1]
+        widths = (u * (min(most, size) + 1)).astype(int)
+        starts = (v * (size - widths + 1)).astype(int)
+        for rows, start, width in zip(features, starts, widths, strict=True):
+            rows[start : start + width] = 0
+
+
+def masked(field: Field, audio: Audio) -> bool:
+    """Whether what feeds *field* is masked: an input of three axes, of floats."""
+    asked = audio.time_mask > 0 or audio.frequency_mask > 0
+    return asked and not field.label and len(field.shape) == 3 and np.dtype(field.dtype).kind == "f"
+
+
 def _overlap(start: int, length: int, size: int, pad: int) -> tuple[slice, slice]:
     """Of a window from *start* on in the padded image: what of the image is in it, and where in the window that is."""
     first = start - pad
@@ -97,8 +135,8 @@ def frames(field: Field, image: Image) -> bool:
 
 
 def draw(rng: np.random.Generator | None, examples: int) -> np.ndarray | None:
-    """The chance of a batch, f64[examples, 3]; None without a generator."""
-    return None if rng is None else rng.random((examples, 3))
+    """The chance of a batch, f64[examples, 7]: three numbers for images, four for features; None without *rng*."""
+    return None if rng is None else rng.random((examples, 7))
 
 
 def refuse_labels_in_place(fields: Sequence[Field], image: Image, where: str) -> None:

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from dsd_ort.data.augment import Frame, frames
+from dsd_ort.data.augment import Frame, Masks, frames, masked
 from dsd_ort.data.match import describe
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field
@@ -42,6 +42,7 @@ class Column:
     """With ``offset``, f32[C, 1, …] or f32[1]; only where uint8 becomes float."""
     offset: np.ndarray | None = None
     frame: Frame | None = None
+    masks: Masks | None = None
 
     @property
     def bounds(self) -> tuple[int, int] | None:
@@ -102,11 +103,14 @@ class Column:
     def convert(self, batch: np.ndarray, chance: np.ndarray | None = None) -> np.ndarray:
         """``[b, …]`` of the array as the field's dtype and shape, C-contiguous.
 
-        *chance*, uniform numbers f64[b, 3], decides on crops and mirrors; without it, images are cut from the middle.
+        *chance*, uniform numbers f64[b, 7], decides on crops, mirrors and masks; without it, images are cut from the
+        middle.
         """
         seen = self.view(batch)
         if self.frame is not None:
-            seen = self.frame(seen, chance)
+            seen = self.frame(seen, None if chance is None else chance[:, :3])
+        if self.masks is not None:
+            seen = self.masks(seen, None if chance is None else chance[:, 3:])
         if self.gain is None or self.offset is None:
             return np.ascontiguousarray(self._cast(seen))
         values: np.ndarray = np.multiply(np.ascontiguousarray(seen), self.gain, dtype=np.float32)
@@ -148,7 +152,8 @@ def fit(name: str, array: np.ndarray, field: Field, data: Data, where: str, *, h
     if frame is not None:
         frame.refuse(shape, f"array {name!r}", where)
     if field.label or array.dtype != np.uint8 or np.dtype(field.dtype).kind != "f":
-        return Column(name, where, field, array.dtype, view, frame=frame)
+        masks = Masks(data.audio) if masked(field, data.audio) else None
+        return Column(name, where, field, array.dtype, view, frame=frame, masks=masks)
     scale, mean, std = (np.asarray(v, np.float64) for v in (data.scale, data.mean, data.std))
     for key, values in (("mean", mean), ("std", std)):
         if values.size != 1 and (len(shape) < 2 or values.size != shape[channel]):

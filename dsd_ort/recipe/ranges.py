@@ -100,6 +100,9 @@ def _check_data(data: Data, blanks: set[int], require: Require) -> None:
         f"data.image.crop = {crop} is larger than data.image.resize = {resize} with its padding",
         "set a smaller crop, as resize = 256 and crop = 224",
     )
+    for key in ("time_mask", "frequency_mask"):
+        value = getattr(data.audio, key)
+        require(value >= 0, f"data.audio.{key} = {value} is negative", "give a whole number from 0")
     for key in ("sample_rate", "window", "hop", "mels"):
         value = getattr(data.audio, key)
         require(0 < value < math.inf, f"data.audio.{key} = {value:g} is not positive", "see the README's recipes")

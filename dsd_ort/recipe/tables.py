@@ -161,6 +161,10 @@ class Audio(_Table, frozen=True, kw_only=True):
     normalise: bool = True
     """Every band of a recording gets mean 0 and deviation 1."""
     layout: Literal["tf", "ft"] = "tf"
+    time_mask: int = 0
+    """In training, up to so many frames in a row are hidden by chance, anew each epoch: SpecAugment."""
+    frequency_mask: int = 0
+    """The same of bands."""
     """``ft`` is frequencies first, ``f32[F, T]``."""
 
 

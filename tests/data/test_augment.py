@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsd_ort.data import Batches, Field, open_data
-from dsd_ort.data.augment import Frame
+from dsd_ort.data.augment import Frame, Masks
 from dsd_ort.errors import DataError
-from dsd_ort.recipe import Data, Image
+from dsd_ort.recipe import Audio, Data, Image
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(1, 256, (9, 3, 7, 6), dtype=np.uint8)  # no black, so that padding shows
@@ -114,7 +114,7 @@ def test_the_crop_decides_on_the_size_that_the_model_gets(layout, model):
     array = PIXELS if layout == "nchw" else PIXELS.transpose(0, 2, 3, 1)
     data = Data(layout=layout, image=Image(crop=4, flip=True))
     batch = open_data({"x": array}, [Field("x", "float32", model)], data).gather(np.arange(9), np.random.default_rng(2))
-    expected = Frame(Image(crop=4, flip=True))(PIXELS, np.random.default_rng(2).random((9, 3))) / 255
+    expected = Frame(Image(crop=4, flip=True))(PIXELS, np.random.default_rng(2).random((9, 7))[:, :3]) / 255
     expected = expected if model[1] == 3 else expected.transpose(0, 2, 3, 1)
     np.testing.assert_allclose(batch["x"], expected, rtol=1e-6)
 
@@ -177,3 +177,38 @@ def test_a_label_with_places_is_not_left_behind():
         "as it is"
     )
     assert caught.value.fix == "remove crop, pad and flip there, and change both alike in a stream of your own"
+
+
+@pytest.mark.parametrize("layout", ["tf", "ft"])
+def test_masks_hide_frames_and_bands_in_a_row_and_no_more_than_asked(layout: str) -> None:
+    features = np.ones((500, 12, 9) if layout == "tf" else (500, 9, 12), np.float32)
+    seen = Masks(Audio(time_mask=4, frequency_mask=3, layout=layout))(
+        features, np.random.default_rng(3).random((500, 4))
+    )
+    assert (features == 1).all(), "what is cached stays as it was"
+    hidden = (seen if layout == "tf" else seen.transpose(0, 2, 1)) == 0
+    frames, bands = hidden.all(axis=2), hidden.all(axis=1)
+    np.testing.assert_array_equal(hidden, frames[:, :, None] | bands[:, None, :])
+    for lines, most in ((frames, 4), (bands, 3)):
+        widths = lines.sum(axis=1)
+        assert set(widths) == set(range(most + 1))
+        ends = np.flatnonzero(np.diff(lines.astype(int), axis=1).clip(min=0).sum(axis=1) > 1)
+        assert ends.size == 0, "in a row"
+        assert (lines.any(axis=0)).all(), "anywhere"
+
+
+def test_masks_wider_than_a_recording_hide_all_of_it_at_most() -> None:
+    seen = Masks(Audio(time_mask=50))(np.ones((40, 3, 2), np.float32), np.random.default_rng(3).random((40, 4)))
+    assert set((seen == 0).all(axis=2).sum(axis=1)) == {0, 1, 2, 3}
+
+
+def test_features_are_masked_in_training_only_and_by_seed_epoch_and_batch() -> None:
+    field = Field("features", "float32", ("N", None, 5))
+    data = Data(audio=Audio(time_mask=3, frequency_mask=2))
+    opened = open_data({"features": np.ones((8, 6, 5), np.float32)}, [field], data)
+    assert (next(iter(Batches(opened, 8)))["features"] == 1).all()
+    first, again, other = (
+        next(iter(Batches(opened, 8, epoch=epoch, shuffle=False, augment=True)))["features"] for epoch in (0, 0, 1)
+    )
+    assert (first == 0).any() and not np.array_equal(first, other)
+    np.testing.assert_array_equal(first, again)
