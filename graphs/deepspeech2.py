@@ -19,14 +19,14 @@ import onnx_ir as ir
 from onnxscript import OpBuilder, nn
 
 from graphs.init import fan_in, he, initialise, uniform
-from graphs.layers import BatchNorm, Conv, Shape, model_of
+from graphs.layers import BatchNorm, Conv, Shape, dropout, model_of
 from graphs.sequence import ClippedRnn, FrameBatchNorm, FrameLinear, clipped_relu, speech, zero_behind
 
 
 class DeepSpeech2(nn.Module):
     """``f32[N, T, bands], i64[N] → f32[N, ⌈T/2⌉, classes], i64[N]``: the second result is ⌈lengths/2⌉."""
 
-    def __init__(self, classes: int, bands: int, maps: int, width: int, depth: int) -> None:
+    def __init__(self, classes: int, bands: int, *, maps: int, width: int, depth: int, dropout: int) -> None:
         super().__init__()
         self.conv1, self.bn1 = Conv(1, maps, (41, 11), stride=(2, 2), padding=(20, 5)), BatchNorm(maps)
         self.conv2, self.bn2 = Conv(maps, maps, (21, 11), stride=(2, 1), padding=(10, 5)), BatchNorm(maps)
@@ -34,6 +34,7 @@ class DeepSpeech2(nn.Module):
         self.rnns = nn.ModuleList([ClippedRnn(self.inputs if i == 0 else width, width) for i in range(depth)])
         self.norms = nn.ModuleList([FrameBatchNorm(width) for _ in range(depth)])
         self.fc = FrameLinear(width, classes)
+        self.dropout = dropout
 
     def forward(self, op: OpBuilder, features: ir.Value, lengths: ir.Value) -> tuple[ir.Value, ir.Value]:
         frames = op.Div(op.Add(lengths, op.Constant(value_int=1)), op.Constant(value_int=2))
@@ -42,21 +43,33 @@ class DeepSpeech2(nn.Module):
         for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2)):
             x = zero_behind(op, clipped_relu(op, norm(op, conv(op, x))), frames, time=3, rank=4)
         x = op.Reshape(op.Transpose(x, perm=[3, 0, 1, 2]), op.Constant(value_ints=[0, 0, self.inputs]))
+        x = dropout(op, x, self.dropout)
         steps = op.Cast(frames, to=ir.DataType.INT32)
         for rnn, frame_norm in zip(self.rnns, self.norms, strict=True):
-            x = frame_norm(op, rnn(op, x, steps))
+            x = dropout(op, frame_norm(op, rnn(op, x, steps)), self.dropout)
         return op.Transpose(self.fc(op, x), perm=[1, 0, 2]), frames
 
 
 def deepspeech2(
-    *, seed: int = 0, classes: int = 29, bands: int = 161, maps: int = 32, width: int = 1552, depth: int = 7
+    *,
+    seed: int = 0,
+    classes: int = 29,
+    bands: int = 161,
+    maps: int = 32,
+    width: int = 1552,
+    depth: int = 7,
+    dropout: int = 0,
 ) -> ir.Model:
     """Deep Speech 2 (Amodei et al. 2016, arXiv 1512.02595): letters from speech, with seven recurrent layers.
 
     ``classes`` are CTC's blank, which is 0, space, apostrophe and a–z; ``bands`` the frequencies of a frame; ``maps``
-    those of each convolution; ``width`` the units of each recurrent layer, ``depth`` how many there are.
+    those of each convolution; ``width`` the units of each recurrent layer, ``depth`` how many there are; ``dropout``,
+    in percent, in front of each of them and of the scores, is for small sets of recordings: the paper has none.
+
+    Raises:
+        ValueError: a ``dropout`` that is no percentage.
     """
-    network = DeepSpeech2(classes, bands, maps, width, depth)
+    network = DeepSpeech2(classes, bands, maps=maps, width=width, depth=depth, dropout=dropout)
     rules = {Conv: (he,), ClippedRnn: (uniform(width**-0.5),) * 3, FrameLinear: (fan_in, fan_in)}
     initialise(network, seed, rules)
     outputs: dict[str, Shape | None] = {"logits": ["N", "T_out", classes], "frames": ["N"]}
