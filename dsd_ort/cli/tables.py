@@ -102,7 +102,10 @@ def show_program(program: Program) -> None:
         for name, (dtype, shape) in data[kind].items():
             sizes = ", ".join("?" if size is None else str(size) for size in shape)
             click.echo(f"  {'label' if kind == 'labels' else 'input'} {name!r}: {dtype} [{sizes}]")
-    show_rewrites(note.partition(": ")[2] for note in data["notes"])
+    show_rewrites(note.partition(": ")[2] for note in data["notes"] if ": " in note)
+    for note in data["notes"]:
+        if ": " not in note:
+            click.echo(f"  note: {note}")
     click.echo(f"next: dsd-ort train {program.folder} --data DATA")
 
 

@@ -175,7 +175,7 @@ def evaluation(source: Source, recipe: Recipe, model: ir.Model | None = None) ->
     """
     model = to_supported(adapted(source, recipe) if model is None else model)
     to_inference(model)
-    notes = _make_runnable(model, source)
+    notes = (*losses.notes(model, recipe.losses), *_make_runnable(model, source))
     outputs = {losses.output_of(model, loss): loss.label for loss in recipe.losses}
     inputs = data_inputs(model, source)
     attached = losses.attach(model, recipe.losses)

@@ -16,7 +16,7 @@ from dsd_ort.errors import RecipeError
 from dsd_ort.fields import Field
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.logits import Logits
-from dsd_ort.graph.loss import Attached, attach, output_of
+from dsd_ort.graph.loss import Attached, attach, notes, output_of
 from dsd_ort.recipe import Loss
 from tests.graph.autograd.test_ctc import sum_over_paths
 
@@ -420,3 +420,12 @@ def test_refused_with_the_place_and_what_to_do(case: str) -> None:
 def test_the_only_output_needs_no_name() -> None:
     assert output_of(network((2, 3)), Loss()) == "out"
     assert output_of(parse(TWO), Loss(output="second")) == "second"
+
+
+def test_a_ctc_without_lengths_is_told_where_there_may_be_some() -> None:
+    model = parse("(float[n, t, 3] x, int64[n] frames) => (float[n, t, 3] out) { out = Neg (x) }")
+    (note,) = notes(model, [Loss(name="ctc")])
+    assert "all frames" in note and "'frames'" in note and "loss.lengths" in note
+    assert not notes(model, [Loss(name="ctc", lengths="frames")])
+    assert not notes(model, [Loss(class_axis=-1)])
+    assert not notes(network((2, 5, 3)), [Loss(name="ctc")])

@@ -118,8 +118,7 @@ def _lengths(model: ir.Model, loss: recipe.Loss) -> ir.Value | None:
     value = values.get(loss.lengths)
     whole = value is not None and (value.dtype is None or value.dtype.is_integer())
     if value is None or not whole or (value.shape is not None and value.shape.rank() != 1):
-        kinds = [n for n, v in values.items() if v.dtype is not None and v.dtype.is_integer() and v.shape is not None]
-        fitting = [n for n in kinds if (shape := values[n].shape) is not None and shape.rank() == 1]
+        fitting = _whole_numbers(model)
         what = "has no input or output" if value is None else "has no whole numbers, one for each example, in"
         raise RecipeError(
             f"the model {what} {loss.lengths!r}",
@@ -127,6 +126,20 @@ def _lengths(model: ir.Model, loss: recipe.Loss) -> ir.Value | None:
             fix=nearest(loss.lengths, fitting) or f"lengths may be in {', '.join(fitting) or 'none of its values'}",
         )
     return value
+
+
+def _whole_numbers(model: ir.Model) -> list[str]:
+    """The inputs and outputs that have a whole number for each example."""
+    values = (*model.graph.inputs, *model.graph.outputs)
+    whole = [value for value in values if value.dtype is not None and value.dtype.is_integer()]
+    return [str(value.name) for value in whole if value.shape is not None and value.shape.rank() == 1]
+
+
+def notes(model: ir.Model, losses: Iterable[recipe.Loss]) -> tuple[str, ...]:
+    """What people should know of *losses* at *model*: all frames count for a ctc without lengths."""
+    unused = any(loss.name == "ctc" and loss.lengths is None for loss in losses)
+    names = " or ".join(repr(name) for name in _whole_numbers(model)) if unused else ""
+    return (f"ctc counts all frames; if {names} has their number, name it as loss.lengths",) if names else ()
 
 
 _OPTIONS = tuple(dict.fromkeys(option for spec in LOSSES.values() for option in spec.options))
