@@ -37,7 +37,6 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "lenet": Size(64),
     "vgg16": Size(8),
     "googlenet": Size(8),
     "resnet18": Size(8),
@@ -125,7 +124,7 @@ def measure(name: str) -> dict[str, Any]:
 
 def one_step_each(name: str) -> Recipe:
     """The network's paper recipe with phases of one step, and a batch that fits."""
-    recipe = Recipe.load(f"paper/{name}" if name != "lenet" else "paper/resnet18")
+    recipe = Recipe.load(f"paper/{name}")
     phases = tuple(msgspec.structs.replace(phase, epochs=None, steps=1) for phase in recipe.phase)
     return msgspec.structs.replace(recipe, phase=phases, batch_size=SIZES[name].batch)
 
