@@ -1,9 +1,9 @@
 """The ONNX Runtime of this environment: is it the right one, and sessions on it.
 
 All distributions of ONNX Runtime (``onnxruntime``, ``onnxruntime-gpu``, ``onnxruntime-training``, …) install into the
-same folder, so two of them overwrite one another's files: exactly one may be there, and it must be a training build.
-This is the only module that imports onnxruntime at its top; ``onnxruntime.training`` is never imported, as it needs
-PyTorch.
+same folder, so two of them overwrite one another's files: exactly one may be there.  Preparing a model takes a training
+build; what is prepared runs on any ONNX Runtime from 1.20 on.  This is the only module that imports onnxruntime at its
+top; ``onnxruntime.training`` is never imported, as it needs PyTorch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import onnx
 from dsd_ort.errors import DataError, InstallationError, ModelError
 
 TRAINING_DISTRIBUTIONS = ("onnxruntime-training", "onnxruntime-training-cpu")
+OLDEST_STOCK = (1, 20)
+"""Of the builds without training."""
 SUPPORTED_OPSET = 21
 SUPPORTED_IR = 10
 
@@ -47,6 +49,50 @@ def require_training_build(installed: list[str] | None = None) -> None:
     Raises:
         InstallationError: there is no ONNX Runtime, more than one, or one without training.
     """
+    found, fix = _the_one(installed)
+    if found not in TRAINING_DISTRIBUTIONS:
+        raise InstallationError(
+            f"{found} is installed, which cannot differentiate models", where="this Python environment", fix=fix
+        )
+    if not trains():
+        raise InstallationError(
+            f"{found} is installed, but its files are missing or another distribution's",
+            where="this Python environment",
+            fix=fix,
+        )
+
+
+def require_runtime(installed: list[str] | None = None, version: str | None = None) -> None:
+    """Refuses an environment in which prepared graphs cannot run: neither the training build nor a new enough other.
+
+    Raises:
+        InstallationError: there is no ONNX Runtime, more than one, or too old a one.
+    """
+    found, fix = _the_one(installed)
+    if found in TRAINING_DISTRIBUTIONS:
+        require_training_build([found])
+        return
+    if version is None:
+        version = _version()
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_STOCK:
+        raise InstallationError(
+            f"{found} {version or 'without its files'} is installed, which cannot run training graphs",
+            where="this Python environment",
+            fix=f"pip install --upgrade {found}, or for preparing models too: {fix}",
+        )
+
+
+def trains() -> bool:
+    """Has the installed ONNX Runtime the gradient builder and the training operators?"""
+    try:
+        native = importlib.import_module("onnxruntime.capi._pybind_state")
+    except ImportError:
+        return False
+    return "GradientGraphBuilder" in vars(native)
+
+
+def _the_one(installed: list[str] | None) -> tuple[str, str]:
+    """The distribution of ONNX Runtime that is installed, and how to have the training build instead."""
     found = distributions() if installed is None else installed
     wanted = next((d for d in found if d in TRAINING_DISTRIBUTIONS), "onnxruntime-training-cpu")
     fix = _FIX.format(installed=" ".join(found), wanted=wanted)
@@ -58,18 +104,14 @@ def require_training_build(installed: list[str] | None = None) -> None:
             where="this Python environment",
             fix=fix,
         )
-    if found[0] not in TRAINING_DISTRIBUTIONS:
-        raise InstallationError(
-            f"{found[0]} is installed, which cannot differentiate models", where="this Python environment", fix=fix
-        )
+    return found[0], fix
+
+
+def _version() -> str:
     try:
-        vars(importlib.import_module("onnxruntime.capi._pybind_state"))["GradientGraphBuilder"]
-    except (ImportError, KeyError) as error:
-        raise InstallationError(
-            f"{found[0]} is installed, but its files are missing or another distribution's",
-            where="this Python environment",
-            fix=fix,
-        ) from error
+        return str(importlib.import_module("onnxruntime").__version__)
+    except (ImportError, AttributeError):
+        return ""
 
 
 def require_device(device: str) -> None:

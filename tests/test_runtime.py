@@ -33,6 +33,16 @@ def test_an_inference_build_or_none_is_refused() -> None:
         runtime.require_training_build([])
 
 
+def test_what_is_prepared_runs_on_any_build_from_1_20_on() -> None:
+    for build in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-training"):
+        runtime.require_runtime([build], "1.20.0")
+    with pytest.raises(InstallationError, match=r"onnxruntime 1\.19\.2 is installed, which cannot run") as caught:
+        runtime.require_runtime(["onnxruntime"], "1.19.2")
+    assert (caught.value.fix or "").startswith("pip install --upgrade onnxruntime, or")
+    with pytest.raises(InstallationError, match="2 distributions"):
+        runtime.require_runtime(["onnxruntime", "onnxruntime-gpu"])
+
+
 def test_another_device_than_the_cpu_is_refused() -> None:
     runtime.require_device("auto")
     with pytest.raises(InstallationError, match="'cuda' is not available"):

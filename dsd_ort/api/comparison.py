@@ -126,7 +126,7 @@ def compare(
         RunError: *folder* holds a comparison of another model or recipe, or files of others under its names.
         ModelError, DataError, DivergedError: see :func:`prepare` and :func:`train`.
     """
-    runtime.require_training_build()
+    runtime.require_runtime()
     _refuse_dense(recipe)
     folder = Path(folder)
     training = partial(train, data=data, eval_data=eval_data, device=device, threads=threads)

@@ -66,7 +66,7 @@ def train(
         DataError: the data does not fit the model.
         DivergedError: loss or weights became NaN or infinite.
     """
-    runtime.require_training_build()
+    runtime.require_runtime()
     runtime.require_device(device)
     program = open_program(run)
     recipe, manifest = program.recipe, program.manifest
@@ -116,7 +116,7 @@ def evaluate(
     Raises:
         ModelError, RunError, DataError: see :func:`train`.
     """
-    runtime.require_training_build()
+    runtime.require_runtime()
     if Path(model).is_dir():
         program = open_program(model)
         recipe, manifest = program.recipe, program.manifest

@@ -28,6 +28,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
+from dsd_ort import runtime
 from dsd_ort.errors import ModelError, UnsupportedError
 from dsd_ort.graph import source as source_files
 from dsd_ort.graph.source import Source
@@ -113,6 +114,7 @@ def write_checkpoint(artifacts: Artifacts, values: Mapping[str, npt.NDArray[np.f
 
 
 def _checkpoint(artifacts: Artifacts) -> Any:
+    runtime.require_training_build()  # no other reads checkpoints
     from onnxruntime.capi import _pybind_state as native
 
     try:

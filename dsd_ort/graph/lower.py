@@ -110,7 +110,7 @@ class Convolution(NamedTuple):
         return self._replace(out_channels=self.in_channels, in_channels=self.out_channels, pads=pads)
 
 
-def _convolution(node: ir.Node, weight: ir.Value | None) -> Convolution | None:
+def convolution_of(node: ir.Node, weight: ir.Value | None) -> Convolution | None:
     """What *node* computes; None if the kernel's shape is not known, or padding is left to the runtime."""
     shape = None if weight is None or weight.shape is None else list(weight.shape)
     if shape is None or len(shape) < 3 or not all(isinstance(size, int) for size in shape):
@@ -204,7 +204,7 @@ def convolution(node: ir.Node, tape: Tape, layout: Layout) -> ir.Value | None:
     if (node.domain, node.op_type) != ("", "Conv"):
         return None
     x, weight, *bias = node.inputs
-    conv = _convolution(node, weight)
+    conv = convolution_of(node, weight)
     if conv is None or not (layout.suits(conv) or layout.reads_plain(conv)):
         return None
     assert x is not None and weight is not None
@@ -219,7 +219,7 @@ def convolution_gradient(node: ir.Node, tape: Tape, layout: Layout) -> ir.Value 
     if (node.domain, node.op_type) != (MICROSOFT, "ConvGrad") or not node.outputs[0].name:
         return None
     dy, _, weight = node.inputs
-    conv = _convolution(node, weight)
+    conv = convolution_of(node, weight)
     backward = conv and conv.backward
     if conv is None or backward is None:
         return None

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 
 from dsd_ort import runtime
+from dsd_ort.graph import portable
 from dsd_ort.graph.program import Program
 
 
@@ -21,7 +23,10 @@ def first_bad_value(program: Program, feeds: Mapping[str, npt.NDArray[Any]], thr
         feeds: all of its inputs; others are ignored.
         threads: of ONNX Runtime; 0 means one a core.
     """
-    model = onnx.load(program.graph_path("step"))
+    graph = ir.load(program.graph_path("step"))
+    if not runtime.trains():
+        portable.expand(graph)
+    model = ir.to_proto(graph)
     known = {output.name for output in model.graph.output}
     produced = [(node, name) for node in model.graph.node for name in node.output if name]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for _, name in produced if name not in known)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from dsd_ort import runtime
-from dsd_ort.graph import masks
+from dsd_ort.graph import masks, portable
 from dsd_ort.graph.lower import lower
 from dsd_ort.graph.program import Program
 from dsd_ort.graph.update import OPTIMIZERS
@@ -116,12 +116,14 @@ class Engine:
         return self._graphs[name]
 
     def _open(self, name: str) -> tuple[Any, Any]:
-        """A prepared graph is portable; here it takes the form that is fastest on this machine."""
+        """A prepared graph is portable; here it takes the form that this ONNX Runtime has, and is fastest in."""
         path = self.program.graph_path(name)
         model = ir.load(path)
         masks.strip_weights(model)  # the arena's weights are masked already
         for note in lower(model, "cpu"):
             log.debug("%s: %s", name, note)
+        if not runtime.trains():
+            portable.expand(model)
         session = runtime.session(ir.to_proto(model), runtime.session_options(self.threads), where=str(path))
         binding = session.io_binding()
         wanted = {value.name for value in session.get_inputs()}
