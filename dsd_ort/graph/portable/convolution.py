@@ -5,6 +5,7 @@ X: f32[N, C, H…], W: f32[M, C/g, K…], Y: f32[N, M, H'…].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -13,6 +14,11 @@ import onnx_ir as ir
 
 from dsd_ort.graph.legalize.site import Site
 from dsd_ort.graph.lower import Convolution, convolution_of
+
+NARROW = 16
+"""Input channels: below, windows are multiplied, those of several places in the kernel together."""
+WIDE = 96
+"""Rows of such a product, about."""
 
 
 def convolution(site: Site) -> Sequence[ir.Value | None]:
@@ -46,37 +52,69 @@ def _data(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolu
 
 
 def _kernel(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolution) -> ir.Value:
-    """dW[:, :, k…] = Σ over n and h' of dY[n, :, h'] · X[n, :, s·h' + d·k - p]: a matrix product for each k.
+    """dW[:, :, k…] = Σ over n and h' of dY[n, :, h'] · X[n, :, s·h' + d·k - p]: matrix products.
 
-    Channels first, batch and positions are one axis: dY: [M, N·H'…], the part of X that k reads: [C, N·H'…].
+    Channels first, batch and positions are one axis: dY is [M, N·H'…], and what the place k of the kernel reads of X is
+    [C, N·H'…].
     """
-    rank, group = len(conv.kernel), conv.group
-    first = [1, 0, *range(2, 2 + rank)]
-    dy_rows = [group, conv.out_channels // group, -1] if group > 1 else [conv.out_channels, -1]
-    x_rows = [group, conv.in_channels // group, -1] if group > 1 else [conv.in_channels, -1]
-    left = site.Reshape(site.Transpose(dy, perm=first), dy_rows)
-    right = site.Transpose(x, perm=first)
-    if any(conv.pads):
-        before, after = _sides(conv)
-        right = site.Pad(right, [0, 0, *before, 0, 0, *after])
-    parts = [site.Reshape(part, x_rows) for part in _windows(site, dy, right, conv)]
-    if group > 1:
-        products = [site.op("com.microsoft.FusedMatMul", left, part, transB=1) for part in parts]
-    else:
-        products = [site.Gemm(left, part, transB=1) for part in parts]
-    return _assembled(site, products, conv)
+    first = [1, 0, *range(2, 2 + len(conv.kernel))]
+    dy_first, x_first = site.Transpose(dy, perm=first), site.Transpose(x, perm=first)
+    if conv.group > 1:
+        return _by_groups(site, dy, dy_first, x_first, conv)
+    pairs = _frames(site, dy_first, x_first, conv) if _suits_frames(site, dy, conv) else None
+    if pairs is None:
+        left = _rows(site, dy_first, conv.out_channels)
+        pairs = [(left, window) for window in _joined(site, _windows(site, dy, x_first, conv), conv)]
+    products = [site.Gemm(left, right, transB=1) for left, right in pairs]
+    shape = [conv.out_channels, conv.in_channels, *conv.kernel]
+    if len(products) == 1 and max(conv.kernel) == 1:
+        return site.Reshape(products[0], shape)
+    together = site.Concat(*products, axis=1) if len(products) > 1 else products[0]
+    by_place = site.Reshape(together, [conv.out_channels, math.prod(conv.kernel), conv.in_channels])
+    return site.Reshape(site.Transpose(by_place, perm=[0, 2, 1]), shape)
+
+
+def _suits_frames(site: Site, dy: ir.Value, conv: Convolution) -> bool:
+    """Are frames fewer bytes than windows, and add few zeros to multiply?"""
+    length, k = site.shape(dy)[2], conv.kernel[0]
+    added = conv.dilations[0] * (k - 1)
+    few = not isinstance(length, int) or added <= length / 8
+    return max(conv.strides) == 1 and k > 1 and few and conv.in_channels >= NARROW
+
+
+def _frames(site: Site, dy: ir.Value, x: ir.Value, conv: Convolution) -> list[tuple[ir.Value, ir.Value]]:
+    """For stride 1: dY is moved along the first spatial axis, inside a frame as long as X's, and X along the others.
+
+    That makes k + k… copies where windows are k·k….  A negative pad cuts.
+    """
+    before, after = _sides(conv)
+    reach = [d * (k - 1) for d, k in zip(conv.dilations, conv.kernel, strict=True)]
+    lefts = []
+    for i in range(conv.kernel[0]):
+        shift, rest = i * conv.dilations[0], [0] * (len(reach) - 1)
+        moved = site.Pad(dy, [0, 0, shift, *rest, 0, 0, reach[0] - shift, *rest])
+        lefts.append(_rows(site, moved, conv.out_channels))
+    rights = []
+    for place in product(*(range(k) for k in conv.kernel[1:])):
+        shifts = [i * d for i, d in zip(place, conv.dilations[1:], strict=True)]
+        starts = [p - shift for p, shift in zip(before[1:], shifts, strict=True)]
+        ends = [p - r + shift for p, r, shift in zip(after[1:], reach[1:], shifts, strict=True)]
+        moved = site.Pad(x, [0, 0, before[0], *starts, 0, 0, after[0], *ends])
+        rights.append(_rows(site, moved, conv.in_channels))
+    return list(product(lefts, rights))
 
 
 def _windows(site: Site, dy: ir.Value, x: ir.Value, conv: Convolution) -> list[ir.Value]:
-    """For each place in the kernel, what it reads of the padded x: f32[C, N, H'…]."""
-    rank = len(conv.kernel)
+    """For each place in the kernel, what it reads of *x*: f32[C, N, H'…]."""
+    rank, (before, after) = len(conv.kernel), _sides(conv)
+    if any(conv.pads):
+        x = site.Pad(x, [0, 0, *before, 0, 0, *after])
     if max(conv.kernel) == 1 and max(conv.strides) == 1:
         return [x]
     spatial = list(range(2, 2 + rank))
     positions = site.shape(dy)[2:]
-    known = all(isinstance(n, int) for n in positions)
     span: np.ndarray | ir.Value
-    if known:
+    if all(isinstance(n, int) for n in positions):
         span = (np.array(positions, np.int64) - 1) * conv.strides + 1
     else:
         span = site.Add(site.Mul(site.Sub(site.Shape(dy, start=2), [1]), conv.strides), [1])
@@ -88,13 +126,29 @@ def _windows(site: Site, dy: ir.Value, x: ir.Value, conv: Convolution) -> list[i
     return windows
 
 
-def _assembled(site: Site, products: list[ir.Value], conv: Convolution) -> ir.Value:
-    """The products of all places in the kernel, [M, C/g] each (by groups [g, M/g, C/g]), as W lies."""
-    shape = [conv.out_channels, conv.in_channels // conv.group, *conv.kernel]
+def _joined(site: Site, windows: list[ir.Value], conv: Convolution) -> list[ir.Value]:
+    """The windows as matrices, of few channels several in one: a narrow product reads all of dY for little."""
+    count = max(1, WIDE // conv.in_channels)
+    groups = [windows[i : i + count] for i in range(0, len(windows), count)]
+    joined = [site.Concat(*group, axis=0) if len(group) > 1 else group[0] for group in groups]
+    return [_rows(site, value, len(group) * conv.in_channels) for value, group in zip(joined, groups, strict=True)]
+
+
+def _rows(site: Site, value: ir.Value, count: int) -> ir.Value:
+    return site.Reshape(value, [count, -1])
+
+
+def _by_groups(site: Site, dy: ir.Value, dy_first: ir.Value, x_first: ir.Value, conv: Convolution) -> ir.Value:
+    """[g, M/g, N·H'…] and [g, C/g, N·H'…]: one product a group and place."""
+    group, out_channels, in_channels = conv.group, conv.out_channels // conv.group, conv.in_channels // conv.group
+    left = site.Reshape(dy_first, [group, out_channels, -1])
+    windows = [site.Reshape(w, [group, in_channels, -1]) for w in _windows(site, dy, x_first, conv)]
+    products = [site.op("com.microsoft.FusedMatMul", left, window, transB=1) for window in windows]
+    shape = [conv.out_channels, in_channels, *conv.kernel]
     if len(products) == 1:
         return site.Reshape(products[0], shape)
-    together = site.Reshape(site.Concat(*products, axis=0), [len(products), -1])
-    return site.Reshape(site.Transpose(together, perm=[1, 0]), shape)
+    by_place = site.Reshape(site.Concat(*products, axis=0), [len(products), -1])
+    return site.Reshape(site.Transpose(by_place, perm=[1, 0]), shape)
 
 
 def _bias(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolution) -> ir.Value:

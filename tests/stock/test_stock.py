@@ -1,0 +1,76 @@
+"""On an ONNX Runtime without training: what the training build prepared trains here, and ends with the same weights.
+
+``make stock`` runs it, with the folder that ``python -m tests.stock`` wrote in the variable DSD_ORT_STOCK.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import dsd_ort
+from dsd_ort import runtime
+from dsd_ort.errors import InstallationError
+from tests.stock.siblings import BATCH, SIBLINGS, data, disagreement, one_step, recipe
+
+pytestmark = pytest.mark.stock
+
+STEP, END = 1e-5, 1e-4
+"""Of the loss and of each gradient's norm; of each weight's norm after the last phase."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return Path(os.environ["DSD_ORT_STOCK"])
+
+
+def weights(path: Path) -> dict[str, np.ndarray]:
+    return {name: value.const_value.numpy() for name, value in ir.load(path).graph.initializers.items()}
+
+
+def test_this_onnx_runtime_cannot_differentiate_and_says_so(folder: Path, tmp_path: Path) -> None:
+    assert not runtime.trains()
+    runtime.require_runtime()
+    with pytest.raises(InstallationError, match="which cannot differentiate models"):
+        dsd_ort.prepare(folder / "lenet.onnx", tmp_path / "run", recipe("lenet"))
+    with pytest.raises(InstallationError, match="which cannot differentiate models"):
+        dsd_ort.check(folder / "lenet.onnx")
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+@pytest.mark.parametrize("graph", ["step", "sparse"])
+def test_a_step_is_the_training_builds_step(name: str, graph: str, folder: Path) -> None:
+    expected = dict(np.load(folder / f"{name}.{graph}.npz"))
+    loss = float(expected.pop("loss"))
+    batch = {key: array[:BATCH] for key, array in data(name).items()}
+    got = one_step(folder / name, batch, sparse=graph == "sparse")
+    assert got.loss == pytest.approx(loss, rel=STEP)
+    assert disagreement(got.gradients, expected) < STEP
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_dense_sparse_dense_ends_with_the_training_builds_weights(name: str, folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / name
+    (folder / name).copy(run) if hasattr(Path, "copy") else __import__("shutil").copytree(folder / name, run)
+    phases = dsd_ort.train(run, data(name), eval_data=data(name), threads=1)
+    assert [phase["kind"] for phase in phases] == ["dense", "sparse", "dense"]
+    final = tmp_path / "final.onnx"
+    assert dsd_ort.export(run, final).same
+    assert dsd_ort.verify(folder / f"{name}.onnx", final).same
+    assert disagreement(weights(final), weights(folder / f"{name}.trained.onnx")) < END
+    measured = dsd_ort.evaluate(final, data(name), recipe(name))
+    assert measured["loss"] == pytest.approx(phases[-1]["metrics"]["loss"], rel=1e-5)
+
+
+def test_weights_that_are_not_finite_are_named(folder: Path, tmp_path: Path) -> None:
+    arrays = data("lenet")
+    arrays["image"] = arrays["image"] * np.float32(1e30)
+    import shutil
+
+    shutil.copytree(folder / "lenet", tmp_path / "lenet")
+    with pytest.raises(dsd_ort.DivergedError, match="the first bad tensor"):
+        dsd_ort.train(tmp_path / "lenet", arrays, threads=1)
