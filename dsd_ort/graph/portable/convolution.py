@@ -15,10 +15,10 @@ import onnx_ir as ir
 from dsd_ort.graph.legalize.site import Site
 from dsd_ort.graph.lower import Convolution, convolution_of
 
-NARROW = 16
-"""Input channels: below, windows are multiplied, those of several places in the kernel together."""
+MANY = 32
+"""Places in a kernel from which on its gradient is computed as a convolution."""
 WIDE = 96
-"""Rows of such a product, about."""
+"""Rows of a product, about: what several places in the kernel read of few channels is multiplied together."""
 
 
 def convolution(site: Site) -> Sequence[ir.Value | None]:
@@ -61,11 +61,13 @@ def _kernel(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convo
     dy_first, x_first = site.Transpose(dy, perm=first), site.Transpose(x, perm=first)
     if conv.group > 1:
         return _by_groups(site, dy, dy_first, x_first, conv)
-    pairs = _frames(site, dy_first, x_first, conv) if _suits_frames(site, dy, conv) else None
-    if pairs is None:
-        left = _rows(site, dy_first, conv.out_channels)
-        pairs = [(left, window) for window in _joined(site, _windows(site, dy, x_first, conv), conv)]
-    products = [site.Gemm(left, right, transB=1) for left, right in pairs]
+    if math.prod(conv.kernel) >= MANY:
+        return _as_convolution(site, dy_first, x_first, conv)
+    if _suits_frames(site, dy, conv):
+        lefts, moved = _frames(site, dy_first, x_first, conv)
+    else:
+        lefts, moved = [_rows(site, dy_first, conv.out_channels)], _windows(site, dy, x_first, conv)
+    products = [site.Gemm(left, right, transB=1) for left, right in product(lefts, _joined(site, moved, conv))]
     shape = [conv.out_channels, conv.in_channels, *conv.kernel]
     if len(products) == 1 and max(conv.kernel) == 1:
         return site.Reshape(products[0], shape)
@@ -74,15 +76,27 @@ def _kernel(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convo
     return site.Reshape(site.Transpose(by_place, perm=[0, 2, 1]), shape)
 
 
+def _as_convolution(site: Site, dy: ir.Value, x: ir.Value, conv: Convolution) -> ir.Value:
+    """The same as X ∗ dY, batch and channels exchanged, s and d too: dY is the kernel.  What no window reads is cut.
+
+    Good where the kernel, here the result, is large: it is the narrow side of the matrix product inside.
+    """
+    wide = site.Conv(x, dy, strides=conv.dilations, dilations=conv.strides, pads=conv.pads)
+    rank = len(conv.kernel)
+    exact = site.Slice(wide, [0] * rank, conv.kernel, list(range(2, 2 + rank)))
+    return site.Transpose(exact, perm=[1, 0, *range(2, 2 + rank)])
+
+
 def _suits_frames(site: Site, dy: ir.Value, conv: Convolution) -> bool:
-    """Are frames fewer bytes than windows, and add few zeros to multiply?"""
+    """Is that less to copy than windows, and adds it few zeros to multiply?"""
     length, k = site.shape(dy)[2], conv.kernel[0]
-    added = conv.dilations[0] * (k - 1)
-    few = not isinstance(length, int) or added <= length / 8
-    return max(conv.strides) == 1 and k > 1 and few and conv.in_channels >= NARROW
+    few = not isinstance(length, int) or conv.dilations[0] * (k - 1) <= length / 8
+    others = math.prod(conv.kernel[1:])
+    less = k * conv.out_channels + others * conv.in_channels < k * others * conv.in_channels
+    return max(conv.strides) == 1 and few and less
 
 
-def _frames(site: Site, dy: ir.Value, x: ir.Value, conv: Convolution) -> list[tuple[ir.Value, ir.Value]]:
+def _frames(site: Site, dy: ir.Value, x: ir.Value, conv: Convolution) -> tuple[list[ir.Value], list[ir.Value]]:
     """For stride 1: dY is moved along the first spatial axis, inside a frame as long as X's, and X along the others.
 
     That makes k + k… copies where windows are k·k….  A negative pad cuts.
@@ -92,16 +106,15 @@ def _frames(site: Site, dy: ir.Value, x: ir.Value, conv: Convolution) -> list[tu
     lefts = []
     for i in range(conv.kernel[0]):
         shift, rest = i * conv.dilations[0], [0] * (len(reach) - 1)
-        moved = site.Pad(dy, [0, 0, shift, *rest, 0, 0, reach[0] - shift, *rest])
-        lefts.append(_rows(site, moved, conv.out_channels))
+        framed = site.Pad(dy, [0, 0, shift, *rest, 0, 0, reach[0] - shift, *rest])
+        lefts.append(_rows(site, framed, conv.out_channels))
     rights = []
     for place in product(*(range(k) for k in conv.kernel[1:])):
         shifts = [i * d for i, d in zip(place, conv.dilations[1:], strict=True)]
         starts = [p - shift for p, shift in zip(before[1:], shifts, strict=True)]
         ends = [p - r + shift for p, r, shift in zip(after[1:], reach[1:], shifts, strict=True)]
-        moved = site.Pad(x, [0, 0, before[0], *starts, 0, 0, after[0], *ends])
-        rights.append(_rows(site, moved, conv.in_channels))
-    return list(product(lefts, rights))
+        rights.append(site.Pad(x, [0, 0, before[0], *starts, 0, 0, after[0], *ends]))
+    return lefts, rights
 
 
 def _windows(site: Site, dy: ir.Value, x: ir.Value, conv: Convolution) -> list[ir.Value]:
@@ -127,7 +140,7 @@ def _windows(site: Site, dy: ir.Value, x: ir.Value, conv: Convolution) -> list[i
 
 
 def _joined(site: Site, windows: list[ir.Value], conv: Convolution) -> list[ir.Value]:
-    """The windows as matrices, of few channels several in one: a narrow product reads all of dY for little."""
+    """As matrices, of few channels several in one: a narrow product reads all of dY for little."""
     count = max(1, WIDE // conv.in_channels)
     groups = [windows[i : i + count] for i in range(0, len(windows), count)]
     joined = [site.Concat(*group, axis=0) if len(group) > 1 else group[0] for group in groups]
