@@ -36,7 +36,10 @@ def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "los
 
     Raises:
         UnsupportedError: the gradient builder refuses the graph.
+        InstallationError: this environment's ONNX Runtime has none.
     """
+    if not runtime.trains():
+        runtime.require_training_build()
     from onnxruntime.capi import _pybind_state as native
 
     gradients = {name: f"{name}_grad" for name in trainable}

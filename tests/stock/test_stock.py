@@ -36,10 +36,15 @@ def weights(path: Path) -> dict[str, np.ndarray]:
 def test_this_onnx_runtime_cannot_differentiate_and_says_so(folder: Path, tmp_path: Path) -> None:
     assert not runtime.trains()
     runtime.require_runtime()
-    with pytest.raises(InstallationError, match="which cannot differentiate models"):
-        dsd_ort.prepare(folder / "lenet.onnx", tmp_path / "run", recipe("lenet"))
-    with pytest.raises(InstallationError, match="which cannot differentiate models"):
-        dsd_ort.check(folder / "lenet.onnx")
+    model, arrays = folder / "lenet.onnx", data("lenet")
+    for verb in (
+        lambda: dsd_ort.prepare(model, tmp_path / "run", recipe("lenet")),
+        lambda: dsd_ort.compare(model, tmp_path / "both", recipe("lenet"), arrays, eval_data=arrays),
+        lambda: dsd_ort.check(model),
+        lambda: dsd_ort.inspect(model),
+    ):
+        with pytest.raises(InstallationError, match="which cannot differentiate models"):
+            verb()
 
 
 @pytest.mark.parametrize("name", SIBLINGS)
