@@ -5,8 +5,9 @@
 
 Each side is a process in its environment that opens the same run folder and feeds the same batch; they take turns, one
 step at a time.  Printed are the medians of the seconds of a step (forward and backward, without the update), the median
-of the ratios of turns that follow each other (stock / training build), and how far the losses are apart.  ResNet-18 is
-the paper's, with 1000 classes and batch norm in training; DeepSpeech 2 is a small one, with CTC.
+of the ratios of turns that follow each other (stock / training build), how far the losses are apart, and the bytes that
+steps take over what the process took before.  ResNet-18 is the paper's, with 1000 classes and batch norm in training;
+DeepSpeech 2 is a small one, with CTC.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from dsd_ort.graph.program import open_program
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.phases import new_arena
 from graphs import NETWORKS
-from tools.machine import cpu
+from tools.machine import cpu, peak_memory, reset_peak
 
 BATCH, FRAMES, BANDS, CLASSES = 8, 100, 40, 29
 WARM_UP = 2
@@ -101,6 +102,8 @@ def measure(run: Path, pythons: Sequence[str], rounds: int, threads: int) -> dic
         "ratio": statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),
         "training_seconds": statistics.median(ours),
         "stock_seconds": statistics.median(theirs),
+        "training_bytes": turns[-1][0]["bytes"],
+        "stock_bytes": turns[-1][1]["bytes"],
         "loss_difference": abs(portable - native) / abs(native),
         "training": versions[0],
         "stock": versions[1],
@@ -122,12 +125,15 @@ def serve(run: Path, threads: int) -> None:
     arena, source = new_arena(program), program.source()
     arena.fill({piece.name: source.value(piece.name) for piece in (*arena.parameters, *arena.statistic_slices)})
     engine, batch = Engine(program, arena, threads=threads), dict(np.load(run / "batch.npz"))
+    reset_peak()
+    before = peak_memory()
     sys.stdin.readline()
     print(onnxruntime.__version__, flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()
         loss = engine.step(batch, sparse=False, seed=0)
-        print(json.dumps({"seconds": time.perf_counter() - began, "loss": loss}), flush=True)
+        seconds = time.perf_counter() - began
+        print(json.dumps({"seconds": seconds, "loss": loss, "bytes": peak_memory() - before}), flush=True)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def convolution(site: Site) -> Sequence[ir.Value | None]:
 
 
 def _data(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolution) -> ir.Value:
-    """DX = ConvTranspose(dY, W): Y's gradient spread out again.
+    """The gradient dX = ConvTranspose(dY, W): dY spread out again.
 
     With a stride s > 1, up to s - 1 last rows of X are read by no window; they are made and cut where X's length is
     only known with the data.
@@ -165,7 +165,7 @@ def _by_groups(site: Site, dy: ir.Value, dy_first: ir.Value, x_first: ir.Value, 
 
 
 def _bias(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolution) -> ir.Value:
-    """Db = Σ dY over all but the channels."""
+    """The gradient db = Σ dY over all but the channels."""
     return site.ReduceSum(dy, [0, *range(2, 2 + len(conv.kernel))], keepdims=0)
 
 

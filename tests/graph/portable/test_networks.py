@@ -25,6 +25,8 @@ def test_a_portable_step_is_the_training_builds_step(
         model = ir.load(run / "graphs" / f"{graph}.onnx")
         expand(model)
         assert all(is_portable(node) for node in model.graph.all_nodes())
+    for graph in ("update", "evaluate"):
+        assert all(is_portable(node) for node in ir.load(run / "graphs" / f"{graph}.onnx").graph.all_nodes())
     monkeypatch.setattr(runtime, "trains", lambda: False)
     for sparse, native in zip((False, True), expected, strict=True):
         portable = one_step(run, batch, sparse=sparse)
