@@ -63,7 +63,7 @@ def read(package: Path) -> list[Emoji]:
     """
     listing = package / "emoji.json"
     if not listing.is_file():
-        fix = f"npm install emoji-datasource-google@16.0.0, and give --data node_modules/{package.name}"
+        fix = "npm install emoji-datasource-google@16.0.0, and give --data node_modules/emoji-datasource-google"
         raise DataError("emoji-datasource-google is not there", where=str(listing), fix=fix)
     emoji = []
     for entry in json.loads(listing.read_text("utf-8")):
