@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 import dsd_ort
-from dsd_ort.recipe import Recipe
+from dsd_ort.recipe import Image, Recipe
 from graphs import NETWORKS
 from tests.oracle import reference
 from tests.oracle.networks import GoogLeNet
@@ -162,7 +162,7 @@ def recipe_of(name: str, case: Case, batch_size: int) -> Recipe:
         msgspec.structs.replace(phase, epochs=None, steps=STEPS, learning_rate=rate)
         for phase, rate in zip(paper.phase[:3], case.rates, strict=True)
     )
-    data = msgspec.structs.replace(paper.data, shuffle=False, bucket=False, image=type(paper.data.image)())
+    data = msgspec.structs.replace(paper.data, shuffle=False, bucket=False, image=Image(), alphabet="")
     return msgspec.structs.replace(paper, phase=phases, batch_size=batch_size, data=data, metrics=("loss",))
 
 
