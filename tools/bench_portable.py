@@ -29,6 +29,7 @@ import onnx_ir as ir
 import dsd_ort
 from dsd_ort.graph.program import open_program
 from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
 from dsd_ort.run.phases import new_arena
 from graphs import NETWORKS
 from tools.machine import cpu, peak_memory, reset_peak
@@ -124,7 +125,7 @@ def serve(run: Path, threads: int) -> None:
     program = open_program(run)
     arena, source = new_arena(program), program.source()
     arena.fill({piece.name: source.value(piece.name) for piece in (*arena.parameters, *arena.statistic_slices)})
-    engine, batch = Engine(program, arena, threads=threads), dict(np.load(run / "batch.npz"))
+    engine, batch = Engine(program, arena, Execution(threads=threads)), dict(np.load(run / "batch.npz"))
     reset_peak()
     before = peak_memory()
     sys.stdin.readline()

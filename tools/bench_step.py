@@ -24,6 +24,7 @@ import torch
 
 import dsd_ort
 from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
 from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from tests.oracle.networks import ResNet18, export, randomise_norms
@@ -132,7 +133,7 @@ def new_engine(run: Path, threads: int) -> Engine:
     arena, source = new_arena(program), program.source()
     arena.fill({s.name: source.value(s.name) for s in (*arena.parameters, *arena.statistic_slices)})
     write_masks(arena, 0.3, program.recipe.prune)
-    return Engine(program, arena, threads=threads)
+    return Engine(program, arena, Execution(threads=threads))
 
 
 def _ratio(a: list[float], b: list[float]) -> float:

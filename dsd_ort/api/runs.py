@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.api.models import default_recipe
@@ -23,9 +24,10 @@ from dsd_ort.graph.prepare import evaluation
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.graph.verify import Verdict
 from dsd_ort.recipe import Recipe
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, memory
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
+from dsd_ort.run.execution import Execution, Precision
 from dsd_ort.run.journal import Event, Journal, read
 from dsd_ort.run.lock import locked
 from dsd_ort.run.phases import Trainer, new_arena, weights_file
@@ -40,6 +42,9 @@ def train(
     until: int | None = None,
     device: str = "auto",
     threads: int = 0,
+    precision: Precision | None = None,
+    cuda_graphs: bool = True,
+    deterministic: bool = False,
     checkpoint_seconds: float = 300.0,
     listener: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
@@ -52,8 +57,11 @@ def train(
         eval_data: likewise; evaluated after each epoch.
         resume: go on from the last checkpoint.
         until: the phase to end after, from 1; by default the last.  What is left, *resume* does.
-        device: ``"auto"`` or ``"cpu"``.
+        device: see :func:`dsd_ort.runtime.choose_device`.
         threads: of ONNX Runtime; 0 means one a core.
+        precision: see :class:`dsd_ort.run.execution.Execution`; by default ``"fp32"``, and with *resume* what it was.
+        cuda_graphs: whether CUDA records what it runs, and replays it.
+        deterministic: whether only what repeats to the bit is used.
         checkpoint_seconds: the longest time between two checkpoints.
         listener: is told every event, see :mod:`dsd_ort.run.journal`.
         stop: asked after each update; on yes the state is saved and :class:`dsd_ort.run.phases.Stopped` raised.
@@ -67,8 +75,11 @@ def train(
         DivergedError: loss or weights became NaN or infinite.
     """
     runtime.require_runtime()
-    runtime.require_device(device)
+    chosen = runtime.choose_device(device)
     program = open_program(run)
+    if precision is None:
+        precision = checkpoint.precision(program) if resume else "fp32"
+    execution = Execution(chosen, threads, precision, cuda_graphs, deterministic)
     recipe, manifest = program.recipe, program.manifest
     fields = [*manifest.inputs, *manifest.labels]
     train_data = open_data(data, fields, recipe.data)
@@ -84,7 +95,7 @@ def train(
             journal,
             stop=stop,
             checkpoint_seconds=checkpoint_seconds,
-            threads=threads,
+            execution=execution,
         ).run(resume=resume, until=until)
     return phases(run)
 
@@ -101,6 +112,7 @@ def evaluate(
     *,
     phase: int | None = None,
     best: bool = False,
+    device: str = "auto",
     threads: int = 0,
 ) -> dict[str, float]:
     """Metrics of an ONNX file, or of a run's weights, over *data*.
@@ -111,31 +123,36 @@ def evaluate(
         recipe: loss, metrics, batch size and data section, for a file; a run has its own.
         phase: of a run, from 1; by default the last one that is complete.
         best: take that phase's best epoch.
+        device: see :func:`train`.
         threads: of ONNX Runtime; 0 means one a core.
 
     Raises:
         ModelError, RunError, DataError: see :func:`train`.
     """
     runtime.require_runtime()
+    execution = Execution(runtime.choose_device(device), threads)
     if Path(model).is_dir():
         program = open_program(model)
         recipe, manifest = program.recipe, program.manifest
-        weights: dict[str, npt.NDArray[np.float32]] = _weights(program, phase, best, sparse=False).values()
-        evaluator = Evaluator.of_program(program, weights, threads=threads)
+        arrays: dict[str, npt.NDArray[np.float32]] = _weights(program, phase, best, sparse=False).values()
+        place = memory.of(execution.device)
+        evaluator = Evaluator.of_program(program, place.place(arrays), execution=execution, memory=place)
         fields = [*manifest.inputs, *manifest.labels]
     else:
         source = source_files.load(model)
         recipe = recipe or default_recipe()
         parts = evaluation(source, recipe)
-        weights = {p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)}
+        arrays = {p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)}
+        place = memory.of(execution.device)
         evaluator = Evaluator(
-            parts.graph,
-            weights,
+            lambda: ir.from_proto(parts.graph),
+            place.place(arrays),
             outputs=parts.outputs,
             loss=parts.loss,
             lengths=parts.lengths,
             recipe=recipe,
-            threads=threads,
+            execution=execution,
+            memory=place,
         )
         fields = [*parts.inputs, *parts.labels]
     return evaluator(open_data(data, fields, recipe.data))

@@ -28,8 +28,16 @@ BY_ENTRY = {
     *("Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Round", "Sqrt", "Sub", "Where", "Xor"),
 }
 """Operators that compute each entry of their output from one entry of each input."""
-UNFIXED = {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
-UNFIXED |= {"RandomUniformLike", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+RANDOM = {
+    "Bernoulli",
+    "Dropout",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
+UNFIXED = RANDOM | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 
 Array = npt.NDArray[Any]
 

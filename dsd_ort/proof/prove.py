@@ -26,6 +26,7 @@ from dsd_ort.proof.report import Line, Report, Request, Row
 from dsd_ort.proof.subject import Subject
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
 from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 
@@ -124,7 +125,7 @@ class _Prover:
     def _engine(self, program: Program) -> tuple[Engine, Arena]:
         arena = new_arena(program)
         arena.fill(self.checked.weights)
-        return Engine(program, arena, threads=self.threads), arena
+        return Engine(program, arena, Execution(threads=self.threads)), arena
 
     def _in_inference(self, program: Program, share: float) -> None:
         self.tell("loss and gradients at the weights of the file")

@@ -21,7 +21,9 @@ import safetensors
 import safetensors.numpy
 
 from dsd_ort.errors import RunError
+from dsd_ort.graph.program import Program
 from dsd_ort.run.arena import Arena, view
+from dsd_ort.run.execution import Precision
 
 FILE = "checkpoint.safetensors"
 
@@ -87,6 +89,16 @@ def copy(path: Path, destination: Path, program: str, other: str) -> None:
     with _reading(path):
         tensors = safetensors.numpy.load_file(path)
     _write(destination, tensors, record | {"program": other})
+
+
+def precision(program: Program) -> Precision:
+    """What *program* was trained with so far.
+
+    Raises:
+        RunError: as :func:`load`.
+    """
+    found: Precision = read_record(program.folder / FILE, program.digest).get("precision", "fp32")
+    return found
 
 
 def read_record(path: Path, program: str) -> dict[str, Any]:

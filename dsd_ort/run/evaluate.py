@@ -2,69 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import onnx
+import onnx_ir as ir
 
-from dsd_ort import runtime
 from dsd_ort.data import Batches, Dataset, check_batch_size, prefetch
 from dsd_ort.errors import DataError
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import metrics
+from dsd_ort.run.execution import Execution
+from dsd_ort.run.memory import Memory, Tensor
 from dsd_ort.run.metrics import Meter, default_metrics
+from dsd_ort.run.sessions import Graph, Opened, evaluated
 
 
 class Evaluator:
     """An evaluate graph and its weights.
 
     Args:
-        graph: the model, or the file of it.
-        weights: what its inputs other than data are fed with; the arrays are read anew at each call.
+        load: makes the model.
+        weights: what its inputs other than data are fed with, on the device; they are read anew at each call.
         outputs: output that a loss reads → that loss's label; the metrics are of the first.
         loss: the output that holds the loss.
         lengths: the input or output that holds the lengths of what the first loss reads, if there is one.
         recipe: batch size, losses and metrics.
-        threads: of ONNX Runtime; 0 means one a core.
+        execution: on what; it is always computed in float32, as what ships is.
+        memory: of that device.
     """
 
     def __init__(
         self,
-        graph: onnx.ModelProto | str,
-        weights: Mapping[str, npt.NDArray[np.float32]],
+        load: Callable[[], ir.Model],
+        weights: Mapping[str, Tensor],
         *,
         outputs: Mapping[str, str],
         loss: str,
         lengths: str | None = None,
         recipe: Recipe,
-        threads: int = 0,
+        execution: Execution,
+        memory: Memory,
     ) -> None:
         self.recipe, self.loss, self.lengths = recipe, loss, lengths
         self.metrics = list(dict.fromkeys([*(recipe.metrics or default_metrics(recipe.losses)), recipe.monitor]))
         metrics.require_packages(self.metrics)
         self.output, self.label = next(iter(outputs.items()))
-        self.session = runtime.session(graph, runtime.session_options(threads), where="the evaluate graph")
-        wanted = {value.name for value in self.session.get_inputs()}
-        self.fetched = [self.output, self.loss, *([lengths] if lengths is not None and lengths not in wanted else [])]
-        self.weights = {name: value for name, value in weights.items() if name in wanted}
+        self.weights, self.memory = weights, memory
+        execution = replace(execution, precision="fp32", cuda_graphs=False)
+        self.graph = Graph(load, evaluated, self._bind, execution=execution, memory=memory, where="the evaluate graph")
 
     @classmethod
     def of_program(
-        cls, program: Program, weights: Mapping[str, npt.NDArray[np.float32]], *, threads: int = 0
+        cls, program: Program, weights: Mapping[str, Tensor], *, execution: Execution, memory: Memory
     ) -> Evaluator:
         """The evaluator of a run folder."""
+        path = program.graph_path("evaluate")
         return cls(
-            str(program.graph_path("evaluate")),
+            lambda: ir.load(path),
             weights,
             outputs=program.manifest.outputs,
             loss=program.manifest.loss,
             lengths=program.manifest.lengths,
             recipe=program.recipe,
-            threads=threads,
+            execution=execution,
+            memory=memory,
         )
 
     def __call__(self, data: Dataset) -> dict[str, float]:
@@ -94,10 +99,16 @@ class Evaluator:
 
     def run(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """The output that the metrics are of, the loss, and lengths where they are an output, for one batch."""
-        binding = self.session.io_binding()
-        for name, array in {**self.weights, **batch}.items():
-            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        for name in self.fetched:
-            binding.bind_output(name, "cpu")
-        runtime.run(self.session, binding, where="the model in evaluation")
-        return dict(zip(self.fetched, binding.copy_outputs_to_cpu(), strict=True))
+        opened = self.graph({name: array.shape for name, array in batch.items()})
+        for name, tensor in self.memory.stage(batch).items():
+            opened.read(name, tensor)
+        fetched = [name for name in (self.output, self.loss, self.lengths or "") if name in opened.outputs]
+        for name in fetched:
+            opened.binding.bind_output(name, "cpu")
+        opened.run(where="the model in evaluation")
+        opened.binding.synchronize_outputs()
+        return dict(zip(fetched, opened.binding.copy_outputs_to_cpu(), strict=True))
+
+    def _bind(self, opened: Opened) -> None:
+        for name, tensor in self.weights.items():
+            opened.read(name, tensor)

@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,9 +30,11 @@ from dsd_ort.graph.update import OPTIMIZERS
 from dsd_ort.recipe import Phase
 from dsd_ort.run import checkpoint
 from dsd_ort.run.arena import Arena
-from dsd_ort.run.engine import Batch, Engine
+from dsd_ort.run.engine import Engine
 from dsd_ort.run.evaluate import Evaluator
+from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Journal, read
+from dsd_ort.run.memory import Arrays
 from dsd_ort.run.metrics import better
 from dsd_ort.run.position import Position, Progress
 from dsd_ort.run.prune import write_masks
@@ -43,7 +45,18 @@ T = TypeVar("T")
 PROGRESS_EVERY = 20
 """Updates between two progress events in the journal."""
 
+OVERFLOWS = 20
+"""Losses in a row that may be infinite while the scale of 16-bit gradients comes down."""
+
 KEPT = "the last good checkpoint is kept"
+
+
+class _Queued(NamedTuple):
+    """A step whose loss is not looked at yet."""
+
+    examples: int
+    update: int
+    """The number of the update that it is for."""
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -60,7 +73,7 @@ class Trainer:
         journal: is told all that happens.
         stop: asked after each update; when it says yes, the state is saved and :class:`Stopped` raised.
         checkpoint_seconds: the longest time between two checkpoints.
-        threads: of ONNX Runtime; 0 means one a core.
+        execution: on what, and how.
 
     Raises:
         RecipeError: the recipe's monitor needs evaluation data.
@@ -75,7 +88,7 @@ class Trainer:
         *,
         stop: Callable[[], bool] = lambda: False,
         checkpoint_seconds: float = 300.0,
-        threads: int = 0,
+        execution: Execution | None = None,
     ) -> None:
         self.program, self.recipe = program, program.recipe
         self.data, self.eval_data, self.journal, self.stop = data, eval_data, journal, stop
@@ -86,9 +99,14 @@ class Trainer:
                 fix='give --eval-data, or set monitor = "loss"',
             )
         self.arena = new_arena(program)
-        self.engine = Engine(program, self.arena, threads=threads)
-        self.evaluator = Evaluator.of_program(program, self.arena.values(), threads=threads)
+        self.execution = execution or Execution()
+        self.engine = Engine(program, self.arena, self.execution)
+        self.evaluator = Evaluator.of_program(
+            program, self.engine.values(), execution=self.execution, memory=self.engine.memory
+        )
         self.position, self.progress = Position(), Progress()
+        self.queued: list[_Queued] = []
+        self.loss, self.bad_losses = math.nan, 0
         self._refuse_what_cannot_begin()
 
     def run(self, *, resume: bool = False, until: int | None = None) -> None:
@@ -134,11 +152,14 @@ class Trainer:
             self.journal.resume(0, 0)
         source = self.program.source()
         self.arena.fill({s.name: source.value(s.name) for s in (*self.arena.parameters, *self.arena.statistic_slices)})
+        self.engine.upload()
         self._save()
 
     def _resume(self) -> None:
         record = checkpoint.load(self.program.folder / checkpoint.FILE, self.arena, self.program.digest)
         self.position, self.progress = Position(**record["position"]), Progress(**record["progress"])
+        self.engine.upload()
+        self.engine.updates.restore(record.get("update", {}), self.position.step)
         self.journal.resume(self.position.step, min(record["events"], self.journal.count))
 
     def _phase(self, phase: Phase) -> None:
@@ -159,8 +180,10 @@ class Trainer:
         """Prunes, in a sparse phase; in a dense one the pruned weights are simply free again, from 0.0."""
         self.progress = Progress()
         if phase.kind == "sparse":
+            self.engine.download()
             write_masks(self.arena, phase.sparsity or 0.0, self.recipe.prune)
             self.arena.apply_masks()
+            self.engine.upload()
         length = {"epochs": phase.epochs} if phase.epochs is not None else {"steps": phase.steps}
         self.journal.write(
             "phase",
@@ -186,7 +209,7 @@ class Trainer:
         began, examples = time.monotonic(), self.progress.examples
         with closing(prefetch(_with_last(self._batches()))) as stream:
             for batch, last in stream:
-                loss = self._forward_backward(batch, sparse=phase.kind == "sparse")
+                self._forward_backward(batch, sparse=phase.kind == "sparse")
                 self.position = replace(self.position, batch=self.position.batch + 1)
                 if self.position.batch % accumulate and not last:
                     continue
@@ -197,32 +220,51 @@ class Trainer:
                 self.position = replace(
                     self.position, step=self.position.step + 1, phase_step=self.position.phase_step + 1
                 )
+                if self.position.phase_step % PROGRESS_EVERY == 0:
+                    self._collect()
                 speed = (self.progress.examples - examples) / (time.monotonic() - began)
-                self._tell_progress(loss, rate, speed)
+                self._tell_progress(rate, speed)
                 if self.position.phase_step == self.steps:
                     break
                 self._save_if_due()
+        self._collect()
 
-    def _forward_backward(self, batch: Batch, *, sparse: bool) -> float:
+    def _forward_backward(self, batch: Arrays, *, sparse: bool) -> None:
         seeds = np.random.SeedSequence([self.recipe.seed, self.position.epochs, self.position.batch])
         seed = int(seeds.generate_state(1)[0] >> 1)
-        loss = self.engine.step(batch, sparse=sparse, seed=seed)
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss became {loss} in phase {self.position.phase + 1}, at update {self.position.step + 1}",
-                where=f"the first tensor that is not finite is {self.engine.first_bad_tensor(batch, seed=seed)}",
-                fix=f"{KEPT}; use a lower learning rate, warm-up or optimizer.clip_norm",
-            )
-        examples = len(next(iter(batch.values())))
-        self.progress.loss_sum += loss * examples
-        self.progress.examples += examples
-        return loss
+        self.engine.queue(batch, sparse=sparse, seed=seed)
+        self.queued.append(_Queued(len(next(iter(batch.values()))), self.position.step + 1))
+        if self.execution.on_cpu:
+            self._collect(lambda: self.engine.first_bad_tensor(batch, seed=seed))
 
-    def _tell_progress(self, loss: float, rate: float, speed: float) -> None:
+    def _collect(self, culprit: Callable[[], str] | None = None) -> None:
+        """Adds up the losses of what was queued; *culprit* names the tensor that made the last one not finite."""
+        for queued, loss in zip(self.queued, self.engine.losses(), strict=True):
+            self.loss = loss
+            if math.isfinite(loss):
+                self.bad_losses = 0
+                self.progress.loss_sum += loss * queued.examples
+                self.progress.examples += queued.examples
+                continue
+            self.bad_losses += 1
+            if not self.execution.mixed or self.bad_losses > OVERFLOWS:
+                self._diverged(loss, queued.update, culprit)
+        self.queued.clear()
+
+    def _diverged(self, loss: float, update: int, culprit: Callable[[], str] | None) -> None:
+        where = self.program.folder if culprit is None else f"the first tensor that is not finite is {culprit()}"
+        trained = f" {OVERFLOWS} times in a row, up to" if self.execution.mixed else ", at"
+        raise DivergedError(
+            f"the loss became {loss} in phase {self.position.phase + 1}{trained} update {update}",
+            where=str(where),
+            fix=f"{KEPT}; use a lower learning rate, warm-up or optimizer.clip_norm",
+        )
+
+    def _tell_progress(self, rate: float, speed: float) -> None:
         content = {
             "phase": self.position.phase + 1,
             "epoch": self.position.epoch + 1,
-            "loss": loss,
+            "loss": self.loss,
             "learning_rate": rate,
             "examples_per_second": round(speed, 1),
         }
@@ -257,7 +299,7 @@ class Trainer:
         return self.evaluator(self.eval_data) if self.eval_data is not None else {}
 
     def _end(self, phase: Phase, reason: str) -> None:
-        metrics = self.progress.metrics or self._evaluate()
+        metrics, state = self.progress.metrics or self._evaluate(), self.engine.updates.state()
         self._save_weights(phase, "", metrics)
         self.journal.write(
             "phase-end",
@@ -268,6 +310,7 @@ class Trainer:
             metrics=metrics,
             density=self.arena.density(),
             seconds=round(self.progress.seconds, 3),
+            **({"overflows": int(state["skipped"])} if self.execution.mixed else {}),
         )
         self.position = Position(phase=self.position.phase + 1, step=self.position.step, epochs=self.position.epochs)
         self._save()
@@ -281,6 +324,8 @@ class Trainer:
 
     def _save(self) -> None:
         """The checkpoint, unless the weights went bad: then the last good one stays."""
+        self._collect()
+        self.engine.download()
         bad = next((name for name, value in self.arena.values().items() if not np.isfinite(value).all()), None)
         if bad is not None:
             raise DivergedError(
@@ -293,6 +338,8 @@ class Trainer:
             "position": asdict(self.position),
             "progress": asdict(self.progress),
             "events": self.journal.count,
+            "precision": self.execution.precision,
+            "update": self.engine.updates.state(),
         }
         self.journal.sync()
         checkpoint.save(self.program.folder / checkpoint.FILE, self.arena, record)
@@ -300,6 +347,7 @@ class Trainer:
 
     def _save_weights(self, phase: Phase, suffix: str, metrics: dict[str, float]) -> None:
         path = weights_file(self.program.folder, self.position.phase, phase.kind, suffix)
+        self.engine.download(training=False)
         checkpoint.save(path, self.arena, {"program": self.program.digest, "metrics": metrics}, training=False)
 
     def _batches(self) -> Batches:

@@ -10,6 +10,7 @@ import pytest
 import dsd_ort
 from dsd_ort.graph import source as source_files
 from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
 from dsd_ort.run.phases import new_arena
 from graphs import NETWORKS
 from graphs.__main__ import count_parameters, main
@@ -181,7 +182,7 @@ def test_dropout_drops_in_training_by_the_seed_and_is_in_the_exported_model_what
     program = dsd_ort.prepare(path, run, recipe(name))
     arena, source = new_arena(program), source_files.load(path)
     arena.fill({p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)})
-    engine, data = Engine(program, arena, threads=1), examples(name, 4)
+    engine, data = Engine(program, arena, Execution(threads=1)), examples(name, 4)
     one, again, other = (engine.step(data, sparse=False, seed=seed) for seed in (1, 1, 2))
     assert one == again != other
     dsd_ort.train(run, examples(name, 8), threads=1)

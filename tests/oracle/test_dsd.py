@@ -17,6 +17,7 @@ import dsd_ort
 from dsd_ort.data import open_data
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
 from dsd_ort.run.phases import new_arena
 from tests.oracle import networks, reference
 
@@ -175,7 +176,7 @@ def test_a_single_step_from_equal_weights_is_equal(
     optimizer_of = OPTIMIZERS[optimizer][1](theirs)
     program = dsd_ort.prepare(model, tmp_path / "run", recipe(which, optimizer, 8))
     arena = new_arena(program)
-    engine = Engine(program, arena, threads=2)
+    engine = Engine(program, arena, Execution(threads=2))
     fields = [*program.manifest.inputs, *program.manifest.labels]
     for step, (images, labels) in enumerate(batches, 1):
         sparsity, rate = phases_of(which, optimizer)[0 if step <= 3 else 1]

@@ -22,6 +22,7 @@ import dsd_ort
 from dsd_ort.graph import source as source_files
 from dsd_ort.run.arena import view
 from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
 from dsd_ort.run.phases import new_arena
 from tests.oracle.small_networks import NETWORKS, perturbed
 from tools.torchvision_models import torchvision_models
@@ -168,7 +169,7 @@ def gradients_of(
     source = source_files.load(path)
     arena.fill({p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)})
     batch = {field.name: x.numpy() for field, x in zip(program.manifest.inputs, inputs, strict=True)}
-    Engine(program, arena, threads=2).step({**batch, "target": target.numpy()}, sparse=False, seed=0)
+    Engine(program, arena, Execution(threads=2)).step({**batch, "target": target.numpy()}, sparse=False, seed=0)
     return {
         piece.name: Tensor(view(arena.weights, piece).copy(), view(arena.gradients, piece).copy())
         for piece in arena.trained

@@ -16,6 +16,7 @@ import dsd_ort
 from dsd_ort.errors import DivergedError, RecipeError, RunError
 from dsd_ort.graph.program import open_program
 from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Event, read
 from dsd_ort.run.phases import Stopped, new_arena
 from tests.models import cnn_data, write_cnn
@@ -302,7 +303,7 @@ def test_dropout_differs_from_step_to_step_and_repeats_with_its_seed(model: Path
     program = dsd_ort.prepare(model, tmp_path / "run", recipe())
     arena, source = new_arena(program), program.source()
     arena.fill({s.name: source.value(s.name) for s in (*arena.parameters, *arena.statistic_slices)})
-    engine = Engine(program, arena, threads=1)
+    engine = Engine(program, arena, Execution(threads=1))
     batch = {"image": DATA["image"][:8], "label": DATA["label"][:8]}
     losses = [engine.step(batch, sparse=False, seed=seed) for seed in (1, 2, 1)]
     assert losses[0] == losses[2] != losses[1]

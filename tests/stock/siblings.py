@@ -13,6 +13,7 @@ import dsd_ort
 from dsd_ort.graph.program import open_program
 from dsd_ort.run.arena import view
 from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
 from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from graphs import NETWORKS
@@ -97,7 +98,7 @@ def one_step(run: Path, batch: Mapping[str, np.ndarray], *, sparse: bool) -> Num
     if sparse:
         write_masks(arena, SPARSITY, program.recipe.prune)
         arena.apply_masks()
-    loss = Engine(program, arena, threads=1).step(batch, sparse=sparse, seed=3)
+    loss = Engine(program, arena, Execution(threads=1)).step(batch, sparse=sparse, seed=3)
     return Numbers(loss, {piece.name: view(arena.gradients, piece).copy() for piece in arena.trained})
 
 

@@ -1,0 +1,3 @@
+def scaler_graph(precision): ...
+def initial(precision):
+    return {}

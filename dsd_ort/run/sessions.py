@@ -1,0 +1,182 @@
+"""Sessions of a prepared graph, in the form that this device and this ONNX Runtime are fastest in.
+
+Prepared graphs are portable: float32, symbolic sizes, masks on weights and gradients.  What a machine wants is done to
+them when a session opens, each step a rewrite of :mod:`dsd_ort.graph`; the run folder stays as it is::
+
+    strip_weights ─ specialize ─ lower ─ expand ─ mix ─ session
+                    (CUDA)              (no training build)
+                                                  (16 bits)
+
+On the CPU one session serves batches of all shapes.  On CUDA each shape has its own, in which no size is left to be
+computed: nothing of it runs on the CPU, cuDNN's choice of algorithms holds, and the kernels can be recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import onnx_ir as ir
+
+from dsd_ort import runtime
+from dsd_ort.graph import masks, portable
+from dsd_ort.graph.fold import RANDOM
+from dsd_ort.graph.lower import lower
+from dsd_ort.graph.mixed import LOSS_SCALE, mix
+from dsd_ort.graph.specialize import specialize
+from dsd_ort.run.execution import Execution
+from dsd_ort.run.memory import Memory, Tensor
+from dsd_ort.runtime.device import Device
+
+log = logging.getLogger(__name__)
+
+Shapes: TypeAlias = "dict[str, tuple[int, ...]]"
+
+SHAPES = 8
+"""Shapes of batch that have sessions of their own on CUDA; all others share one that computes sizes as it goes."""
+
+
+class Opened:
+    """A session with a binding of its own.
+
+    Args:
+        session: an ``InferenceSession``.
+        device: whose tensors are bound.
+        recorded: whether CUDA records the first run, and replays it.
+        number: of this binding among those of the session, each of which is recorded for itself.
+    """
+
+    def __init__(self, session: Any, device: Device, *, recorded: bool = False, number: int = 1) -> None:
+        self.session, self.device, self.recorded, self.number = session, device, recorded, number
+        self.binding = session.io_binding()
+        self.inputs = {value.name for value in session.get_inputs()}
+        self.outputs = {value.name for value in session.get_outputs()}
+        self.options = runtime.run_options({} if device.kind == "cpu" else self._entries())
+
+    def _entries(self) -> dict[str, str]:
+        queued = {"disable_synchronize_execution_providers": "1"}
+        return queued | ({"gpu_graph_id": str(self.number)} if self.recorded else {})
+
+    def again(self) -> Opened:
+        """Another binding of the same session."""
+        return Opened(self.session, self.device, recorded=self.recorded, number=self.number + 1)
+
+    def read(self, name: str, tensor: Tensor) -> None:
+        """Binds an input to *tensor*; nothing if there is no such input."""
+        if name in self.inputs:
+            place = (self.device.kind, self.device.index)
+            self.binding.bind_input(name, *place, tensor.dtype, tensor.shape, tensor.address)
+
+    def write(self, name: str, tensor: Tensor) -> None:
+        """Binds an output to *tensor*."""
+        place = (self.device.kind, self.device.index)
+        self.binding.bind_output(name, *place, tensor.dtype, tensor.shape, tensor.address)
+
+    def run(self, *, where: str) -> None:
+        """Runs on what is bound; on a GPU this returns before it is done.
+
+        Raises:
+            DataError: as :func:`dsd_ort.runtime.run`.
+        """
+        runtime.run(self.session, self.binding, where=where, options=self.options)
+
+
+class Graph:
+    """The sessions of one graph.
+
+    Args:
+        load: makes the prepared graph.
+        rewrite: :func:`trained` or :func:`evaluated`.
+        bind: binds all that stays the same from batch to batch.
+        execution: for what.
+        memory: of its device.
+        where: for messages.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], ir.Model],
+        rewrite: Callable[[ir.Model, Execution, Shapes], list[str]],
+        bind: Callable[[Opened], None],
+        *,
+        execution: Execution,
+        memory: Memory,
+        where: str,
+    ) -> None:
+        self.load, self.rewrite, self.bind = load, rewrite, bind
+        self.execution, self.memory, self.where = execution, memory, where
+        self._opened: dict[tuple[tuple[str, tuple[int, ...]], ...], Opened] = {}
+
+    def __call__(self, shapes: Shapes) -> Opened:
+        """The session for batches of *shapes*, opened at the first of them."""
+        key = () if self.execution.on_cpu else tuple(sorted(shapes.items()))
+        if key not in self._opened and len(self._opened) >= SHAPES:
+            key = ()
+        if key not in self._opened:
+            opened = self._open(dict(key))
+            self.bind(opened)
+            self._opened[key] = opened
+        return self._opened[key]
+
+    def _open(self, shapes: Shapes) -> Opened:
+        model = self.load()
+        for note in self.rewrite(model, self.execution, shapes):
+            log.debug("%s: %s", self.where, note)
+        recorded = bool(shapes) and self.execution.records and is_repeatable(model)
+        return open_session(ir.to_proto(model), self.execution, self.memory, where=self.where, recorded=recorded)
+
+
+def trained(model: ir.Model, execution: Execution, shapes: Shapes, *, loss: str) -> list[str]:
+    """A step graph for *execution*, in place; what was done, in lines.
+
+    Args:
+        model: as it was prepared.
+        execution: for what.
+        shapes: of the batch; none if they are left symbolic.
+        loss: its output that was differentiated.
+    """
+    device = execution.device.kind
+    masks.strip_weights(model)  # the arena's weights are masked already
+    if shapes:
+        specialize(model, shapes)
+    notes = list(lower(model, device))
+    if not runtime.trains():
+        portable.expand(model)
+    if execution.precision in ("fp16", "bf16"):
+        notes += mix(model, execution.precision, device, loss=loss)
+    return notes
+
+
+def evaluated(model: ir.Model, execution: Execution, shapes: Shapes) -> list[str]:
+    """The evaluate graph: what ships, as it is; only CUDA wants another form of what it has no kernels for."""
+    if execution.on_cpu:
+        return []
+    if shapes:
+        specialize(model, shapes)
+    return list(lower(model, execution.device.kind))
+
+
+def is_repeatable(model: ir.Model) -> bool:
+    """Does the graph draw no random numbers?  They are drawn by the host, and a recording would repeat them."""
+    return not any(node.op_type in RANDOM for node in model.graph.all_nodes())
+
+
+def open_session(
+    model: Any, execution: Execution, memory: Memory, *, where: str, recorded: bool = False, threads: int | None = None
+) -> Opened:
+    """A session of *model*, as *execution* says, and an empty binding."""
+    options = runtime.session_options(execution.threads if threads is None else threads)
+    options.use_deterministic_compute = execution.deterministic
+    provider: dict[str, str] = {}
+    if not execution.on_cpu:
+        provider = {
+            **memory.provider_options,
+            "use_tf32": str(int(execution.precision != "fp32")),
+            "cudnn_conv_algo_search": "DEFAULT" if execution.deterministic else "EXHAUSTIVE",
+            "cudnn_conv_use_max_workspace": "1",
+            "arena_extend_strategy": "kSameAsRequested",
+            "enable_cuda_graph": str(int(recorded)),
+        }
+    session = runtime.session(model, options, where=where, device=execution.device, provider_options=provider)
+    return Opened(session, execution.device, recorded=recorded)

@@ -1,0 +1,226 @@
+"""The optimizer over the arena: everything is bound once, and scalars are cells that change.
+
+The update graph writes over its own inputs, which is exact because the last node that reads an input is the one that
+writes its successor.  On the CPU it runs over cache-sized pieces, on a GPU over a whole segment at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import onnx
+
+from dsd_ort.graph import scaler
+from dsd_ort.graph.mixed import LOSS_SCALE
+from dsd_ort.graph.program import Program
+from dsd_ort.graph.update import OPTIMIZERS, guarded_graph
+from dsd_ort.run.arena import Array, Segment, aligned_zeros
+from dsd_ort.run.execution import Execution
+from dsd_ort.run.memory import Buffer, Memory, Tensor, cell, part
+from dsd_ort.run.sessions import Opened, open_session
+
+PIECE = 64 * 1024
+"""Elements of one update on the CPU: weights, gradients and slots of a piece stay in a core's cache."""
+
+
+class Update(Protocol):
+    """Moves the weights by the gradients that are in their buffer."""
+
+    def run(self, learning_rate: float, step: int, batches: int) -> None:
+        """One update: *batches* gradients were added up, and *step* is 1 for the first."""
+
+    def step_inputs(self) -> dict[str, Tensor]:
+        """Inputs that the step graph has for the update's sake."""
+
+    def state(self) -> dict[str, float]:
+        """What it has to go on from, beside slots and the number of updates."""
+
+    def restore(self, state: Mapping[str, float], step: int) -> None:
+        """Goes on from *state*, or if that is empty as after *step* updates without one."""
+
+
+def new_update(
+    program: Program, segments: Sequence[Segment], buffers: Mapping[str, Buffer], execution: Execution, memory: Memory
+) -> Update:
+    """The optimizer of *program* for an execution.
+
+    Args:
+        program: has recipe and update graph.
+        segments: of the arena.
+        buffers: ``weight``, ``gradient`` and the slots by name.
+        execution: on what.
+        memory: its device's.
+    """
+    kind = HostUpdate if execution.on_cpu and not execution.mixed else GuardedUpdate
+    return kind(program, segments, buffers, execution, memory)
+
+
+class _Segments:
+    """An update graph, bound to all pieces of all segments; each segment has cells for the scalars of its own."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        segments: Sequence[Segment],
+        buffers: Mapping[str, Buffer],
+        given: Mapping[str, Tensor],
+        execution: Execution,
+        memory: Memory,
+    ) -> None:
+        names = sorted({value.name for value in model.graph.input} - set(buffers) - set(given))
+        self.segments = [(segment, names) for segment in segments]
+        self.scalars = memory.buffer(aligned_zeros(len(segments) * len(names)))
+        # A piece is too short to share among threads, and memory is the limit anyway.
+        recorded = execution.records
+        bound = open_session(model, execution, memory, where="the update", recorded=recorded, threads=1)
+        self.pieces: list[Opened] = []
+        for number, segment in enumerate(segments):
+            cells = {name: cell(self.scalars, number * len(names) + at) for at, name in enumerate(names)}
+            length = PIECE if execution.on_cpu else segment.stop - segment.start
+            for start in range(segment.start, segment.stop, length):
+                stop = min(start + length, segment.stop)
+                for name, tensor in (*given.items(), *cells.items()):
+                    bound.read(name, tensor)
+                for name, buffer in buffers.items():
+                    bound.read(name, part(buffer, start, stop))
+                    if name != "gradient":
+                        bound.write(f"{name}_new", part(buffer, start, stop))
+                self.pieces.append(bound)
+                bound = bound.again()
+
+    def set(self, scalars: Callable[[Segment], Mapping[str, np.float32]]) -> None:
+        """Fills the cells, if they change."""
+        found = np.array([scalars(segment)[name] for segment, names in self.segments for name in names], np.float32)
+        if not np.array_equal(found, self.scalars.host):
+            self.scalars.host[...] = found
+            self.scalars.upload()
+
+    def run(self) -> None:
+        for piece in self.pieces:
+            piece.run(where="the update")
+
+
+class HostUpdate:
+    """On the host in float32: scalars, the gradients' norm among them, are computed in float64."""
+
+    def __init__(
+        self,
+        program: Program,
+        segments: Sequence[Segment],
+        buffers: Mapping[str, Buffer],
+        execution: Execution,
+        memory: Memory,
+    ) -> None:
+        self.optimizer = program.recipe.optimizer
+        self.rule = OPTIMIZERS[self.optimizer.name]
+        self.gradients = buffers["gradient"]
+        graph = onnx.load(program.graph_path("update"))
+        self.graph = _Segments(graph, segments, buffers, {}, execution, memory)
+
+    def run(self, learning_rate: float, step: int, batches: int) -> None:
+        scale, limit = 1.0 / batches, self.optimizer.clip_norm
+        if limit is not None:
+            scale *= min(1.0, limit / (norm(self.gradients.host) * scale + 1e-6))
+        self.graph.set(
+            lambda segment: self.rule.scalars(
+                self.optimizer,
+                learning_rate=learning_rate * segment.learning_rate_factor,
+                weight_decay=segment.weight_decay,
+                step=step,
+                gradient_scale=scale,
+            )
+        )
+        self.graph.run()
+
+    def step_inputs(self) -> dict[str, Tensor]:
+        return {}
+
+    def state(self) -> dict[str, float]:
+        return {}
+
+    def restore(self, state: Mapping[str, float], step: int) -> None: ...
+
+
+GIVEN = ("count", "limit")
+STATE = ("scale", "good", "done", "skipped", "gradient_scale", "keep", "norm")
+
+
+class GuardedUpdate:
+    """Where 16-bit gradients may overflow, and where the host does not wait: the device decides whether to update.
+
+    A scaler graph looks at the gradients; if they are finite, the update graph applies them, otherwise it leaves all as
+    it is.  Loss scale and the numbers of updates done and left out are cells of the device.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        segments: Sequence[Segment],
+        buffers: Mapping[str, Buffer],
+        execution: Execution,
+        memory: Memory,
+    ) -> None:
+        self.optimizer = program.recipe.optimizer
+        self.rule = OPTIMIZERS[self.optimizer.name]
+        self.initial = scaler.initial(execution.precision)
+        self.given, self.cells = memory.buffer(aligned_zeros(len(GIVEN))), memory.buffer(aligned_zeros(len(STATE)))
+        self.tensors = {name: cell(self.given, at) for at, name in enumerate(GIVEN)}
+        self.tensors |= {name: cell(self.cells, at) for at, name in enumerate(STATE)}
+        graph = scaler.scaler_graph(execution.precision)
+        self.scaler = open_session(graph, execution, memory, where="the loss scaler", recorded=execution.records)
+        for name, tensor in {**self.tensors, "gradient": part(buffers["gradient"])}.items():
+            self.scaler.read(name, tensor)
+        for output in graph.graph.output:
+            self.scaler.write(output.name, self.tensors[output.name.removesuffix("_new")])
+        update = guarded_graph(self.optimizer)
+        self.graph = _Segments(update, segments, buffers, self.tensors, execution, memory)
+        self.restore({}, 0)
+        if execution.records:
+            self._record()
+
+    def _record(self) -> None:
+        """CUDA runs what it records, and more than once: then nothing may be kept of it."""
+        self.scaler.run(where="the loss scaler")
+        self.restore({}, 0)  # with keep = 0
+        self.graph.run()
+
+    def run(self, learning_rate: float, step: int, batches: int) -> None:
+        limit = self.optimizer.clip_norm
+        self._give(batches, math.inf if limit is None else limit)
+        self.graph.set(
+            lambda segment: self.rule.guarded_scalars(
+                self.optimizer,
+                learning_rate=learning_rate * segment.learning_rate_factor,
+                weight_decay=segment.weight_decay,
+            )
+        )
+        self.scaler.run(where="the loss scaler")
+        self.graph.run()
+
+    def _give(self, *values: float) -> None:
+        given = np.array(values, np.float32)
+        if not np.array_equal(given, self.given.host):
+            self.given.host[...] = given
+            self.given.upload()
+
+    def step_inputs(self) -> dict[str, Tensor]:
+        return {LOSS_SCALE: self.tensors["scale"]}
+
+    def state(self) -> dict[str, float]:
+        self.cells.download()
+        return dict(zip(STATE, self.cells.host.tolist(), strict=True))
+
+    def restore(self, state: Mapping[str, float], step: int) -> None:
+        values = self.initial | {"done": float(step)} | dict(state)
+        self.cells.host[...] = [values.get(name, 0.0) for name in STATE]
+        self.cells.upload()
+
+
+def norm(gradients: Array) -> float:
+    """The L2 norm, added up in float64 over float32 blocks."""
+    blocks = np.split(gradients, range(PIECE, gradients.size, PIECE))
+    with np.errstate(over="ignore"):  # an infinite norm makes the step vanish, and the loss tells
+        return float(np.sqrt(sum(float(np.dot(block, block)) for block in blocks)))
