@@ -24,14 +24,14 @@ _IR_VERSION = 8
 def add(total: Flat, gradient: Flat) -> Flat:
     """The sum of the gradients of several batches."""
     total_new = total + gradient
-    return total_new
+    return total_new  # noqa: RET504 - the output is called so
 
 
 @script(default_opset=op)
 def keep_finite(current: Flat, following: Flat, loss: Scalar) -> Flat:
     """The following statistics; with a loss that is not finite the current ones."""
     current_new = op.Where((loss - loss) == 0.0, following, current)
-    return current_new
+    return current_new  # noqa: RET504
 
 
 def add_graph() -> onnx.ModelProto:

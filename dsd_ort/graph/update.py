@@ -200,6 +200,3 @@ def update_graph(optimizer: Optimizer) -> onnx.ModelProto:
     function = OPTIMIZERS[optimizer.name].function(optimizer)
     model: onnx.ModelProto = function.to_model_proto(ir_version=_IR_VERSION)  # type: ignore[no-untyped-call]
     return model
-
-
-def guarded_graph(optimizer): ...

@@ -23,7 +23,7 @@ from dsd_ort import runtime
 from dsd_ort.graph import masks, portable
 from dsd_ort.graph.fold import RANDOM
 from dsd_ort.graph.lower import lower
-from dsd_ort.graph.mixed import LOSS_SCALE, mix
+from dsd_ort.graph.mixed import mix
 from dsd_ort.graph.specialize import specialize
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Memory, Tensor

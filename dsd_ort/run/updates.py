@@ -66,6 +66,7 @@ class _Segments:
         model: onnx.ModelProto,
         segments: Sequence[Segment],
         buffers: Mapping[str, Buffer],
+        *,
         given: Mapping[str, Tensor],
         execution: Execution,
         memory: Memory,
@@ -118,7 +119,7 @@ class HostUpdate:
         self.rule = OPTIMIZERS[self.optimizer.name]
         self.gradients = buffers["gradient"]
         graph = onnx.load(program.graph_path("update"))
-        self.graph = _Segments(graph, segments, buffers, {}, execution, memory)
+        self.graph = _Segments(graph, segments, buffers, given={}, execution=execution, memory=memory)
 
     def run(self, learning_rate: float, step: int, batches: int) -> None:
         scale, limit = 1.0 / batches, self.optimizer.clip_norm
@@ -176,7 +177,7 @@ class GuardedUpdate:
         for output in graph.graph.output:
             self.scaler.write(output.name, self.tensors[output.name.removesuffix("_new")])
         update = guarded_graph(self.optimizer)
-        self.graph = _Segments(update, segments, buffers, self.tensors, execution, memory)
+        self.graph = _Segments(update, segments, buffers, given=self.tensors, execution=execution, memory=memory)
         self.restore({}, 0)
         if execution.records:
             self._record()

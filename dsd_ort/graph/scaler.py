@@ -1,3 +1,0 @@
-def scaler_graph(precision): ...
-def initial(precision):
-    return {}
