@@ -77,7 +77,7 @@ _ARITHMETIC = (
     "Abs Add Clip Div Equal Greater GreaterOrEqual LeakyRelu Less LessOrEqual Max Min Mul Neg Relu Sigmoid Sub Sum Tanh"
 )
 _LAYOUT = (
-    "Compress Concat Dropout Expand Flatten Gather GatherElements GatherND Identity MaxPool MaxPoolGrad Pad Reshape "
+    "Compress Concat Dropout Expand Flatten Gather GatherElements GatherND Identity MaxPool Pad Reshape "
     "ReverseSequence ScatterElements Slice Split Squeeze Tile Transpose Unsqueeze Where"
 )
 _MICROSOFT = (
@@ -137,12 +137,21 @@ def mix(
 
 
 def _scale_loss(graph: ir.Graph, loss: str) -> None:
-    """∂loss/∂loss is a constant 1 in the builder's graph: the scale takes its place."""
-    one = seed(graph, loss)
-    scale = ir.Value(name=LOSS_SCALE, shape=ir.Shape([]), type=ir.TensorType(ir.DataType.FLOAT))
+    """∂loss/∂loss is a constant 1 in the builder's graph: the scale takes its place.
+
+    Through an Abs, which changes nothing: a number that is an input, ONNX Runtime would divide on the host by one that
+    the host knows, and copy the quotient to the device.
+    """
+    one, number = seed(graph, loss), ir.TensorType(ir.DataType.FLOAT)
+    scale = ir.Value(name=LOSS_SCALE, shape=ir.Shape([]), type=number)
+    positive = ir.node("Abs", [scale], name=f"{LOSS_SCALE}/Abs")
+    (new,) = positive.outputs
+    new.name, new.type, new.shape = positive.name, number, one.shape
+    for node, i in tuple(one.uses()):
+        if KINDS.get(key(node)) is not Kind.AS_IS:  # its size is 1 all the same
+            node.replace_input_with(i, new)
     graph.inputs.append(scale)
-    one.replace_all_uses_with(scale)
-    graph.initializers.pop(str(one.name))
+    graph.insert_before(graph[0], positive)
 
 
 class _Mixer:
