@@ -1,160 +1,18 @@
-"""Mixed precision: the products of a training graph in 16 bit, everything that 16 bit could spoil in float32.
-
-A prepared graph computes in float32.  This is the last rewrite before a session is opened, behind
-:mod:`~dsd_ort.graph.lower` and :mod:`~dsd_ort.graph.portable`.  Ensures the same inputs and outputs, in float32:
-weights, masks, statistics and the loss stay what they were, and only values inside the graph become 16 bit.  One more
-input, :data:`LOSS_SCALE`, is what all gradients come out multiplied by.
-
-:data:`KINDS` says what an operator computes in, as PyTorch's autocast does:
-
-* HALF: products of what is learnt or depends on data.  Both factors are cast, and so is the result; inside, a tensor
-  core adds up in float32.
-* FOLLOW: elementwise and layout operators stay in 16 bit if all they read is 16 bit; one float32 among it, and they are
-  float32.  Constants have no say, but where 16 bit cannot hold one, it keeps its operator in float32.
-* BACK: batch norm.  It computes in float32 and hands on 16 bit where it was given 16 bit.
-* AS_IS: reads either.
-* FLOAT, and whatever is not in the table: sums, powers, normalization, softmax, losses.
-
-Where a product has a factor made of constants and integers alone, it is no layer but the arithmetic of a rewrite (the
-average of a pooling, the band of an LRN, the one-hot labels of CTC), and stays in float32; so does a square, a Mul of a
-value with itself.  Each value is cast once, where it is made: a weight that a Scan reads is cast outside of it.
-
-**On the CPU**, which has next to no 16-bit kernels, the rewrite emulates: a value "in 16 bit" is a float32 that was
-rounded by a Cast there and back.  Products of 16-bit factors are exact in float32 and added up in it, as in a tensor
-core, so results differ from CUDA's by the order of sums only.
-"""
+"""The walk along a graph that casts values to 16 bit and back."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from enum import Enum
-from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph import element_types
-from dsd_ort.graph.differentiate import seed
 from dsd_ort.graph.element_types import key
-from dsd_ort.graph.legalize.names import make_unique
-
-LOSS_SCALE = "dsd_ort.loss_scale"
-"""The graph input f32[] that the gradient of the loss with respect to itself is, instead of 1."""
-
-Precision = Literal["fp16", "bf16"]
-TYPES: dict[Precision, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-
-RANGES: dict[Precision, tuple[float, float]] = {
-    "fp16": (2.0**-14, 65504.0),
-    "bf16": (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)),
-}
-"""Least normal and greatest number: constants but 0 that are not between them keep their operator in float32."""
+from dsd_ort.graph.mixed.kinds import FACTORS, KINDS, NO_KERNEL, ONE_TENSOR, RANGES, TYPES, Kind, Precision
 
 
-class Kind(Enum):
-    """What an operator computes in."""
-
-    HALF = "16 bit"
-    FOLLOW = "as what it reads"
-    BACK = "float32, then as what it read"
-    AS_IS = "any"
-    FLOAT = "float32"
-
-
-FACTORS = {
-    "Conv": 2,
-    "ConvTranspose": 2,
-    "Gemm": 2,
-    "MatMul": 2,
-    "com.microsoft.ConvGrad": 3,
-    "com.microsoft.FusedMatMul": 2,
-    "com.microsoft.nchwc.Conv": 2,
-}
-"""Product → how many of its first inputs are factors."""
-
-_ARITHMETIC = (
-    "Abs Add Clip Div Equal Greater GreaterOrEqual LeakyRelu Less LessOrEqual Max Min Mul Neg Relu Sigmoid Sub Sum Tanh"
-)
-_LAYOUT = (
-    "Compress Concat Dropout Expand Flatten Gather GatherElements GatherND Identity MaxPool Pad Reshape "
-    "ReverseSequence ScatterElements Slice Split Squeeze Tile Transpose Unsqueeze Where"
-)
-_MICROSOFT = (
-    "BiasGelu BiasGeluGrad_dX DropoutGrad FastGelu FastGeluGrad GatherElementsGrad Gelu GeluGrad LeakyReluGrad "
-    "QuickGelu QuickGeluGrad ReluGrad SigmoidGrad SliceGrad TanhGrad nchwc.ReorderInput nchwc.ReorderOutput"
-)
-
-KINDS: dict[str, Kind] = {
-    **dict.fromkeys(FACTORS, Kind.HALF),
-    **dict.fromkeys(f"{_ARITHMETIC} {_LAYOUT}".split(), Kind.FOLLOW),
-    **{f"com.microsoft.{op_type}": Kind.FOLLOW for op_type in _MICROSOFT.split()},
-    "BatchNormalization": Kind.BACK,
-    "com.microsoft.BatchNormInternal": Kind.BACK,
-    "com.microsoft.BatchNormalizationGrad": Kind.BACK,
-    "Cast": Kind.AS_IS,
-    "Shape": Kind.AS_IS,
-    "Size": Kind.AS_IS,
-}
-"""Operator → what it computes in; FLOAT if it is not here."""
-
-ONE_TENSOR = {"Dropout", "com.microsoft.DropoutGrad"}
-"""Operators whose later inputs are numbers of a type of their own."""
-
-_NOT_IN_BF16 = (
-    "Abs Clip Compress Conv ConvTranspose Equal Greater GreaterOrEqual LeakyRelu Less LessOrEqual MaxPool Pad "
-    "ReverseSequence com.microsoft.ConvGrad com.microsoft.LeakyReluGrad com.microsoft.ReluGrad"
-)
-NO_KERNEL: dict[Precision, frozenset[str]] = {"fp16": frozenset(), "bf16": frozenset(_NOT_IN_BF16.split())}
-"""What of HALF and FOLLOW has no kernel on CUDA: it is FLOAT there, and a convolution runs in TF32.
-
-The same for ONNX Runtime 1.19's training build and 1.31, in the opset of prepared graphs (1.31 has a bfloat16 Conv from
-opset 22 on, but loses MaxPool and Dropout there).
-"""
-
-
-def mix(
-    model: ir.Model, precision: Precision, device: Literal["cpu", "cuda"] = "cpu", *, loss: str = "loss"
-) -> tuple[str, ...]:
-    """Rewrites the training graph *model* in place; one line for each product, in 16 bit or not.
-
-    Args:
-        model: a differentiated graph, in the form that the device's session gets.
-        precision: the 16-bit type.
-        device: ``"cuda"``, or ``"cpu"`` for the same numbers by float32 kernels.
-        loss: the output that was differentiated.
-
-    Raises:
-        UnsupportedError: the graph holds no gradient of *loss*.
-    """
-    model.graph.sort()
-    element_types.infer(model.graph)
-    _scale_loss(model.graph, loss)
-    mixer = _Mixer(precision, device)
-    mixer.run(model.graph)
-    make_unique(model)
-    return tuple(f"{op_type} in {where} ({count}×)" for (op_type, where), count in sorted(mixer.products.items()))
-
-
-def _scale_loss(graph: ir.Graph, loss: str) -> None:
-    """∂loss/∂loss is a constant 1 in the builder's graph: the scale takes its place.
-
-    Through an Abs, which changes nothing: a number that is an input, ONNX Runtime would divide on the host by one that
-    the host knows, and copy the quotient to the device.
-    """
-    one, number = seed(graph, loss), ir.TensorType(ir.DataType.FLOAT)
-    scale = ir.Value(name=LOSS_SCALE, shape=ir.Shape([]), type=number)
-    positive = ir.node("Abs", [scale], name=f"{LOSS_SCALE}/Abs")
-    (new,) = positive.outputs
-    new.name, new.type, new.shape = positive.name, number, one.shape
-    for node, i in tuple(one.uses()):
-        if KINDS.get(key(node)) is not Kind.AS_IS:  # its size is 1 all the same
-            node.replace_input_with(i, new)
-    graph.inputs.append(scale)
-    graph.insert_before(graph[0], positive)
-
-
-class _Mixer:
+class Mixer:
     """The walk along the graph; a subgraph goes with the node that it belongs to."""
 
     def __init__(self, precision: Precision, device: str) -> None:
