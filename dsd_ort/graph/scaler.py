@@ -78,7 +78,7 @@ def scaler(
     gradient_scale = op.Where(keep, factor, zero)
     next_good = good + 1.0
     grows = next_good >= interval
-    grown = half * op.Where(grows, op.Constant(value_float=4.0), op.Constant(value_float=2.0))
+    grown = op.Where(grows, 4.0 * half, 2.0 * half)
     scale_new = op.Max(op.Min(op.Where(keep, grown, half), LARGEST), 1.0)
     good_new = op.Where(op.And(keep, op.Not(grows)), next_good, zero)
     done_new = done + op.Cast(keep, to=1)
