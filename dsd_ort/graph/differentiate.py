@@ -66,6 +66,21 @@ def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "los
     return StepGraph(step, gradients)
 
 
+def seed(graph: ir.Graph, loss: str) -> ir.Value:
+    """The initializer 1 that the builder starts from in a step graph, ∂loss/∂loss.
+
+    Raises:
+        UnsupportedError: the graph has none.
+    """
+    found = graph.initializers.get(f"{loss}_grad")
+    if found is None or found.const_value is None or not np.array_equal(found.const_value.numpy().ravel(), [1.0]):
+        raise UnsupportedError(
+            f"the training graph holds no gradient of {loss!r} that could be scaled",
+            fix="train in float32, or prepare the run again",
+        )
+    return found
+
+
 def _free_names(graph: ir.Graph, taken: set[str]) -> None:
     """Renames values of the model that are called what the builder will call a gradient."""
     values = [*graph.inputs, *(out for node in graph for out in node.outputs)]

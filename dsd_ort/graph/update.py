@@ -118,7 +118,7 @@ class Step(NamedTuple):
 
     learning_rate: float
     weight_decay: float
-    number: int
+    number: float
     gradient_scale: float
 
 
@@ -171,9 +171,17 @@ class OptimizerSpec:
     slots: tuple[str, ...]
     function: Callable[[Optimizer], OnnxFunction[..., Any]]
     host: Callable[[Optimizer, Step], dict[str, float]]
+    bare_step: float
+    """The step at which ``host`` corrects nothing; what :mod:`dsd_ort.graph.guard` corrects is fed as of this step."""
 
     def scalars(
-        self, optimizer: Optimizer, *, learning_rate: float, weight_decay: float, step: int, gradient_scale: float = 1.0
+        self,
+        optimizer: Optimizer,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        step: float,
+        gradient_scale: float = 1.0,
     ) -> dict[str, np.float32]:
         """The graph's scalar inputs by name.
 
@@ -189,9 +197,9 @@ class OptimizerSpec:
 
 
 OPTIMIZERS: dict[str, OptimizerSpec] = {
-    "sgd": OptimizerSpec(("momentum",), lambda o: sgd_nesterov if o.nesterov else sgd, _sgd_scalars),
-    "adam": OptimizerSpec(("moment1", "moment2"), lambda o: adam, _adam_scalars),
-    "adamw": OptimizerSpec(("moment1", "moment2"), lambda o: adamw, _adamw_scalars),
+    "sgd": OptimizerSpec(("momentum",), lambda o: sgd_nesterov if o.nesterov else sgd, _sgd_scalars, 1),
+    "adam": OptimizerSpec(("moment1", "moment2"), lambda o: adam, _adam_scalars, math.inf),
+    "adamw": OptimizerSpec(("moment1", "moment2"), lambda o: adamw, _adamw_scalars, math.inf),
 }
 
 
