@@ -30,7 +30,7 @@ from dsd_ort.graph.legalize.path import Path
 from dsd_ort.graph.legalize.site import Site, place
 from dsd_ort.graph.portable import activation, broadcast, convolution, losses, normalization, selection
 
-__all__ = ["RULES", "STOCK", "expand", "is_portable"]
+__all__ = ["RULES", "STOCK", "expand", "is_portable", "replace"]
 
 Rule: TypeAlias = Callable[[Site], "ir.Value | Sequence[ir.Value | None]"]
 """From a node to the values that take the place of its outputs; None for one that nothing reads."""
@@ -80,7 +80,7 @@ def expand(model: ir.Model) -> None:
     path = Path(model.graph, [], [])
     for node in list(model.graph):
         if (rule := RULES.get(_key(node))) is not None:
-            _replace(Site(node, path), rule)
+            replace(node, rule, path)
         elif not is_portable(node):
             raise UnsupportedError(
                 f"the operator {_key(node)} runs only in ONNX Runtime's training build",
@@ -104,11 +104,13 @@ def _key(node: ir.Node) -> str:
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
-def _replace(site: Site, rule: Rule) -> None:
-    """The new values take over names, types and readers of the node's outputs."""
+def replace(node: ir.Node, rule: Rule, path: Path | None = None) -> None:
+    """What *rule* builds takes over names, types and readers of the outputs of *node*, which goes."""
+    assert isinstance(node.graph, ir.Graph)
+    site = Site(node, path or Path(node.graph, [], []))
     built = rule(site)
     new = [built] if isinstance(built, ir.Value) else built
-    node, graph = site.node, site.path.graph
+    graph = node.graph
     graph.insert_before(node, site.nodes)
     for old, value in zip(node.outputs, new, strict=False):
         if value is not None:
