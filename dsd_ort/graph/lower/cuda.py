@@ -50,7 +50,7 @@ def max_pool_gradient(site: Site, choices: Choices) -> ir.Value:
     x, windows = pool.inputs[0], _windows(pool)
     lengths, outputs = _lengths(x), _lengths(dy)
     if windows is None or windows.overlap:
-        if choices.deterministic and windows and lengths and outputs and _are_apart(windows, lengths):
+        if choices.deterministic and windows and lengths and outputs:
             return _by_places(site, windows, lengths, outputs)
         size: ir.Value | list[int] = [math.prod(lengths)] if lengths else site.Reshape(site.Size(x), FLAT)
         flat = site.op("com.microsoft.GatherElementsGrad", site.Reshape(dy, FLAT), size, site.Reshape(indices, FLAT))
@@ -77,10 +77,17 @@ def _lengths(value: ir.Value) -> list[int] | None:
     return known if known is not None and len(known) == len(value.shape or ()) else None
 
 
-def _are_apart(windows: Windows, lengths: Sequence[int]) -> bool:
-    """Do the places of one window differ in their numbers in the flattened X, the padding included?"""
+def _inside(windows: Windows, at: Sequence[int], lengths: Sequence[int], counts: Sequence[int]) -> np.ndarray | None:
+    """Is the place *at* of each window in the image? bool[1, 1, O…]; None where its number alone tells.
+
+    Numbers of places in the flattened X are apart but where a window is as wide as the image, padding included.
+    """
     reach = [(k - 1) * d for k, d in zip(windows.kernel, windows.dilations, strict=True)]
-    return all(r < length for r, length in zip(reach[1:], lengths[3:], strict=True))
+    if all(r < length for r, length in zip(reach[1:], lengths[1:], strict=True)):
+        return None
+    axes = [np.arange(n) * s + a - p for n, s, a, p in zip(counts, windows.strides, at, windows.pads, strict=True)]
+    inside = [(axis >= 0) & (axis < length) for axis, length in zip(axes, lengths, strict=True)]
+    return np.asarray(np.logical_and.reduce(np.meshgrid(*inside, indexing="ij")))[None, None]
 
 
 def _by_places(site: Site, windows: Windows, lengths: Sequence[int], outputs: Sequence[int]) -> ir.Value:
@@ -104,7 +111,10 @@ def _by_places(site: Site, windows: Windows, lengths: Sequence[int], outputs: Se
     moved: dict[tuple[int, ...], list[ir.Value]] = {}
     for at in product(*(map(int, each) for each in offsets)):
         number = sum((a - p) * step for a, p, step in zip(at, windows.pads, steps, strict=True))
-        here = site.Where(site.Equal(place, site.constant(np.array(number))), dy, 0.0)
+        hit = site.Equal(place, site.constant(np.array(number)))
+        if (inside := _inside(windows, at, spatial, counts)) is not None:
+            hit = site.And(hit, inside)
+        here = site.Where(hit, dy, 0.0)
         front = [a // s for a, s in zip(at, windows.strides, strict=True)]
         behind = [size - n - f for size, n, f in zip(sizes, counts, front, strict=True)]
         residue = tuple(a % s for a, s in zip(at, windows.strides, strict=True))
