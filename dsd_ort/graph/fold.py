@@ -7,7 +7,7 @@ that reads an input of the model are not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,18 +64,37 @@ def fold(model: ir.Model, *, shapes: bool = True) -> None:
     """
     while True:
         ShapeInferencePass(check_type=False, strict_mode=False)(model)
-        folder = _Folder(model, shapes)
+        opset = model.opset_imports.get("", 18)
+        folder = Folder(model.graph, opset, shapes=shapes)
         folder.replace_fixed()
-        if not (folder if shapes else _Folder(model)).take_branches():
+        if not (folder if shapes else Folder(model.graph, opset)).take_branches():
             break
     RemoveUnusedNodesPass()(model)
 
 
-class _Folder:
-    def __init__(self, model: ir.Model, shapes: bool = True) -> None:
-        self.graph, self.opset, self.shapes = model.graph, model.opset_imports.get("", 18), shapes
+class Folder:
+    """What is fixed in *graph*, but for what is inside its subgraphs.
+
+    Args:
+        graph: sorted.
+        opset: its version of ONNX's operators.
+        shapes: whether shapes decide values.
+        infer: is called with each node, in order, before what is fixed of its outputs is decided; may set their shapes.
+    """
+
+    def __init__(
+        self,
+        graph: ir.Graph,
+        opset: int,
+        *,
+        shapes: bool = True,
+        infer: Callable[[ir.Node, Folder], None] | None = None,
+    ) -> None:
+        self.graph, self.opset, self.shapes = graph, opset, shapes
         self.known: dict[ir.Value, Entries] = {}
         for node in self.graph:
+            if infer is not None:
+                infer(node, self)
             results = self.compute(node) or () if _can_be_fixed(node) else ()
             self.known.update(zip(node.outputs, results, strict=bool(results)))
 

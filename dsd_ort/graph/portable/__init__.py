@@ -19,6 +19,7 @@ that arrives, dX the one that leaves.  The operators and the order of their inpu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import onnx.defs
@@ -30,7 +31,7 @@ from dsd_ort.graph.legalize.path import Path
 from dsd_ort.graph.legalize.site import Site, place
 from dsd_ort.graph.portable import activation, broadcast, convolution, losses, normalization, selection
 
-__all__ = ["RULES", "STOCK", "expand", "is_portable"]
+__all__ = ["DETERMINISTIC", "FORMS", "RULES", "STOCK", "expand", "is_portable", "replace"]
 
 Rule: TypeAlias = Callable[[Site], "ir.Value | Sequence[ir.Value | None]"]
 """From a node to the values that take the place of its outputs; None for one that nothing reads."""
@@ -65,22 +66,46 @@ RULES: dict[str, Rule] = {
 }
 """All that the gradient builder writes for what :data:`dsd_ort.graph.legalize.table.NATIVE` lets through."""
 
+FORMS: dict[str, dict[str, Rule]] = {
+    "cpu": {},
+    "cuda": {
+        "com.microsoft.ConvGrad": partial(convolution.convolution, way=convolution.CUDA),
+        "com.microsoft.SoftmaxCrossEntropyLossGrad": partial(losses.cross_entropy, compare=True),
+    },
+}
+"""Other forms than those of RULES, by device."""
+
+DETERMINISTIC: dict[str, dict[str, Rule]] = {
+    "cpu": {},
+    "cuda": {
+        "com.microsoft.ConvGrad": partial(convolution.convolution, way=convolution.CUDA_DETERMINISTIC),
+        "com.microsoft.GatherGrad": selection.gather_by_product,
+    },
+}
+"""And other ones again where a run must repeat to the bit."""
+
 STOCK = {"BiasGelu", "FastGelu", "FusedMatMul", "Gelu", "QuickGelu", "Trilu"}
 """Operators of com.microsoft in prepared graphs that every build of ONNX Runtime has."""
 _BLOCKED = "com.microsoft.nchwc"
 
 
-def expand(model: ir.Model) -> None:
+def expand(model: ir.Model, device: str = "cpu", *, deterministic: bool = False) -> None:
     """Replaces the training operators of *model* in place.
+
+    Args:
+        model: is changed.
+        device: ``"cpu"`` or ``"cuda"``: the forms that are fastest there.
+        deterministic: forms that repeat to the bit, where there is one.
 
     Raises:
         UnsupportedError: an operator that no rule is for.
     """
     model.graph.sort()
     path = Path(model.graph, [], [])
+    rules = RULES | FORMS[device] | (DETERMINISTIC[device] if deterministic else {})
     for node in list(model.graph):
-        if (rule := RULES.get(_key(node))) is not None:
-            _replace(Site(node, path), rule)
+        if (rule := rules.get(_key(node))) is not None:
+            replace(node, rule, path)
         elif not is_portable(node):
             raise UnsupportedError(
                 f"the operator {_key(node)} runs only in ONNX Runtime's training build",
@@ -104,11 +129,13 @@ def _key(node: ir.Node) -> str:
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
-def _replace(site: Site, rule: Rule) -> None:
-    """The new values take over names, types and readers of the node's outputs."""
+def replace(node: ir.Node, rule: Rule, path: Path | None = None) -> None:
+    """What *rule* builds takes over names, types and readers of the outputs of *node*, which goes."""
+    assert isinstance(node.graph, ir.Graph)
+    site = Site(node, path or Path(node.graph, [], []))
     built = rule(site)
     new = [built] if isinstance(built, ir.Value) else built
-    node, graph = site.node, site.path.graph
+    graph = node.graph
     graph.insert_before(node, site.nodes)
     for old, value in zip(node.outputs, new, strict=False):
         if value is not None:

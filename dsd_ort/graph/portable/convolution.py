@@ -6,33 +6,48 @@ X: f32[N, C, H…], W: f32[M, C/g, K…], Y: f32[N, M, H'…].
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.graph.legalize.site import Site
-from dsd_ort.graph.lower import Convolution, convolution_of
-
-MANY = 32
-"""Places in a kernel from which on its gradient is computed as a convolution."""
-WIDE = 96
-"""Rows of a product, about: what several places in the kernel read of few channels is multiplied together."""
+from dsd_ort.graph.lower import Convolution, convolution_of, flip_transpose
 
 
-def convolution(site: Site) -> Sequence[ir.Value | None]:
+class Way(NamedTuple):
+    """How the gradients are computed."""
+
+    many: float = 32
+    """Places in a kernel from which on its gradient is computed as a convolution."""
+    wide: int = 96
+    """Rows of a product, about: what several places in the kernel read of few channels is multiplied together."""
+    transposed: bool = True
+    """dX is a ConvTranspose; otherwise, where sizes are known, a Conv."""
+
+
+CPU = Way()
+CUDA = Way(many=math.inf, wide=512)
+"""cuDNN has no good algorithm for kernels as large as an image; a product of few rows leaves most of a GPU idle."""
+CUDA_DETERMINISTIC = CUDA._replace(transposed=False)
+"""cuDNN adds a ConvTranspose in any order, unless ONNX Runtime asked it not to, and that it does not."""
+
+
+def convolution(site: Site, way: Way = CPU) -> Sequence[ir.Value | None]:
     """ConvGrad(dY, X, W): dX, dW and db, those of them that are read."""
     dy, x, weight = (site.input(i) for i in range(3))
     conv = convolution_of(site.node, weight)
     if conv is None:
         raise site.refusal("has a kernel of unknown shape, or automatic padding", "prepare the model again")
-    rules = (_data, _kernel, _bias)
+    rules: tuple[Callable[..., ir.Value], ...] = (partial(_data, way=way), partial(_kernel, way=way), _bias)
     wanted = [bool(output.name) and (bool(output.uses()) or output.is_graph_output()) for output in site.node.outputs]
     return [rule(site, dy, x, weight, conv) if want else None for rule, want in zip(rules, wanted, strict=False)]
 
 
-def _data(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolution) -> ir.Value:
+def _data(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolution, *, way: Way) -> ir.Value:
     """The gradient dX = ConvTranspose(dY, W): dY spread out again.
 
     With a stride s > 1, up to s - 1 last rows of X are read by no window; they are made and cut where X's length is
@@ -41,6 +56,8 @@ def _data(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolu
     reach = [p + q - d * (k - 1) - 1 for p, q, d, k in zip(*_sides(conv), conv.dilations, conv.kernel, strict=True)]
     lengths = site.shape(x)[2:]
     known = all(isinstance(n, int) for n in lengths)
+    if known and not way.transposed and all(isinstance(n, int) for n in site.shape(dy)):
+        return _data_as_convolution(site, dy, x, weight, conv)
     unread = [
         (n + r) % s if isinstance(n, int) else s - 1 for n, r, s in zip(lengths, reach, conv.strides, strict=True)
     ]
@@ -51,7 +68,29 @@ def _data(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolu
     return site.Slice(full, [0] * len(lengths), site.Shape(x, start=2), spatial)
 
 
-def _kernel(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolution) -> ir.Value:
+def _data_as_convolution(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolution) -> ir.Value:
+    """The gradient dX = stuffed(dY) ∗ flip(Wᵀ) with stride 1, where stuffed puts s - 1 zeros behind each entry of dY.
+
+    Its pads are d·(k - 1) - p in front, and behind what makes it as long as X; a negative one cuts.
+    """
+    images, counts = site.shape(dy)[:2], [site.size(dy, axis) for axis in range(2, site.rank(dy))]
+    lengths, stuffed = [site.size(x, axis) for axis in range(2, site.rank(x))], dy
+    if max(conv.strides) > 1:
+        apart = site.Reshape(dy, [*images, *(n for count in counts for n in (count, 1))])
+        zeros = [n for s in conv.strides for n in (0, s - 1)]
+        spread = site.Pad(apart, [0] * (2 + len(zeros)) + [0, 0, *zeros])
+        stuffed = site.Reshape(spread, [*images, *(n * s for n, s in zip(counts, conv.strides, strict=True))])
+    reach = [d * (k - 1) for d, k in zip(conv.dilations, conv.kernel, strict=True)]
+    front = [r - p for r, p in zip(reach, conv.pads, strict=False)]
+    behind = [n + r - f - c * s for n, r, f, c, s in zip(lengths, reach, front, counts, conv.strides, strict=True)]
+    if min(*front, *behind) < 0:
+        stuffed = site.Pad(stuffed, [0, 0, *front, 0, 0, *behind])
+        front = behind = [0] * len(front)
+    settings = conv._replace(strides=[1] * len(front), pads=[*front, *behind]).attributes
+    return site.Conv(stuffed, flip_transpose(site, weight, conv), **settings)
+
+
+def _kernel(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convolution, *, way: Way) -> ir.Value:
     """dW[:, :, k…] = Σ over n and h' of dY[n, :, h'] · X[n, :, s·h' + d·k - p]: matrix products.
 
     Channels first, batch and positions are one axis: dY is [M, N·H'…], and what the place k of the kernel reads of X is
@@ -61,13 +100,15 @@ def _kernel(site: Site, dy: ir.Value, x: ir.Value, weight: ir.Value, conv: Convo
     dy_first, x_first = site.Transpose(dy, perm=first), site.Transpose(x, perm=first)
     if conv.group > 1:
         return _by_groups(site, dy, dy_first, x_first, conv)
-    if math.prod(conv.kernel) >= MANY:
+    if math.prod(conv.kernel) >= way.many:
         return _as_convolution(site, dy_first, x_first, conv)
     if _suits_frames(site, dy, conv):
         lefts, moved = _frames(site, dy_first, x_first, conv)
     else:
         lefts, moved = [_rows(site, dy_first, conv.out_channels)], _windows(site, dy, x_first, conv)
-    products = [site.Gemm(left, right, transB=1) for left, right in product(lefts, _joined(site, moved, conv))]
+    products = [
+        site.Gemm(left, right, transB=1) for left, right in product(lefts, _joined(site, moved, conv, way.wide))
+    ]
     shape = [conv.out_channels, conv.in_channels, *conv.kernel]
     if len(products) == 1 and max(conv.kernel) == 1:
         return site.Reshape(products[0], shape)
@@ -139,9 +180,9 @@ def _windows(site: Site, dy: ir.Value, x: ir.Value, conv: Convolution) -> list[i
     return windows
 
 
-def _joined(site: Site, windows: list[ir.Value], conv: Convolution) -> list[ir.Value]:
+def _joined(site: Site, windows: list[ir.Value], conv: Convolution, wide: int) -> list[ir.Value]:
     """As matrices, of few channels several in one: a narrow product reads all of dY for little."""
-    count = max(1, WIDE // conv.in_channels)
+    count = max(1, wide // conv.in_channels)
     groups = [windows[i : i + count] for i in range(0, len(windows), count)]
     joined = [site.Concat(*group, axis=0) if len(group) > 1 else group[0] for group in groups]
     return [_rows(site, value, len(group) * conv.in_channels) for value, group in zip(joined, groups, strict=True)]

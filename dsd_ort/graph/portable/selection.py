@@ -35,6 +35,17 @@ def gather(site: Site) -> ir.Value:
     return site.Reshape(site.ScatterElements(table, numbers, rows, axis=0, reduction="add"), shape)
 
 
+def gather_by_product(site: Site) -> ir.Value:
+    """GatherGrad of rows as a product, which adds in a fixed order: dX = Hᵀ·dY, H[n, row] = [indices[n] = row]."""
+    shape, indices, dy = (site.input(i) for i in range(3))
+    if site.node.attributes.get_int("axis", 0) != 0:
+        return gather(site)
+    off_on = site.constant(np.array([0, 1], np.float32))
+    hits = site.OneHot(site.Reshape(indices, FLAT), site.Slice(shape, [0], [1]), off_on, axis=-1)
+    rows = site.Reshape(dy, site.Concat(site.Shape(site.Reshape(indices, FLAT)), FLAT, axis=0))
+    return site.Reshape(site.Gemm(hits, rows, transA=1), shape)
+
+
 def gather_elements(site: Site) -> ir.Value:
     """GatherElementsGrad(dY, shape of X, indices): its inverse with a sum is ScatterElements."""
     dy, shape, indices = (site.input(i) for i in range(3))
