@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dsd_ort import runtime
 from dsd_ort.api.models import default_recipe
 from dsd_ort.data import open_data
-from dsd_ort.errors import DsdError, RunError
+from dsd_ort.errors import DsdError, InstallationError, RunError
 from dsd_ort.graph import artifacts
 from dsd_ort.graph import export as export_files
 from dsd_ort.graph import source as source_files
@@ -52,7 +52,8 @@ def train(
         eval_data: likewise; evaluated after each epoch.
         resume: go on from the last checkpoint.
         until: the phase to end after, from 1; by default the last.  What is left, *resume* does.
-        device: ``"auto"`` or ``"cpu"``.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` for the second one, or ``"auto"``, see
+            :func:`dsd_ort.runtime.choose_device`; what it chose is told in a note.
         threads: of ONNX Runtime; 0 means one a core.
         checkpoint_seconds: the longest time between two checkpoints.
         listener: is told every event, see :mod:`dsd_ort.run.journal`.
@@ -65,15 +66,20 @@ def train(
         RunError: *run* is no run folder, or is in another state than *resume* says.
         DataError: the data does not fit the model.
         DivergedError: loss or weights became NaN or infinite.
+        InstallationError: ONNX Runtime cannot train, or not on the device that was asked for.
     """
     runtime.require_runtime()
-    runtime.require_device(device)
+    chosen = runtime.choose_device(device)
+    if chosen.kind == "cuda":
+        raise InstallationError("training on CUDA is not there yet", where=chosen.why, fix="use --device cpu")
     program = open_program(run)
     recipe, manifest = program.recipe, program.manifest
     fields = [*manifest.inputs, *manifest.labels]
     train_data = open_data(data, fields, recipe.data)
     held_out = open_data(eval_data, fields, recipe.data) if eval_data is not None else None
     with locked(program.folder), closing(Journal(program.folder, listener)) as journal:
+        if chosen.had_choice:
+            journal.tell({"event": "note", "text": f"device {chosen.why}"})
         for opened, name in ((train_data, "data"), (held_out, "eval-data")):
             for note in opened.notes if opened else ():
                 journal.tell({"event": "note", "text": f"{name}: {note}"})

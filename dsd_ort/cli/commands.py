@@ -7,6 +7,7 @@ import click
 from dsd_ort import __version__
 from dsd_ort.cli.comparing import compare
 from dsd_ort.cli.demo import demo
+from dsd_ort.cli.doctor import doctor
 from dsd_ort.cli.models import check, evaluate, inspect, verify
 from dsd_ort.cli.recipes import recipes
 from dsd_ort.cli.runs import export, prepare, train
@@ -36,5 +37,5 @@ def cli() -> None:
     """
 
 
-for _command in (inspect, check, prepare, train, evaluate, export, verify, compare, recipes, demo):
+for _command in (inspect, check, prepare, train, evaluate, export, verify, compare, recipes, doctor, demo):
     cli.add_command(_command)

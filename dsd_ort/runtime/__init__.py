@@ -2,8 +2,8 @@
 
 All distributions of ONNX Runtime (``onnxruntime``, ``onnxruntime-gpu``, ``onnxruntime-training``, …) install into the
 same folder, so two of them overwrite one another's files: exactly one may be there.  Preparing a model takes a training
-build; what is prepared runs on any ONNX Runtime from 1.20 on.  This is the only module that imports onnxruntime at its
-top; ``onnxruntime.training`` is never imported, as it needs PyTorch.
+build; what is prepared runs on any ONNX Runtime from 1.20 on.  ``onnxruntime.training`` is never imported, as it needs
+PyTorch.  :mod:`~dsd_ort.runtime.cuda` looks for what CUDA takes, before any session on it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,36 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, redirect_stdout
+from io import StringIO
 from typing import Any
 
 import onnx
 
 from dsd_ort.errors import DataError, InstallationError, ModelError
+from dsd_ort.runtime import cuda
+from dsd_ort.runtime.device import Device, choose_device, parse_device
+
+__all__ = [
+    "OLDEST_STOCK",
+    "SUPPORTED_IR",
+    "SUPPORTED_OPSET",
+    "TRAINING_DISTRIBUTIONS",
+    "Device",
+    "choose_device",
+    "distributions",
+    "native_message",
+    "parse_device",
+    "require_runtime",
+    "require_training_build",
+    "run",
+    "seed",
+    "session",
+    "session_options",
+    "trains",
+]
 
 TRAINING_DISTRIBUTIONS = ("onnxruntime-training", "onnxruntime-training-cpu")
 OLDEST_STOCK = (1, 20)
@@ -27,6 +51,11 @@ SUPPORTED_IR = 10
 _FIX = (
     "pip uninstall -y {installed} && pip install --force-reinstall --no-deps {wanted}==1.19.2"
     "   (onnxruntime-training for Linux x86-64 with Python ≤ 3.11, otherwise onnxruntime-training-cpu)"
+)
+_NEWEST_PYTHON = (3, 12)
+"""That there is a training build for."""
+_NEWER = (
+    "prepare with Python 3.10, 3.11 or 3.12: there is no training build for newer ones; what is prepared trains here"
 )
 
 
@@ -94,15 +123,19 @@ def trains() -> bool:
 def _the_one(installed: list[str] | None) -> tuple[str, str]:
     """The distribution of ONNX Runtime that is installed, and how to have the training build instead."""
     found = distributions() if installed is None else installed
+    newer = sys.version_info[:2] > _NEWEST_PYTHON
     wanted = next((d for d in found if d in TRAINING_DISTRIBUTIONS), "onnxruntime-training-cpu")
-    fix = _FIX.format(installed=" ".join(found), wanted=wanted)
+    fix = _NEWER if newer else _FIX.format(installed=" ".join(found), wanted=wanted)
     if not found:
-        raise InstallationError("ONNX Runtime is not installed", fix=f"pip install {wanted}==1.19.2")
+        stock = 'pip install onnxruntime, or "onnxruntime-gpu[cuda,cudnn]" for CUDA; '
+        raise InstallationError(
+            "ONNX Runtime is not installed", fix=stock + _NEWER if newer else f"pip install {wanted}==1.19.2"
+        )
     if len(found) > 1:
         raise InstallationError(
             f"{len(found)} distributions of ONNX Runtime are installed and overwrite each other: {', '.join(found)}",
             where="this Python environment",
-            fix=fix,
+            fix=f"pip uninstall -y {' '.join(found)}, and install one of them" if newer else fix,
         )
     return found[0], fix
 
@@ -112,18 +145,6 @@ def _version() -> str:
         return str(importlib.import_module("onnxruntime").__version__)
     except (ImportError, AttributeError):
         return ""
-
-
-def require_device(device: str) -> None:
-    """Refuses a device that training cannot run on.
-
-    Raises:
-        InstallationError: any device but the CPU.
-    """
-    if device not in ("auto", "cpu"):
-        raise InstallationError(
-            f"training on {device!r} is not available in this version of dsd-ort", fix="use --device cpu"
-        )
 
 
 def session_options(threads: int = 0, *, spinning: bool = True) -> Any:
@@ -138,23 +159,60 @@ def session_options(threads: int = 0, *, spinning: bool = True) -> Any:
     return options
 
 
-def session(model: onnx.ModelProto | str, options: Any = None, *, where: str = "model") -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU.
+def session(
+    model: onnx.ModelProto | str,
+    options: Any = None,
+    *,
+    where: str = "model",
+    device: Device | None = None,
+    provider_options: Mapping[str, Any] | None = None,
+) -> Any:
+    """An ``onnxruntime.InferenceSession`` on *device*, by default the CPU.
+
+    Args:
+        model: the graph, or the path of its file.
+        options: by default :func:`session_options`.
+        where: what the graph is, for messages.
+        device: see :func:`choose_device`; on CUDA, what the device cannot do is done by the CPU.
+        provider_options: of the CUDA provider, as ``use_tf32``.
 
     Raises:
         ModelError: ONNX Runtime refuses the graph; its message is in it.
+        InstallationError: ONNX Runtime does not take the CUDA device.
     """
     import onnxruntime
 
     content = model if isinstance(model, str) else model.SerializeToString()
+    on_cuda = device is not None and device.kind == "cuda"
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device is not None and on_cuda:
+        cuda.require(device.index)  # nothing if it was chosen; otherwise the provider may end the process
+        providers.insert(0, (cuda.PROVIDER, {"device_id": device.index, **(provider_options or {})}))
     try:
-        return onnxruntime.InferenceSession(content, options or session_options(), providers=["CPUExecutionProvider"])
+        with redirect_stdout(StringIO()) if on_cuda else nullcontext() as printed:
+            opened = onnxruntime.InferenceSession(content, options or session_options(), providers=providers)
     except Exception as error:  # the native exception types are private to the extension module
         raise ModelError(
             f"ONNX Runtime cannot run the graph: {native_message(error)}",
             where=where,
             fix="check that the file itself runs in ONNX Runtime 1.19; if it does, please report this as a defect",
         ) from error
+    if on_cuda:
+        _require_cuda(opened, str(device), printed.getvalue() if printed else "")
+    return opened
+
+
+def _require_cuda(opened: Any, device: str, printed: str) -> None:
+    """Refuses a session that ONNX Runtime has quietly opened on the CPU; why, it prints, if at all.
+
+    Raises:
+        InstallationError: the session has no CUDA provider.
+    """
+    if cuda.PROVIDER not in opened.get_providers():
+        reason = re.search(r"EP Error (.*) when using", printed, re.DOTALL)
+        told = f": {native_message(reason[1])}" if reason else ""
+        raise InstallationError(f"ONNX Runtime cannot use {device}{told}", fix="see what dsd-ort doctor says of it")
+    opened.disable_fallback()
 
 
 def run(session: Any, binding: Any, *, where: str) -> None:
@@ -174,7 +232,7 @@ def run(session: Any, binding: Any, *, where: str) -> None:
         ) from error
 
 
-def native_message(error: BaseException) -> str:
+def native_message(error: BaseException | str) -> str:
     """The readable part of a native exception's text, on one line: without source files and C++ signatures."""
     text = " ".join(str(error).split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)

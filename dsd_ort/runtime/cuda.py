@@ -1,0 +1,337 @@
+"""Whether sessions on CUDA can be opened with this build of ONNX Runtime, and what is missing.
+
+The provider of 1.19.2 ends the whole process where it finds CUDA's libraries and no driver.  Therefore everything is
+looked at in this order, and a session on CUDA is opened only behind the last step:
+
+1. the provider is part of the build,
+2. the driver is there, answers, and is new enough,
+3. the device is there, and of a kind that the build has code for,
+4. the libraries load.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from dsd_ort.errors import InstallationError
+from dsd_ort.runtime import driver
+from dsd_ort.runtime.libraries import EXTRA, RELEASES, Library, Release, load
+
+PROVIDER = "CUDAExecutionProvider"
+
+ENVIRONMENT = {
+    "CUDA_MODULE_LOADING": "LAZY",  # kernels are loaded, and for new devices compiled, when first used
+    "CUDA_CACHE_MAXSIZE": str(4 << 30),  # bytes of compiled kernels that the driver keeps: ONNX Runtime has many
+}
+"""What is set before the driver starts, where it is not set already."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """The ONNX Runtime whose files are here, as it says itself."""
+
+    package: str
+    version: str
+    cuda: str
+    """The release of CUDA that it was built with; empty where it has no provider for it."""
+
+    @property
+    def release(self) -> Release | None:
+        """What it takes; None where it has no provider, or one for a release that is not known here."""
+        return next((release for release in RELEASES if self.cuda.startswith(f"{release.major}.")), None)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A device, as its driver describes it."""
+
+    index: int
+    name: str
+    memory: int
+    """Bytes."""
+    capability: tuple[int, int]
+
+
+@cache
+def build() -> Build | None:
+    """The ONNX Runtime of this environment, or None where there is none whose files are sound."""
+    try:
+        info = importlib.import_module("onnxruntime.capi.build_and_package_info")
+        capi = Path(str(info.__file__)).parent
+    except (ImportError, OSError):
+        return None
+    cuda = str(getattr(info, "cuda_version", "")) if (capi / "libonnxruntime_providers_cuda.so").is_file() else ""
+    if not re.match(r"\d+", cuda):
+        cuda = ""
+    return Build(str(getattr(info, "package_name", "onnxruntime")), str(getattr(info, "__version__", "")), cuda)
+
+
+def require(index: int = 0) -> Gpu:
+    """Makes sure that sessions on CUDA device *index* can be opened, and loads what they take; cheap when repeated.
+
+    Raises:
+        InstallationError: the first thing that is missing, and what to do.
+    """
+    release = require_provider()
+    require_driver(release)
+    gpu = require_gpu(index, release)
+    require_libraries(load(release))
+    return gpu
+
+
+def require_provider() -> Release:
+    """What the installed ONNX Runtime takes for CUDA.
+
+    Raises:
+        InstallationError: it has no provider for it, or one for a release of CUDA that is not known here.
+    """
+    found = build()
+    if found is None:
+        raise InstallationError("ONNX Runtime is not installed, or its files are not sound", fix="dsd-ort doctor")
+    if not found.cuda:
+        raise InstallationError(
+            "this build of ONNX Runtime has no CUDA provider",
+            where=f"{found.package} {found.version}",
+            fix=_with(found),
+        )
+    if found.release is None:
+        raise InstallationError(
+            f"this build of ONNX Runtime is for CUDA {found.cuda}, which this version of dsd-ort does not know",
+            where=f"{found.package} {found.version}",
+            fix="install a build for CUDA " + ", ".join(str(release.major) for release in RELEASES),
+        )
+    return found.release
+
+
+def _with(found: Build) -> str:
+    """How to have the CUDA provider in place of the build that was *found* without one."""
+    if sys.platform != "linux":
+        return "use --device cpu: CUDA is supported on Linux"
+    old = f"pip uninstall -y {found.package} && "
+    if not found.package.startswith("onnxruntime-training"):
+        return old + 'pip install "onnxruntime-gpu[cuda,cudnn]"'
+    if sys.version_info < (3, 12):
+        return old + EXTRA
+    return (
+        "use Python 3.10 or 3.11, for which onnxruntime-training has it, or train the run folder with onnxruntime-gpu"
+    )
+
+
+def require_driver(release: Release) -> int:
+    """Starts a driver that *release* runs on, and gives the release of CUDA up to which it serves, as 12040 for 12.4.
+
+    Raises:
+        InstallationError: there is no driver, it does not start, or it is too old.
+    """
+    version = start_driver()
+    if version < 1000 * release.major:
+        raise InstallationError(
+            f"the NVIDIA driver is too old: it serves CUDA up to {dotted(version)}, "
+            f"and this build of ONNX Runtime needs {release.major}.0",
+            where=f"driver {driver_version() or 'of unknown version'}",
+            fix=f"install NVIDIA's driver {release.driver} or newer",
+        )
+    return version
+
+
+def start_driver() -> int:
+    """Starts the driver, and gives the release of CUDA up to which it serves, as 12040 for 12.4.
+
+    Raises:
+        InstallationError: there is none, or it does not start.
+    """
+    version = ctypes.c_int()
+    try:
+        _start()
+        driver.call("cuDriverGetVersion", ctypes.byref(version))
+    except driver.DriverError as error:
+        raise _unusable(error) from error
+    except (OSError, AttributeError) as error:
+        raise InstallationError(
+            "no NVIDIA driver was found",
+            where=str(error),
+            fix="install NVIDIA's driver; in a container, pass the GPU on, as docker run --gpus all does",
+        ) from error
+    return version.value
+
+
+def likely() -> bool:
+    """Is there anything of NVIDIA's on this machine: its driver, or a device on the bus that it is missing for?
+
+    A container that no device was handed to sees the latter.
+    """
+    try:
+        _start()
+    except driver.DriverError:
+        return True
+    except (OSError, AttributeError):
+        return any(_display(device) for device in _BUS.glob("*/vendor"))
+    return True
+
+
+def _start() -> None:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    driver.call("cuInit", 0)
+
+
+_BUS = Path("/sys/bus/pci/devices")
+
+
+def _display(vendor: Path) -> bool:
+    """Is it an NVIDIA device (PCI vendor 10de) for display or computing (PCI class 03)?"""
+    try:
+        return vendor.read_text().strip() == "0x10de" and vendor.with_name("class").read_text().startswith("0x03")
+    except OSError:
+        return False
+
+
+_NO_DEVICE = 100
+_STATES = {  # CUresult → what it means, and what to do
+    34: (
+        "the NVIDIA driver's place is taken by a stub",
+        "take the CUDA toolkit's folder 'stubs' out of LD_LIBRARY_PATH",
+    ),
+    _NO_DEVICE: (
+        "no NVIDIA device was found",
+        "see whether nvidia-smi lists one, and whether CUDA_VISIBLE_DEVICES hides it",
+    ),
+    802: (
+        "the NVIDIA devices are not ready yet",
+        "wait, or start the fabric manager: systemctl start nvidia-fabricmanager",
+    ),
+    803: (
+        "the NVIDIA driver's library does not fit its kernel module",
+        "restart the machine after an update of the driver",
+    ),
+}
+
+
+def _unusable(error: driver.DriverError) -> InstallationError:
+    what = f"the NVIDIA driver does not work: {error}"
+    what, fix = _STATES.get(error.status, (what, "see whether nvidia-smi works; restart the machine if not"))
+    return InstallationError(what, where=driver.LIBRARY, fix=fix)
+
+
+def require_gpu(index: int, release: Release) -> Gpu:
+    """Device *index*, when the driver was started.
+
+    Raises:
+        InstallationError: there is no such device, or *release* has no code for it.
+    """
+    there = gpus()
+    if not there:
+        what, fix = _STATES[_NO_DEVICE]
+        raise InstallationError(what, where=driver.LIBRARY, fix=fix)
+    if index >= len(there):
+        raise InstallationError(
+            f"there is no device cuda:{index}",
+            where="found: " + ", ".join(f"cuda:{gpu.index} ({gpu.name})" for gpu in there),
+            fix="use --device " + " or ".join(f"cuda:{gpu.index}" for gpu in there),
+        )
+    gpu = there[index]
+    oldest, newest = release.capabilities
+    if gpu.capability < oldest or (newest is not None and gpu.capability > newest):
+        span = (
+            f"from {oldest[0]}.{oldest[1]} on"
+            if newest is None
+            else f"{oldest[0]}.{oldest[1]} to {newest[0]}.{newest[1]}"
+        )
+        new = gpu.capability > oldest
+        raise InstallationError(
+            f"{gpu.name} is too {'new' if new else 'old'} for this build of ONNX Runtime: its compute capability is "
+            f"{gpu.capability[0]}.{gpu.capability[1]}, and code is there for {span}",
+            where=f"cuda:{index}",
+            fix="train the run folder with onnxruntime-gpu, in an environment of its own"
+            if new
+            else "use --device cpu",
+        )
+    return gpu
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """All devices, when the driver was started.
+
+    Raises:
+        InstallationError: the driver does not tell of them.
+    """
+    count, device = ctypes.c_int(), ctypes.c_int()
+    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    found = []
+    try:
+        driver.call("cuDeviceGetCount", ctypes.byref(count))
+        for index in range(count.value):
+            driver.call("cuDeviceGet", ctypes.byref(device), index)
+            driver.call("cuDeviceGetName", name, len(name), device)
+            driver.call("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
+            driver.call("cuDeviceGetAttribute", ctypes.byref(major), 75, device)
+            driver.call("cuDeviceGetAttribute", ctypes.byref(minor), 76, device)
+            found.append(Gpu(index, name.value.decode(errors="replace"), memory.value, (major.value, minor.value)))
+    except driver.DriverError as error:
+        raise _unusable(error) from error
+    return tuple(found)
+
+
+def free_memory(index: int) -> int | None:
+    """Bytes of a device that nobody uses, when the driver was started; None where it does not say.
+
+    It takes a context for the moment, and so some memory itself.
+    """
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    try:
+        driver.call("cuDeviceGet", ctypes.byref(device), index)
+        driver.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        try:
+            driver.call("cuCtxSetCurrent", context)
+            driver.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        finally:
+            driver.call("cuCtxSetCurrent", None)
+            driver.call("cuDevicePrimaryCtxRelease_v2", device)
+    except driver.DriverError:
+        return None
+    return free.value
+
+
+def require_libraries(loaded: Iterable[tuple[Library, str | None]]) -> None:
+    """Refuses what :func:`dsd_ort.runtime.libraries.load` could not find.
+
+    Raises:
+        InstallationError: required libraries are missing; all of them are named.
+    """
+    missing = [library for library, path in loaded if library.required and path is None]
+    if not missing:
+        return
+    found = build()
+    release = found.cuda if found else ""
+    packages = dict.fromkeys(library.package for library in missing)
+    raise InstallationError(
+        f"{'a library' if len(missing) == 1 else f'{len(missing)} libraries'} of CUDA {release} cannot be loaded: "
+        + ", ".join(library.file for library in missing),
+        where="LD_LIBRARY_PATH, site-packages (nvidia/*/lib) and the system's libraries",
+        fix=EXTRA if release.startswith("11.") else "pip install " + " ".join(f'"{package}"' for package in packages),
+    )
+
+
+def dotted(version: int) -> str:
+    """A release of CUDA as people write it: 12040 is 12.4."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def driver_version() -> str | None:
+    """The driver's own version, as 550.54.15, where the kernel module tells it."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text("utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", text)
+    return found.group() if found else None
