@@ -34,6 +34,7 @@ def cli() -> None:
     dsd-ort export run -o final.onnx                the same model with better weights
     dsd-ort verify model.onnx final.onnx            proof that only weights differ
     dsd-ort compare model.onnx … -o comparison      all that, and the same budget dense only beside it
+    dsd-ort doctor                                  what there is to train with here, and what to install
     """
 
 

@@ -57,6 +57,7 @@ def training_options(command: Any) -> Any:
         click.option(
             "--device",
             type=_Device(),
+            metavar=_Device.name,
             default="auto",
             show_default=True,
             help="auto: the first CUDA device, if all that it takes is there (see dsd-ort doctor), or the CPU.",

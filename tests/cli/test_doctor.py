@@ -45,6 +45,17 @@ def test_without_onnx_runtime_it_says_what_to_install_with_status_1(
     assert "nothing can train here" in answer.out
 
 
+def test_an_onnx_runtime_whose_files_are_missing_is_told_with_status_1() -> None:
+    script = (
+        "import sys; sys.modules['onnxruntime'] = None; sys.argv[1:] = ['doctor']; from dsd_ort import cli; cli.main()"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "error", "-c", script]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stderr) == (1, "")
+    assert "its files are missing or another distribution's" in answer.stdout
+
+
 def test_two_distributions_beside_each_other_are_named_with_status_1(tmp_path: Path) -> None:
     other = tmp_path / "onnxruntime-1.32.0.dist-info"
     other.mkdir()

@@ -99,7 +99,7 @@ _LOOKED_UP = (  # in the driver, by name, at run time
     "cuGetErrorName cuFuncSetAttribute cuFuncSetCacheConfig cuLinkComplete cuModuleUnload cuLinkDestroy "
     "cuModuleLoadData cuLinkCreate_v2 cuModuleGetFunction cuLinkAddFile_v2 cuLinkAddData_v2 "
     "cuLaunchCooperativeKernel cuLaunchKernel cuEventDestroy_v2 "
-    "cuStreamDestroy_v2 cuDevicePrimaryCtxRelease_v2"
+    "cuStreamDestroy_v2 cuDevicePrimaryCtxRelease_v2 cuCtxPushCurrent_v2 cuCtxPopCurrent_v2"
 )
 _POINTERS = {"__cudaRegisterFatBinary": "void **%s() { static void *x[64]; return x; }"}
 _MAKES_AN_OBJECT = re.compile(r"^cu(da(Event|Stream)|dnn|blas|fft).*Create(Descriptor|WithFlags|_v2|WithPriority)?$")
