@@ -8,9 +8,11 @@ from dsd_ort.recipe import Recipe
 if TYPE_CHECKING:
     from dsd_ort.api import (
         Comparison,
+        Diagnosis,
         check,
         compare,
         default_recipe,
+        doctor,
         evaluate,
         export,
         inspect,
@@ -24,11 +26,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
+    "Diagnosis",
     "DsdError",
     "Recipe",
     "check",
     "compare",
     "default_recipe",
+    "doctor",
     "evaluate",
     "export",
     "inspect",

@@ -11,15 +11,18 @@
 """
 
 from dsd_ort.api.comparison import Comparison, compare
+from dsd_ort.api.environment import Diagnosis, doctor
 from dsd_ort.api.models import check, default_recipe, inspect, verify
 from dsd_ort.api.runs import evaluate, export, phases, train
 from dsd_ort.graph.prepare import prepare
 
 __all__ = [
     "Comparison",
+    "Diagnosis",
     "check",
     "compare",
     "default_recipe",
+    "doctor",
     "evaluate",
     "export",
     "inspect",

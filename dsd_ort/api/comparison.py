@@ -124,9 +124,10 @@ def compare(
     Raises:
         RecipeError: the recipe has no sparse phase, or does not fit the model.
         RunError: *folder* holds a comparison of another model or recipe, or files of others under its names.
-        ModelError, DataError, DivergedError: see :func:`prepare` and :func:`train`.
+        ModelError, DataError, DivergedError, InstallationError: see :func:`prepare` and :func:`train`.
     """
     runtime.require_runtime()
+    runtime.choose_device(device)  # refuses one that is not there before anything is made
     _refuse_dense(recipe)
     folder = Path(folder)
     training = partial(train, data=data, eval_data=eval_data, device=device, threads=threads)

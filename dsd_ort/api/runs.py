@@ -57,7 +57,8 @@ def train(
         eval_data: likewise; evaluated after each epoch.
         resume: go on from the last checkpoint.
         until: the phase to end after, from 1; by default the last.  What is left, *resume* does.
-        device: see :func:`dsd_ort.runtime.choose_device`.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` for the second one, or ``"auto"``, see
+            :func:`dsd_ort.runtime.choose_device`; what it chose is told in a note.
         threads: of ONNX Runtime; 0 means one a core.
         precision: see :class:`dsd_ort.run.execution.Execution`; by default ``"fp32"``, and with *resume* what it was.
         cuda_graphs: whether CUDA records what it runs, and replays it.
@@ -73,6 +74,7 @@ def train(
         RunError: *run* is no run folder, or is in another state than *resume* says.
         DataError: the data does not fit the model.
         DivergedError: loss or weights became NaN or infinite.
+        InstallationError: ONNX Runtime cannot train, or not on the device that was asked for.
     """
     runtime.require_runtime()
     chosen = runtime.choose_device(device)
@@ -85,6 +87,8 @@ def train(
     train_data = open_data(data, fields, recipe.data)
     held_out = open_data(eval_data, fields, recipe.data) if eval_data is not None else None
     with locked(program.folder), closing(Journal(program.folder, listener)) as journal:
+        if chosen.had_choice:
+            journal.tell({"event": "note", "text": f"device {chosen.why}"})
         for opened, name in ((train_data, "data"), (held_out, "eval-data")):
             for note in opened.notes if opened else ():
                 journal.tell({"event": "note", "text": f"{name}: {note}"})

@@ -1,7 +1,7 @@
 """The command line: thin commands over :mod:`dsd_ort.api`.
 
-Exit status: 0 done; 1 the answer is no (verify); 2 wrong usage; 3 bad input, told in one message (what, where, what to
-do); 130 stopped by Ctrl-C, with everything saved.
+Exit status: 0 done; 1 the answer is no (check, verify, doctor); 2 wrong usage; 3 bad input, told in one message (what,
+where, what to do); 130 stopped by Ctrl-C, with everything saved.
 """
 
 from __future__ import annotations

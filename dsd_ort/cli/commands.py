@@ -7,6 +7,7 @@ import click
 from dsd_ort import __version__
 from dsd_ort.cli.comparing import compare
 from dsd_ort.cli.demo import demo
+from dsd_ort.cli.doctor import doctor
 from dsd_ort.cli.models import check, evaluate, inspect, verify
 from dsd_ort.cli.recipes import recipes
 from dsd_ort.cli.runs import export, prepare, train
@@ -33,8 +34,9 @@ def cli() -> None:
     dsd-ort export run -o final.onnx                the same model with better weights
     dsd-ort verify model.onnx final.onnx            proof that only weights differ
     dsd-ort compare model.onnx … -o comparison      all that, and the same budget dense only beside it
+    dsd-ort doctor                                  what there is to train with here, and what to install
     """
 
 
-for _command in (inspect, check, prepare, train, evaluate, export, verify, compare, recipes, demo):
+for _command in (inspect, check, prepare, train, evaluate, export, verify, compare, recipes, doctor, demo):
     cli.add_command(_command)

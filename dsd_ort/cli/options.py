@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import click
 
-from dsd_ort import api
-from dsd_ort.errors import RecipeError
+from dsd_ort import api, runtime
+from dsd_ort.errors import DsdError, RecipeError
 from dsd_ort.recipe import LossName, Recipe, parse_value
 
 FILE = click.Path(path_type=Path)
@@ -27,6 +27,19 @@ def weights_options(command: Any) -> Any:
     )
 
 
+class _Device(click.ParamType[str]):
+    """Only the form is checked: whether it is there is found where it is needed."""
+
+    name = "auto|cpu|cuda|cuda:N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            runtime.parse_device(str(value))
+        except DsdError as error:
+            self.fail(f"{error.what}: {error.fix}", param, ctx)
+        return str(value)
+
+
 threads_option = click.option("--threads", type=click.IntRange(0), default=0, help="Of ONNX Runtime; 0: one a core.")
 
 
@@ -41,7 +54,14 @@ def training_options(command: Any) -> Any:
             help="The longest time between two checkpoints.",
         ),
         threads_option,
-        click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", show_default=True),
+        click.option(
+            "--device",
+            type=_Device(),
+            metavar=_Device.name,
+            default="auto",
+            show_default=True,
+            help="auto: the first CUDA device, if all that it takes is there (see dsd-ort doctor), or the CPU.",
+        ),
     ):
         command = option(command)
     return command

@@ -69,6 +69,7 @@ def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: A
     """
     again = ["dsd-ort", "train", str(run), "--data", data, *(["--eval-data", eval_data] if eval_data else [])]
     again += ["--threads", str(options["threads"])] if options["threads"] else []
+    again += ["--device", options["device"]] if options["device"] != "auto" else []
     with stoppable(shlex.join([*again, "--resume"])) as stop, reporter(quiet=json_) as listener:
         api.train(run, data, eval_data=eval_data, listener=listener, stop=stop, **options)
     if json_:

@@ -54,6 +54,7 @@ class Schedule(NamedTuple):
 
 SCHEDULES = {"fp16": Schedule(2.0**16, 2000.0), "bf16": Schedule(1.0, np.inf)}
 """bfloat16 reaches as far as float32, and needs no scale."""
+UNSCALED = SCHEDULES["bf16"]
 
 
 @script(default_opset=op)

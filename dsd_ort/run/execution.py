@@ -19,7 +19,7 @@ class Execution:
     threads: int = 0
     """Of ONNX Runtime; 0 means one a core."""
     precision: Precision = "fp32"
-    """fp32; tf32: on CUDA, products of float32 with ten bits of mantissa; fp16 or bf16: products of 16-bit numbers, while
+    """fp32; tf32: on CUDA, products of float32 with ten bits of mantissa; fp16, bf16: products of 16-bit numbers, while
     weights, statistics, normalisation and losses stay float32."""
     cuda_graphs: bool = True
     """Whether CUDA replays a recorded step instead of launching its kernels one by one."""

@@ -3,9 +3,7 @@
 Prepared graphs are portable: float32, symbolic sizes, masks on weights and gradients.  What a machine wants is done to
 them when a session opens, each step a rewrite of :mod:`dsd_ort.graph`; the run folder stays as it is::
 
-    strip_weights ─ specialize ─ lower ─ expand ─ mix ─ session
-                    (CUDA)              (no training build)
-                                                  (16 bits)
+    masks.strip_weights ─ forms.for_session ─ mixed.mix ─ session
 
 On the CPU one session serves batches of all shapes.  On CUDA each shape has its own, in which no size is left to be
 computed: nothing of it runs on the CPU, cuDNN's choice of algorithms holds, and the kernels can be recorded.
@@ -20,11 +18,9 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 
 from dsd_ort import runtime
-from dsd_ort.graph import masks, portable
+from dsd_ort.graph import forms, masks
 from dsd_ort.graph.fold import RANDOM
-from dsd_ort.graph.lower import lower
 from dsd_ort.graph.mixed import mix
-from dsd_ort.graph.specialize import specialize
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Memory, Tensor
 from dsd_ort.runtime.device import Device
@@ -138,11 +134,7 @@ def trained(model: ir.Model, execution: Execution, shapes: Shapes, *, loss: str)
     """
     device = execution.device.kind
     masks.strip_weights(model)  # the arena's weights are masked already
-    if shapes:
-        specialize(model, shapes)
-    notes = list(lower(model, device))
-    if not runtime.trains():
-        portable.expand(model)
+    notes = [*forms.for_session(model, device, shapes, deterministic=execution.deterministic)]
     if execution.precision in ("fp16", "bf16"):
         notes += mix(model, execution.precision, device, loss=loss)
     return notes
@@ -152,9 +144,7 @@ def evaluated(model: ir.Model, execution: Execution, shapes: Shapes) -> list[str
     """The evaluate graph: what ships, as it is; only CUDA wants another form of what it has no kernels for."""
     if execution.on_cpu:
         return []
-    if shapes:
-        specialize(model, shapes)
-    return list(lower(model, execution.device.kind))
+    return [*forms.for_session(model, execution.device.kind, shapes, deterministic=execution.deterministic)]
 
 
 def is_repeatable(model: ir.Model) -> bool:

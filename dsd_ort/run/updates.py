@@ -13,10 +13,10 @@ from typing import Protocol
 import numpy as np
 import onnx
 
-from dsd_ort.graph import scaler
+from dsd_ort.graph import guard, scaler
 from dsd_ort.graph.mixed import LOSS_SCALE
 from dsd_ort.graph.program import Program
-from dsd_ort.graph.update import OPTIMIZERS, guarded_graph
+from dsd_ort.graph.update import OPTIMIZERS
 from dsd_ort.run.arena import Array, Segment, aligned_zeros
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Buffer, Memory, Tensor, cell, part
@@ -145,8 +145,10 @@ class HostUpdate:
     def restore(self, state: Mapping[str, float], step: int) -> None: ...
 
 
-GIVEN = ("count", "limit")
+GIVEN = ("count", "limit", "interval")
 STATE = ("scale", "good", "done", "skipped", "gradient_scale", "keep", "norm")
+GUARD = {"scale": "gradient_scale", guard.KEEP: "keep", guard.DONE: "done"}
+"""Input of the update graph → the scaler's output that it reads."""
 
 
 class GuardedUpdate:
@@ -165,19 +167,20 @@ class GuardedUpdate:
         memory: Memory,
     ) -> None:
         self.optimizer = program.recipe.optimizer
-        self.rule = OPTIMIZERS[self.optimizer.name]
-        self.initial = scaler.initial(execution.precision)
+        self.schedule = scaler.SCHEDULES.get(execution.precision, scaler.UNSCALED)
         self.given, self.cells = memory.buffer(aligned_zeros(len(GIVEN))), memory.buffer(aligned_zeros(len(STATE)))
         self.tensors = {name: cell(self.given, at) for at, name in enumerate(GIVEN)}
         self.tensors |= {name: cell(self.cells, at) for at, name in enumerate(STATE)}
-        graph = scaler.scaler_graph(execution.precision)
+        self.tensors["keep"] = self.tensors["keep"]._replace(dtype=np.bool_)
+        graph = scaler.scaler_graph()
         self.scaler = open_session(graph, execution, memory, where="the loss scaler", recorded=execution.records)
         for name, tensor in {**self.tensors, "gradient": part(buffers["gradient"])}.items():
             self.scaler.read(name, tensor)
         for output in graph.graph.output:
             self.scaler.write(output.name, self.tensors[output.name.removesuffix("_new")])
-        update = guarded_graph(self.optimizer)
-        self.graph = _Segments(update, segments, buffers, given=self.tensors, execution=execution, memory=memory)
+        given = {name: self.tensors[at] for name, at in GUARD.items()}
+        update = guard.guarded(self.optimizer)
+        self.graph = _Segments(update, segments, buffers, given=given, execution=execution, memory=memory)
         self.restore({}, 0)
         if execution.records:
             self._record()
@@ -190,9 +193,9 @@ class GuardedUpdate:
 
     def run(self, learning_rate: float, step: int, batches: int) -> None:
         limit = self.optimizer.clip_norm
-        self._give(batches, math.inf if limit is None else limit)
+        self._give(batches, math.inf if limit is None else limit, self.schedule.interval)
         self.graph.set(
-            lambda segment: self.rule.guarded_scalars(
+            lambda segment: guard.scalars(
                 self.optimizer,
                 learning_rate=learning_rate * segment.learning_rate_factor,
                 weight_decay=segment.weight_decay,
@@ -215,7 +218,7 @@ class GuardedUpdate:
         return dict(zip(STATE, self.cells.host.tolist(), strict=True))
 
     def restore(self, state: Mapping[str, float], step: int) -> None:
-        values = self.initial | {"done": float(step)} | dict(state)
+        values = {"scale": self.schedule.initial, "done": float(step)} | dict(state)
         self.cells.host[...] = [values.get(name, 0.0) for name in STATE]
         self.cells.upload()
 

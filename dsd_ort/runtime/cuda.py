@@ -46,7 +46,8 @@ class Build:
     @property
     def release(self) -> Release | None:
         """What it takes; None where it has no provider, or one for a release that is not known here."""
-        return next((release for release in RELEASES if self.cuda.startswith(f"{release.major}.")), None)
+        major = self.cuda.partition(".")[0]
+        return next((release for release in RELEASES if str(release.major) == major), None)
 
 
 @dataclass(frozen=True)
@@ -292,10 +293,10 @@ def free_memory(index: int) -> int | None:
         driver.call("cuDeviceGet", ctypes.byref(device), index)
         driver.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         try:
-            driver.call("cuCtxSetCurrent", context)
+            driver.call("cuCtxPushCurrent_v2", context)
             driver.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+            driver.call("cuCtxPopCurrent_v2", ctypes.byref(context))
         finally:
-            driver.call("cuCtxSetCurrent", None)
             driver.call("cuDevicePrimaryCtxRelease_v2", device)
     except driver.DriverError:
         return None

@@ -43,6 +43,7 @@ class Release:
     """Each behind those that it needs itself."""
 
 
+# NVRTC compiles kernels that cuDNN writes while it runs; cuDNN has others without it.
 RELEASES = (
     # cuBLAS 11 and cuDNN 8 have code for devices up to Hopper, 9.0; the kernels of ONNX Runtime begin with Pascal, 6.0.
     Release(
@@ -51,6 +52,7 @@ RELEASES = (
         ((6, 0), (9, 0)),
         (
             Library("libcudart.so.11.0", "nvidia-cuda-runtime-cu11==11.8.89"),
+            Library("libnvrtc.so.11.2", "nvidia-cuda-nvrtc-cu11==11.8.89", required=False),
             Library("libcublasLt.so.11", "nvidia-cublas-cu11==11.11.3.6"),
             Library("libcublas.so.11", "nvidia-cublas-cu11==11.11.3.6"),
             Library("libcufft.so.10", "nvidia-cufft-cu11==10.9.0.58"),

@@ -4,6 +4,9 @@ ONNX Runtime's CUDA provider decides where a node runs, which copies between dev
 before any kernel is launched.  With these stubs for the driver and the libraries it does all of that: device memory is
 memory of the host, copies are copies, launches do nothing.  What a graph computes is garbage; where, is the truth.
 
+What the driver says of itself can be chosen by environment variables: ``STUB_INIT``, the status of ``cuInit``;
+``STUB_DRIVER``, the version, as 12040; ``STUB_DEVICES``, how many; ``STUB_CAPABILITY``, as 90 for 9.0.
+
 The symbols are those that the installed provider wants, read off the file with binutils' ``nm``, and built with a C
 compiler; so any build of ONNX Runtime with CUDA can be tried.
 """
@@ -31,14 +34,19 @@ static void properties(char *p) {  /* struct cudaDeviceProp; the part that relea
   *(int *)(p + 360) = 9;                    /* major, then minor */
   for (int at = 384; at < 640; at += 4) *(int *)(p + at) = at < 400 ? 132 : 2048;
 }
+static int told(const char *variable, int otherwise) {
+  const char *value = getenv(variable);
+  return value ? atoi(value) : otherwise;
+}
 static int attribute(int *value, int which) {
-  *value = which == 75 ? 9 : which == 76 ? 0 : which == 16 ? 132 : which == 10 ? 32 : 1024;
+  int capability = told("STUB_CAPABILITY", 90);
+  *value = which == 75 ? capability / 10 : which == 76 ? capability % 10 : which == 16 ? 132 : which == 10 ? 32 : 1024;
   return 0;
 }
 """
 
 _BODIES = {
-    "cudaGetDeviceCount": "(int *n) { *n = 1; return 0; }",
+    "cudaGetDeviceCount": '(int *n) { *n = told("STUB_DEVICES", 1); return 0; }',
     "cudaGetDevice": "(int *n) { *n = 0; return 0; }",
     "cudaMalloc": "(void **p, size_t n) { *p = device_memory(n); return 0; }",
     "cudaMallocAsync": "(void **p, size_t n, void *s) { *p = device_memory(n); return 0; }",
@@ -61,9 +69,9 @@ _BODIES = {
     "cudaStreamEndCapture": "(void *s, void **graph) { return object(graph); }",
     "cudaGraphInstantiate": "(void **executable) { return object(executable); }",
     # The driver, as the names of its interface are: _v2 where it has changed.
-    "cuInit": "(unsigned flags) { return 0; }",
-    "cuDriverGetVersion": "(int *v) { *v = 13000; return 0; }",
-    "cuDeviceGetCount": "(int *n) { *n = 1; return 0; }",
+    "cuInit": '(unsigned flags) { return told("STUB_INIT", 0); }',
+    "cuDriverGetVersion": '(int *v) { *v = told("STUB_DRIVER", 13000); return 0; }',
+    "cuDeviceGetCount": '(int *n) { *n = told("STUB_DEVICES", 1); return 0; }',
     "cuDeviceGet": "(int *d, int n) { *d = n; return 0; }",
     "cuDeviceGetName": '(char *name, int n, int d) { strncpy(name, "Stub GPU", n); return 0; }',
     "cuDeviceTotalMem_v2": "(size_t *n, int d) { *n = (size_t)16 << 30; return 0; }",
@@ -91,7 +99,7 @@ _LOOKED_UP = (  # in the driver, by name, at run time
     "cuGetErrorName cuFuncSetAttribute cuFuncSetCacheConfig cuLinkComplete cuModuleUnload cuLinkDestroy "
     "cuModuleLoadData cuLinkCreate_v2 cuModuleGetFunction cuLinkAddFile_v2 cuLinkAddData_v2 "
     "cuLaunchCooperativeKernel cuLaunchKernel cuEventDestroy_v2 "
-    "cuStreamDestroy_v2 cuDevicePrimaryCtxRelease_v2"
+    "cuStreamDestroy_v2 cuDevicePrimaryCtxRelease_v2 cuCtxPushCurrent_v2 cuCtxPopCurrent_v2"
 )
 _POINTERS = {"__cudaRegisterFatBinary": "void **%s() { static void *x[64]; return x; }"}
 _MAKES_AN_OBJECT = re.compile(r"^cu(da(Event|Stream)|dnn|blas|fft).*Create(Descriptor|WithFlags|_v2|WithPriority)?$")
@@ -114,6 +122,10 @@ def build(provider: Path, folder: Path) -> Path:
     needed = subprocess.run(["readelf", "-d", provider], check=True, capture_output=True, text=True).stdout
     for library in re.findall(r"NEEDED.*\[(libcu\w+\.so[.\d]*)\]", needed):
         symbols[library] |= set()
+    if "libcudart.so.13" in symbols:  # these builds open cuDNN when they first need it
+        symbols["libcudnn.so.9"] |= {
+            name.decode() for name in re.findall(rb"\0(cudnn[A-Z]\w+)\0", provider.read_bytes())
+        }
     symbols[_DRIVER] |= set(re.findall(r" U (cu[A-Z]\w+)$", listing.stdout, re.MULTILINE))
     symbols[_DRIVER] |= {name for name in _BODIES if not name.startswith("cuda")} | set(_LOOKED_UP.split())
     folder.mkdir(parents=True, exist_ok=True)
