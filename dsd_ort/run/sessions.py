@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 Shapes: TypeAlias = "dict[str, tuple[int, ...]]"
 
+CONTROL_FLOW = {"If", "Loop", "Scan"}
+
 SHAPES = 8
 """Shapes of batch that have sessions of their own on CUDA; all others share one that computes sizes as it goes."""
 
@@ -119,7 +121,7 @@ class Graph:
         model = self.load()
         for note in self.rewrite(model, self.execution, shapes):
             log.debug("%s: %s", self.where, note)
-        recorded = bool(shapes) and self.execution.records and is_repeatable(model)
+        recorded = bool(shapes) and self.execution.records and can_be_recorded(model)
         return open_session(ir.to_proto(model), self.execution, self.memory, where=self.where, recorded=recorded)
 
 
@@ -147,9 +149,9 @@ def evaluated(model: ir.Model, execution: Execution, shapes: Shapes) -> list[str
     return [*forms.for_session(model, execution.device.kind, shapes, deterministic=execution.deterministic)]
 
 
-def is_repeatable(model: ir.Model) -> bool:
-    """Does the graph draw no random numbers?  They are drawn by the host, and a recording would repeat them."""
-    return not any(node.op_type in RANDOM for node in model.graph.all_nodes())
+def can_be_recorded(model: ir.Model) -> bool:
+    """Has the host no part in a run?  It draws random numbers, and goes through loops and branches."""
+    return not any(node.op_type in RANDOM | CONTROL_FLOW for node in model.graph)
 
 
 def open_session(

@@ -22,7 +22,10 @@ _C = r"""
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-static void *device_memory(size_t size) { return aligned_alloc(256, (size + 255) / 256 * 256 + 256); }
+static void *device_memory(size_t size) {  /* zeros: what is never computed is finite */
+  size = (size + 255) / 256 * 256 + 256;
+  return memset(aligned_alloc(256, size), 0, size);
+}
 static int object(void **handle) { *handle = calloc(1, 4096); return 0; }
 static void properties(char *p) {  /* struct cudaDeviceProp; the part that releases 11 to 13 have in common */
   memset(p, 0, 640);
@@ -68,6 +71,30 @@ _BODIES = {
     "cudaEventElapsedTime": "(float *ms, void *a, void *b) { *ms = 1; return 0; }",
     "cudaStreamEndCapture": "(void *s, void **graph) { return object(graph); }",
     "cudaGraphInstantiate": "(void **executable) { return object(executable); }",
+    **{
+        f"cudnnGetConvolution{which}AlgorithmMaxCount": "(void *h, int *n) { *n = 1; return 0; }"
+        for which in ("Forward", "BackwardData", "BackwardFilter")
+    },
+    **{
+        f"cudnnGetConvolution{which}WorkspaceSize": (
+            "(void *h, void *a, void *b, void *c, void *d, int algo, size_t *n) { *n = 0; return 0; }"
+        )
+        for which in ("Forward", "BackwardData", "BackwardFilter")
+    },
+    **{
+        f"cudnnFindConvolution{which}AlgorithmEx": (
+            "(void *h, void *a, void *b, void *c, void *d, void *e, void *f, void *g, int most, int *n, char *found) "
+            "{ *n = 1; memset(found, 0, 48); return 0; }"
+        )
+        for which in ("Forward", "BackwardData", "BackwardFilter")
+    },
+    **{
+        f"cudnnGetConvolution{which}Algorithm_v7": (
+            "(void *h, void *a, void *b, void *c, void *d, int most, int *n, char *found) "
+            "{ *n = 1; memset(found, 0, 48); return 0; }"
+        )
+        for which in ("Forward", "BackwardData", "BackwardFilter")
+    },
     # The driver, as the names of its interface are: _v2 where it has changed.
     "cuInit": '(unsigned flags) { return told("STUB_INIT", 0); }',
     "cuDriverGetVersion": '(int *v) { *v = told("STUB_DRIVER", 13000); return 0; }',
