@@ -97,7 +97,7 @@ def doctor() -> Diagnosis:
     prepares = trains and works("to prepare models", runtime.require_training_build)
     build = cuda.build() if trains else None  # of two distributions' files, nothing is imported
     serves, gpus = _driver()
-    loaded: tuple[tuple[libraries.Library, str | None], ...] = ()
+    loaded: tuple[libraries.Loaded, ...] = ()
     if build is not None and build.release is not None:
         release = build.release
         if works("to train on CUDA", lambda: cuda.require_driver(release)):
@@ -118,7 +118,7 @@ def doctor() -> Diagnosis:
         driver=None if serves is None else cuda.driver_version() or "of unknown version",
         driver_serves=None if serves is None else cuda.dotted(serves),
         gpus=gpus,
-        libraries=tuple(Library(library.file, path, library.required) for library, path in loaded),
+        libraries=tuple(Library(one.library.file, one.path, one.library.required) for one in loaded),
         device=str(device) if device else None,
         why=device.why if device else "nothing can train here",
         advice=tuple(advice),

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from dsd_ort.errors import InstallationError
 from dsd_ort.runtime import driver
-from dsd_ort.runtime.libraries import EXTRA, RELEASES, Library, Release, load
+from dsd_ort.runtime.libraries import EXTRA, RELEASES, Loaded, Release, load
 
 PROVIDER = "CUDAExecutionProvider"
 
@@ -303,22 +303,24 @@ def free_memory(index: int) -> int | None:
     return free.value
 
 
-def require_libraries(loaded: Iterable[tuple[Library, str | None]]) -> None:
+def require_libraries(loaded: Iterable[Loaded]) -> None:
     """Refuses what :func:`dsd_ort.runtime.libraries.load` could not find.
 
     Raises:
         InstallationError: required libraries are missing; all of them are named.
     """
-    missing = [library for library, path in loaded if library.required and path is None]
-    if not missing:
+    failed = [one for one in loaded if one.library.required and one.path is None]
+    if not failed:
         return
+    missing = [one.library for one in failed]
+    errors = [one.error for one in failed if one.error]
     found = build()
     release = found.cuda if found else ""
     packages = dict.fromkeys(library.package for library in missing)
     raise InstallationError(
         f"{'a library' if len(missing) == 1 else f'{len(missing)} libraries'} of CUDA {release} cannot be loaded: "
         + ", ".join(library.file for library in missing),
-        where="LD_LIBRARY_PATH, site-packages (nvidia/*/lib) and the system's libraries",
+        where="; ".join(errors) or "LD_LIBRARY_PATH, site-packages (nvidia/*/lib) and the system's libraries",
         fix=EXTRA if release.startswith("11.") else "pip install " + " ".join(f'"{package}"' for package in packages),
     )
 

@@ -10,7 +10,6 @@ import ctypes
 import importlib.util
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
@@ -95,17 +94,30 @@ EXTRA = 'pip install "dsd-ort[cuda]"'
 """Brings the libraries of CUDA 11.8, for the training build."""
 
 
-def load(release: Release) -> tuple[tuple[Library, str | None], ...]:
-    """Loads the libraries of *release*, each with the file that it came from, or None where it is missing."""
-    return tuple((library, _load(library.file)) for library in release.libraries)
+@dataclass(frozen=True)
+class Loaded:
+    """What became of loading a library."""
+
+    library: Library
+    path: str | None
+    """The file that it came from; None where it could not be loaded."""
+    error: str = ""
+    """Of a file that is there and could not be loaded."""
 
 
-def _load(file: str) -> str | None:
-    """Loads one library for all others to see, if it is not there already, and says from where."""
+def load(release: Release) -> tuple[Loaded, ...]:
+    """Loads the libraries of *release* for all others to see, where they are not there already."""
+    return tuple(map(_load, release.libraries))
+
+
+def _load(library: Library) -> Loaded:
+    file, failed = library.file, ""
     for path, mode in chain([(file, os.RTLD_NOLOAD)], zip(_places(file), repeat(0)), [(file, 0)]):
-        with suppress(OSError):
-            return _origin(ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL | mode)) or path
-    return None
+        try:
+            return Loaded(library, _origin(ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL | mode)) or path)
+        except OSError as error:  # noqa: PERF203
+            failed = failed or (str(error) if path != file else "")
+    return Loaded(library, None, failed)
 
 
 def _places(file: str) -> Iterator[str]:

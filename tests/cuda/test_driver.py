@@ -120,6 +120,16 @@ def test_a_library_that_is_missing_is_named(child: Child, stub_libraries: Path, 
     assert str(named["fix"]) in str(auto["why"])
 
 
+def test_a_library_that_does_not_load_is_told_with_its_error(
+    child: Child, stub_libraries: Path, tmp_path: Path
+) -> None:
+    folder = without(stub_libraries, tmp_path, last_library())
+    (folder / last_library()).write_text("no library")
+    (named,) = look(child, folder, "cuda")
+    assert f"cannot be loaded: {last_library()}" in str(named["what"])
+    assert f"{folder / last_library()}: " in str(named["where"])
+
+
 @pytest.fixture
 def no_driver(stub_libraries: Path, tmp_path: Path) -> Path:
     """All libraries but the driver, with which ONNX Runtime Training 1.19.2 ends the process."""
