@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.graph import masks
+from dsd_ort.graph.lower.dropout import SEED, seed_numbers
 from dsd_ort.graph.program import Program
 from dsd_ort.run import diagnose, memory
 from dsd_ort.run.arena import Arena, aligned_zeros
@@ -68,7 +69,8 @@ class Engine:
         """:meth:`step`, but a GPU may still be at it, and :meth:`losses` tells its loss."""
         opened = self._graph("sparse" if sparse else "step")({name: array.shape for name, array in batch.items()})
         runtime.seed(seed)
-        for name, tensor in self.memory.stage(batch).items():
+        seeds = {SEED: seed_numbers(seed)} if SEED in opened.inputs else {}
+        for name, tensor in self.memory.stage({**batch, **seeds}).items():
             opened.read(name, tensor)
         opened.run(where="the training graph")
         self.collector.take()

@@ -21,7 +21,7 @@ import onnx_ir as ir
 from dsd_ort.graph import autograd
 from dsd_ort.graph.legalize.path import Path
 from dsd_ort.graph.legalize.site import Site
-from dsd_ort.graph.lower import cpu, cuda
+from dsd_ort.graph.lower import cpu, cuda, dropout
 from dsd_ort.graph.lower.blocked import BLOCKED, Layout, channel_block
 from dsd_ort.graph.lower.convolution import Convolution, convolution_of, flip_transpose
 from dsd_ort.graph.lower.form import Choices, Form
@@ -35,6 +35,7 @@ FORMS: dict[str, dict[str, Form]] = {
         "com.microsoft.ConvGrad": Form(cpu.convolution_gradient, "ConvGrad → ConvGrad for dW, Conv for dX"),
     },
     "cuda": {
+        "Dropout": Form(dropout.dropout, "Dropout → masks by arithmetic"),
         "MaxPoolGrad": Form(cuda.max_pool_gradient, "MaxPoolGrad → additions at MaxPool's indices"),
         "GRU": Form(cuda.gru, "GRU → Scan"),
         "LSTM": Form(cuda.lstm, "LSTM → Scan"),

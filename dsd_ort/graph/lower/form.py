@@ -22,6 +22,8 @@ class Choices:
     """Only forms that give the same bits in every run, where there is one."""
     operators: dict[str, Operator] = field(default_factory=dict)
     """Functions that the new nodes call."""
+    dropouts: int = 0
+    """So far; each draws numbers of its own."""
 
 
 Rule: TypeAlias = "Callable[[Site, Choices], ir.Value | Sequence[ir.Value] | None]"
