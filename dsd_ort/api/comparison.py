@@ -34,6 +34,7 @@ from dsd_ort.graph.program import Program, open_program
 from dsd_ort.graph.verify import Verdict
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import checkpoint
+from dsd_ort.run.execution import Precision
 from dsd_ort.run.fork import fork, shared_phases
 from dsd_ort.run.journal import Event, read
 from dsd_ort.run.lock import locked
@@ -100,6 +101,9 @@ def compare(
     *,
     device: str = "auto",
     threads: int = 0,
+    precision: Precision | None = None,
+    cuda_graphs: bool = True,
+    deterministic: bool = False,
     checkpoint_seconds: float = 300.0,
     listener: Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
@@ -117,6 +121,9 @@ def compare(
         eval_data: likewise; what both are measured on.
         device: see :func:`train`.
         threads: see :func:`train`.
+        precision: see :func:`train`.
+        cuda_graphs: see :func:`train`.
+        deterministic: see :func:`train`.
         checkpoint_seconds: see :func:`train`.
         listener: is told all events, also where a training begins or goes on, and what the model as it came measured.
         stop: see :func:`train`.
@@ -131,10 +138,11 @@ def compare(
     _refuse_dense(recipe)
     folder = Path(folder)
     training = partial(train, data=data, eval_data=eval_data, device=device, threads=threads)
+    training = partial(training, precision=precision, cuda_graphs=cuda_graphs, deterministic=deterministic)
     training = partial(training, checkpoint_seconds=checkpoint_seconds, listener=_once(listener), stop=stop)
     with _held(folder):
         runs = _prepared(folder, model, recipe)
-        measure = partial(evaluate, data=eval_data, recipe=runs.dsd.recipe, threads=threads)
+        measure = partial(evaluate, data=eval_data, recipe=runs.dsd.recipe, device=device, threads=threads)
         report, final = _read(folder), folder / FINAL
         if report.metrics is None or not final.exists():
             came = _as_it_came(folder, runs.dsd, measure, listener)

@@ -87,8 +87,8 @@ def train(
     train_data = open_data(data, fields, recipe.data)
     held_out = open_data(eval_data, fields, recipe.data) if eval_data is not None else None
     with locked(program.folder), closing(Journal(program.folder, listener)) as journal:
-        if chosen.had_choice:
-            journal.tell({"event": "note", "text": f"device {chosen.why}"})
+        for text in ([f"device {chosen.why}"] if chosen.had_choice else []) + execution.notes():
+            journal.tell({"event": "note", "text": text})
         for opened, name in ((train_data, "data"), (held_out, "eval-data")):
             for note in opened.notes if opened else ():
                 journal.tell({"event": "note", "text": f"{name}: {note}"})

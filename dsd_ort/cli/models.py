@@ -11,7 +11,7 @@ import click
 
 from dsd_ort import api
 from dsd_ort.cli import inspection, tables
-from dsd_ort.cli.options import FILE, RECIPE, as_json, threads_option, weights_options
+from dsd_ort.cli.options import FILE, RECIPE, as_json, device_option, threads_option, weights_options
 from dsd_ort.cli.progress import doing
 from dsd_ort.recipe import LossName, Recipe
 
@@ -102,6 +102,7 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 @click.option("--data", required=True, help="As for train.")
 @click.option("--recipe", type=FILE, help=f"{RECIPE}  Its loss, metrics and data count; a run has its own.")
 @weights_options
+@device_option
 @threads_option
 @as_json
 def evaluate(model: Path, data: str, recipe: Path | None, json_: bool, **options: Any) -> None:

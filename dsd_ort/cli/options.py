@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ import click
 from dsd_ort import api, runtime
 from dsd_ort.errors import DsdError, RecipeError
 from dsd_ort.recipe import LossName, Recipe, parse_value
+from dsd_ort.run.execution import PRECISIONS
 
 FILE = click.Path(path_type=Path)
 RECIPE = "A TOML file, or the name of a built-in recipe; dsd-ort recipes lists those."
@@ -40,6 +42,14 @@ class _Device(click.ParamType[str]):
         return str(value)
 
 
+device_option = click.option(
+    "--device",
+    type=_Device(),
+    metavar=_Device.name,
+    default="auto",
+    show_default=True,
+    help="auto: the first CUDA device, if all that it takes is there (see dsd-ort doctor), or the CPU.",
+)
 threads_option = click.option("--threads", type=click.IntRange(0), default=0, help="Of ONNX Runtime; 0: one a core.")
 
 
@@ -53,18 +63,37 @@ def training_options(command: Any) -> Any:
             show_default=True,
             help="The longest time between two checkpoints.",
         ),
-        threads_option,
         click.option(
-            "--device",
-            type=_Device(),
-            metavar=_Device.name,
-            default="auto",
-            show_default=True,
-            help="auto: the first CUDA device, if all that it takes is there (see dsd-ort doctor), or the CPU.",
+            "--deterministic", is_flag=True, help="Only what repeats to the bit on one device; names what cannot."
         ),
+        click.option(
+            "--cuda-graphs/--no-cuda-graphs",
+            default=True,
+            show_default=True,
+            help="Record a step on the GPU once, and replay it.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(PRECISIONS),
+            help="Of products: float32, TF32, or 16 bits with float32 weights.  [default: fp32, or what it was]",
+        ),
+        threads_option,
+        device_option,
     ):
         command = option(command)
     return command
+
+
+def training_arguments(options: Mapping[str, Any]) -> list[str]:
+    """What :func:`training_options` were given, as arguments to give again."""
+    given = [
+        ("--threads", options["threads"]),
+        ("--device", options["device"] if options["device"] != "auto" else None),
+        ("--precision", options["precision"]),
+    ]
+    arguments = [part for name, value in given if value for part in (name, str(value))]
+    arguments += ["--deterministic"] if options["deterministic"] else []
+    return arguments + ([] if options["cuda_graphs"] else ["--no-cuda-graphs"])
 
 
 def data_option(command: Any) -> Any:

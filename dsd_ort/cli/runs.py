@@ -16,6 +16,7 @@ from dsd_ort.cli.options import (
     as_json,
     data_option,
     recipe_options,
+    training_arguments,
     training_options,
     weights_options,
 )
@@ -68,8 +69,7 @@ def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: A
         dsd-ort train run --data mymodule:batches
     """
     again = ["dsd-ort", "train", str(run), "--data", data, *(["--eval-data", eval_data] if eval_data else [])]
-    again += ["--threads", str(options["threads"])] if options["threads"] else []
-    again += ["--device", options["device"]] if options["device"] != "auto" else []
+    again += training_arguments(options)
     with stoppable(shlex.join([*again, "--resume"])) as stop, reporter(quiet=json_) as listener:
         api.train(run, data, eval_data=eval_data, listener=listener, stop=stop, **options)
     if json_:

@@ -9,6 +9,7 @@ somebody asks for it (:mod:`dsd_ort.run.collect`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -34,10 +35,18 @@ class Engine:
         program: what to run.
         arena: its buffers; they may not be reallocated afterwards.
         execution: on what, and how.
+        tell: see :class:`dsd_ort.run.sessions.Graph`.
     """
 
-    def __init__(self, program: Program, arena: Arena, execution: Execution | None = None) -> None:
-        self.program, self.arena, self.execution = program, arena, execution or Execution()
+    def __init__(
+        self,
+        program: Program,
+        arena: Arena,
+        execution: Execution | None = None,
+        *,
+        tell: Callable[[str], None] = lambda note: None,
+    ) -> None:
+        self.program, self.arena, self.execution, self.tell = program, arena, execution or Execution(), tell
         self.memory = memory.of(self.execution.device)
         new = self.memory.buffer
         self.weights, self.gradients, self.masks = new(arena.weights), new(arena.gradients), new(arena.masks)
@@ -124,6 +133,7 @@ class Engine:
                 execution=self.execution,
                 memory=self.memory,
                 where=str(path),
+                tell=self.tell,
             )
         return self._graphs[name]
 

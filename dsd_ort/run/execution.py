@@ -8,6 +8,15 @@ from typing import Literal, TypeAlias, get_args
 from dsd_ort.runtime.device import Device
 
 Precision: TypeAlias = Literal["fp32", "tf32", "fp16", "bf16"]
+_NOTES = {
+    ("cuda", "fp32"): "precision fp32: exact products of float32; tf32, bf16 and fp16 are faster on this device",
+    ("cuda", "tf32"): "precision tf32: products of float32 are rounded to 10 bits of mantissa",
+    ("cuda", "fp16"): "precision fp16: products of 16-bit numbers, and TF32 for other float32 products",
+    ("cuda", "bf16"): "precision bf16: products of 16-bit numbers, and TF32 for other float32 products",
+    ("cpu", "tf32"): "precision tf32: the CPU has none, and computes in float32",
+    ("cpu", "fp16"): "precision fp16: the CPU rounds float32 to it, slowly: good for trying it out",
+    ("cpu", "bf16"): "precision bf16: the CPU rounds float32 to it, slowly: good for trying it out",
+}
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -34,6 +43,10 @@ class Execution:
     @property
     def on_cpu(self) -> bool:
         return self.device.kind == "cpu"
+
+    def notes(self) -> list[str]:
+        """What people should know of it."""
+        return [text] if (text := _NOTES.get((self.device.kind, self.precision))) else []
 
     @property
     def records(self) -> bool:

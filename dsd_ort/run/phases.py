@@ -100,7 +100,7 @@ class Trainer:
             )
         self.arena = new_arena(program)
         self.execution = execution or Execution()
-        self.engine = Engine(program, self.arena, self.execution)
+        self.engine = Engine(program, self.arena, self.execution, tell=self._tell_note)
         self.evaluator = Evaluator.of_program(
             program, self.engine.values(), execution=self.execution, memory=self.engine.memory
         )
@@ -259,6 +259,9 @@ class Trainer:
             where=str(where),
             fix=f"{KEPT}; use a lower learning rate, warm-up or optimizer.clip_norm",
         )
+
+    def _tell_note(self, text: str) -> None:
+        self.journal.tell({"event": "note", "text": text})
 
     def _tell_progress(self, rate: float, speed: float) -> None:
         content = {

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 
 from dsd_ort import runtime
-from dsd_ort.graph import forms, masks
+from dsd_ort.graph import determinism, forms, masks
 from dsd_ort.graph.fold import RANDOM
 from dsd_ort.graph.mixed import mix
 from dsd_ort.run.execution import Execution
@@ -90,6 +90,7 @@ class Graph:
         execution: for what.
         memory: of its device.
         where: for messages.
+        tell: is told what keeps it from repeating to the bit, if that was asked for.
     """
 
     def __init__(
@@ -101,8 +102,9 @@ class Graph:
         execution: Execution,
         memory: Memory,
         where: str,
+        tell: Callable[[str], None] = lambda note: None,
     ) -> None:
-        self.load, self.rewrite, self.bind = load, rewrite, bind
+        self.load, self.rewrite, self.bind, self.tell = load, rewrite, bind, tell
         self.execution, self.memory, self.where = execution, memory, where
         self._opened: dict[tuple[tuple[str, tuple[int, ...]], ...], Opened] = {}
 
@@ -121,6 +123,9 @@ class Graph:
         model = self.load()
         for note in self.rewrite(model, self.execution, shapes):
             log.debug("%s: %s", self.where, note)
+        if self.execution.deterministic:
+            for note in determinism.nondeterministic(model, self.execution.device.kind):
+                self.tell(f"does not repeat to the bit: {note}")
         recorded = bool(shapes) and self.execution.records and can_be_recorded(model)
         return open_session(ir.to_proto(model), self.execution, self.memory, where=self.where, recorded=recorded)
 

@@ -1,0 +1,118 @@
+"""A whole run on the CUDA provider, with libraries that compute nothing: weights, masks and batches make their way.
+
+Losses and gradients are zeros here, so weights change by pruning alone: that they come back right shows what is copied
+to the device and back.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import dsd_ort
+from dsd_ort.graph.program import open_program
+from tests.cuda.conftest import Child
+from tests.models import cnn_data, write_cnn
+
+DATA = cnn_data(50)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cnn(tmp_path_factory.mktemp("model") / "model.onnx", dropout=True)
+
+
+def prepare(model: Path, folder: Path, **changes: object) -> Path:
+    """A run folder, with its data beside it."""
+    phases = [{"kind": "dense"}, {"kind": "sparse", "sparsity": 0.5}, {"kind": "dense"}]
+    table = {"batch_size": 8, "phase": [{**phase, "epochs": 1, "learning_rate": 0.1} for phase in phases]}
+    dsd_ort.prepare(model, folder / "run", dsd_ort.Recipe.from_dict(table | changes))
+    np.savez(folder / "data.npz", **DATA)
+    return folder / "run"
+
+
+def weights(run: Path, phase: str) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load_file(run / "phases" / f"{phase}.safetensors")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_phases_on_cuda(
+    precision: str, optimizer: str, model: Path, tmp_path: Path, stub_libraries: Path, child: Child
+) -> None:
+    run = prepare(model, tmp_path, optimizer={"name": optimizer, "accumulate": 2, "clip_norm": 1.0})
+    data = tmp_path / "data.npz"
+    answer = child(
+        stub_libraries, "-m", "dsd_ort", "train", run, "--data", data, "--eval-data", data, "--device", "cuda",
+        "--precision", precision, "--json",
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert [phase["kind"] for phase in json.loads(answer.stdout)] == ["dense", "sparse", "dense"]
+    source = open_program(run).source()
+    before = {f"weights/{p.name}": source.value(p.name) for p in source.parameters}
+    dense, sparse, last = (weights(run, phase) for phase in ("1-dense", "2-sparse", "3-dense"))
+    assert all(np.array_equal(dense[name], value) for name, value in before.items())
+    pruned = {name: np.count_nonzero(sparse[name] == 0) for name in before if (sparse[name] != dense[name]).any()}
+    assert pruned
+    assert all(zeros >= before[name].size // 2 for name, zeros in pruned.items())
+    kept = {name: np.where(sparse[name] == 0, 0, value) for name, value in before.items()}
+    assert all(np.array_equal(sparse[name], value) for name, value in kept.items())
+    assert all(np.array_equal(last[name], sparse[name]) for name in before)
+
+
+def test_a_run_goes_on_from_the_cpu_to_cuda_and_back(
+    model: Path, tmp_path: Path, stub_libraries: Path, child: Child
+) -> None:
+    run = prepare(model, tmp_path)
+    dsd_ort.train(run, DATA, until=1, device="cpu", threads=1)
+    script = "import dsd_ort, sys; dsd_ort.train(*sys.argv[1:], resume=True, until=2, device='cuda')"
+    answer = child(stub_libraries, "-c", script, run, tmp_path / "data.npz")
+    assert answer.returncode == 0, answer.stderr
+    dsd_ort.train(run, DATA, resume=True, device="cpu", threads=1)
+    dense, sparse, last = (weights(run, phase) for phase in ("1-dense", "2-sparse", "3-dense"))
+    names = [name for name in sparse if name.startswith("weights/")]
+    assert all(np.array_equal(sparse[n], np.where(sparse[n] == 0, 0, dense[n])) for n in names)
+    assert any((last[name] != sparse[name]).any() for name in names), "the CPU trained on"
+
+
+SHAPES = """
+import sys
+import numpy as np
+from dsd_ort.graph.program import open_program
+from dsd_ort.run import sessions
+from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
+from dsd_ort.run.phases import new_arena
+from dsd_ort.runtime import choose_device
+
+program = open_program(sys.argv[1])
+engine = Engine(program, new_arena(program), Execution(choose_device("cuda")))
+sizes = [*range(1, sessions.SHAPES + 4), 1, 2]
+for size in sizes:
+    image, label = np.zeros((size, *map(int, sys.argv[2].split("x"))), np.float32), np.zeros(size, np.int64)
+    engine.queue({"image": image, "label": label}, sparse=False, seed=0)
+opened = engine._graph("step")._opened
+print(len(opened), sum(session.recorded for session in opened.values()), len(engine.losses()) == len(sizes))
+"""
+
+
+def test_many_shapes_share_a_session(model: Path, tmp_path: Path, stub_libraries: Path, child: Child) -> None:
+    run = prepare(model, tmp_path)
+    size = "x".join(map(str, DATA["image"].shape[1:]))
+    answer = child(stub_libraries, "-c", SHAPES, run, size)
+    assert answer.stdout == "9 8 True\n", answer.stderr
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    model: Path, tmp_path: Path, child: Child
+) -> None:
+    run = prepare(model, tmp_path)
+    files = sorted(run.rglob("*"))
+    answer = child(None, "-m", "dsd_ort", "train", run, "--data", tmp_path / "data.npz", "--device", "cuda")
+    assert answer.returncode == 3
+    assert "no NVIDIA driver was found" in answer.stderr
+    assert sorted(run.rglob("*")) == files
