@@ -23,7 +23,7 @@ from dsd_ort.run import diagnose, memory
 from dsd_ort.run.arena import Arena, aligned_zeros
 from dsd_ort.run.collect import Buffers, new_collector
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.memory import Arrays, Tensor, at, cell
+from dsd_ort.run.memory import Arrays, Sent, Tensor, at, cell
 from dsd_ort.run.sessions import Graph, Opened, trained
 from dsd_ort.run.updates import new_update
 
@@ -74,13 +74,18 @@ class Engine:
         self.queue(batch, sparse=sparse, seed=seed)
         return self.losses()[-1]
 
-    def queue(self, batch: Arrays, *, sparse: bool, seed: int) -> None:
-        """:meth:`step`, but a GPU may still be at it, and :meth:`losses` tells its loss."""
-        opened = self._graph("sparse" if sparse else "step")({name: array.shape for name, array in batch.items()})
+    def queue(self, batch: Arrays | Sent, *, sparse: bool, seed: int) -> None:
+        """:meth:`step`, but a GPU may still be at it, and :meth:`losses` tells its loss.
+
+        *batch* may have been sent ahead: ``memory.send(batch)``.
+        """
+        sent = batch if isinstance(batch, Sent) else self.memory.send(batch)
+        opened = self._graph("sparse" if sparse else "step")({name: a.shape for name, a in sent.arrays.items()})
         runtime.seed(seed)
-        seeds = {SEED: seed_numbers(seed)} if SEED in opened.inputs else {}
-        for name, tensor in self.memory.stage({**batch, **seeds}).items():
+        for name, tensor in self.memory.stage(sent).items():
             opened.read(name, tensor)
+        if SEED in opened.inputs:
+            opened.read(SEED, self.memory.give(SEED, seed_numbers(seed)))
         opened.run(where="the training graph")
         self.collector.take()
 

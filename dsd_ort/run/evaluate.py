@@ -16,7 +16,7 @@ from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import metrics
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.memory import Memory, Tensor
+from dsd_ort.run.memory import Memory, Sent, Tensor
 from dsd_ort.run.metrics import Meter, default_metrics
 from dsd_ort.run.sessions import Graph, Opened, evaluated
 
@@ -75,9 +75,10 @@ class Evaluator:
     def __call__(self, data: Dataset) -> dict[str, float]:
         """The recipe's metrics over all of *data*."""
         meter = Meter(self.metrics, self.recipe.losses[0], self.recipe.data.alphabet)
-        with closing(prefetch(self.batches(data))) as stream:
-            for batch in stream:
-                found = {**batch, **self.run(batch)}
+        with closing(prefetch(self.memory.send(batch) for batch in self.batches(data))) as stream:
+            for sent in stream:
+                batch = sent.arrays
+                found = {**batch, **self.run(sent)}
                 lengths = None if self.lengths is None else found[self.lengths]
                 meter.add(found[self.output], batch[self.label], float(found[self.loss]), lengths)
         return meter.result()
@@ -97,9 +98,9 @@ class Evaluator:
                 raise DataError(error.what, where=error.where, fix=fix) from error
         return Batches(data, size, shuffle=False)
 
-    def run(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    def run(self, batch: Sent) -> dict[str, npt.NDArray[Any]]:
         """The output that the metrics are of, the loss, and lengths where they are an output, for one batch."""
-        opened = self.graph({name: array.shape for name, array in batch.items()})
+        opened = self.graph({name: array.shape for name, array in batch.arrays.items()})
         for name, tensor in self.memory.stage(batch).items():
             opened.read(name, tensor)
         fetched = [name for name in (self.output, self.loss, self.lengths or "") if name in opened.outputs]

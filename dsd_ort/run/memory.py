@@ -4,12 +4,14 @@ A :class:`Tensor` is what a session is bound to: an address, whatever memory it 
 arena's array; on a GPU it is as long an array of the device, and ``upload`` and ``download`` copy between the two.
 
 On a GPU the host waits for nothing but a download: copies and sessions are queued on one stream, in which they run in
-their order.  Batches come by a second one: while a step computes, the next batch is on its way.
+their order.  Batches come by a second one, sent ahead from a thread of their own: a recorded step makes the host wait,
+and meanwhile the next batches are on their way.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -73,6 +75,14 @@ def cell(buffer: Buffer, index: int = 0) -> Tensor:
     return Tensor(buffer.address + index * _ITEM, np.float32, ())
 
 
+class Sent(NamedTuple):
+    """A batch on its way to the device."""
+
+    arrays: Arrays
+    way: _Way | None = None
+    turn: int = 0
+
+
 class Memory(Protocol):
     """The memory of one device."""
 
@@ -83,8 +93,14 @@ class Memory(Protocol):
     def buffer(self, host: Array) -> Buffer:
         """A buffer for *host*, with its content."""
 
-    def stage(self, batch: Arrays) -> dict[str, Tensor]:
+    def send(self, batch: Arrays) -> Sent:
+        """Lets *batch* go ahead, from any one thread; at most three batches may be sent and not yet staged."""
+
+    def stage(self, batch: Sent) -> dict[str, Tensor]:
         """*batch* where sessions read it, until another one is staged; a size of batch has its place."""
+
+    def give(self, name: str, array: npt.NDArray[Any]) -> Tensor:
+        """A few numbers, likewise, and without having been sent."""
 
     def place(self, arrays: Arrays) -> dict[str, Tensor]:
         """*arrays*, which must live on, where sessions read them from now on."""
@@ -121,8 +137,14 @@ class Host:
     def buffer(self, host: Array) -> Buffer:
         return _HostBuffer(host)
 
-    def stage(self, batch: Arrays) -> dict[str, Tensor]:
-        return self.place(batch)
+    def send(self, batch: Arrays) -> Sent:
+        return Sent(batch)
+
+    def stage(self, batch: Sent) -> dict[str, Tensor]:
+        return self.place(batch.arrays)
+
+    def give(self, name: str, array: npt.NDArray[Any]) -> Tensor:
+        return of_array(array)
 
     def place(self, arrays: Arrays) -> dict[str, Tensor]:
         return {name: of_array(array) for name, array in arrays.items()}
@@ -135,9 +157,10 @@ class Cuda:
     """The memory of GPU number *index*, and the stream on which everything runs."""
 
     def __init__(self, index: int) -> None:
+        self.index = index
         use(index)
         self.stream, self._arrivals = Stream(), Stream()
-        self._ways = [_Way(), _Way()]
+        self._ways = deque(_Way() for _ in range(4))
         self._places: dict[tuple[str, int], Block] = {}
         self._kept: list[Block] = []
 
@@ -148,22 +171,37 @@ class Cuda:
     def buffer(self, host: Array) -> Buffer:
         return _CudaBuffer(host, self.stream)
 
-    def stage(self, batch: Arrays) -> dict[str, Tensor]:
-        """Two batches can be on their way; each ends in the place of its size, where a recorded step finds it."""
+    def send(self, batch: Arrays) -> Sent:
+        use(self.index)  # a thread's own choice
+        self._ways.rotate()
         way = self._ways[0]
-        self._ways.reverse()
         way.send(batch, self._arrivals)
+        return Sent(batch, way, way.turn)
+
+    def stage(self, batch: Sent) -> dict[str, Tensor]:
+        """A recorded step finds it in the place of its size."""
+        way = batch.way
+        assert way is not None
+        assert way.turn == batch.turn, "too many batches were sent, and this one is overwritten"
         self.stream.wait_for(way.arrived)
         tensors = {}
-        for name, array in batch.items():
-            key = (name, array.nbytes)
-            if key not in self._places:
-                self._places[key] = Block(array.nbytes)
-            place = self._places[key].address
-            self.stream.within(place, way.device[name].address, array.nbytes)
-            tensors[name] = Tensor(place, array.dtype.type, array.shape)
+        for name, array in batch.arrays.items():
+            tensors[name] = tensor = self._place(name, array)
+            self.stream.within(tensor.address, way.device[name].address, array.nbytes)
         self.stream.record(way.taken)
         return tensors
+
+    def give(self, name: str, array: npt.NDArray[Any]) -> Tensor:
+        tensor = self._place(name, array)
+        # Not from page-locked memory, and small: the driver has read it when this returns.
+        self.stream.to_device(tensor.address, array.ctypes.data, array.nbytes)
+        return tensor
+
+    def _place(self, name: str, array: npt.NDArray[Any]) -> Tensor:
+        key = (name, array.nbytes)
+        if key not in self._places:
+            self._places[key] = Block(array.nbytes)
+        return of_array(array)._replace(address=self._places[key].address)
 
     def place(self, arrays: Arrays) -> dict[str, Tensor]:
         tensors = {}
@@ -206,8 +244,11 @@ class _Way:
     device: dict[str, Block] = field(default_factory=dict)
     arrived: Event = field(default_factory=Event)
     taken: Event = field(default_factory=Event)
+    turn: int = 0
+    """Of the batches that went this way, the number of the last one."""
 
     def send(self, batch: Arrays, stream: Stream) -> None:
+        self.turn += 1
         self.arrived.wait()  # the page-locked memory is read
         stream.wait_for(self.taken)
         for name, array in batch.items():

@@ -34,7 +34,7 @@ from dsd_ort.run.engine import Engine
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Journal, read
-from dsd_ort.run.memory import Arrays
+from dsd_ort.run.memory import Sent
 from dsd_ort.run.metrics import better
 from dsd_ort.run.position import Position, Progress
 from dsd_ort.run.prune import write_masks
@@ -207,7 +207,8 @@ class Trainer:
         """The batches that are left of this epoch, or of the phase's steps."""
         accumulate = self.recipe.optimizer.accumulate
         began, examples = time.monotonic(), self.progress.examples
-        with closing(prefetch(_with_last(self._batches()))) as stream:
+        send = self.engine.memory.send
+        with closing(prefetch((send(batch), last) for batch, last in _with_last(self._batches()))) as stream:
             for batch, last in stream:
                 self._forward_backward(batch, sparse=phase.kind == "sparse")
                 self.position = replace(self.position, batch=self.position.batch + 1)
@@ -229,13 +230,13 @@ class Trainer:
                 self._save_if_due()
         self._collect()
 
-    def _forward_backward(self, batch: Arrays, *, sparse: bool) -> None:
+    def _forward_backward(self, batch: Sent, *, sparse: bool) -> None:
         seeds = np.random.SeedSequence([self.recipe.seed, self.position.epochs, self.position.batch])
         seed = int(seeds.generate_state(1)[0] >> 1)
         self.engine.queue(batch, sparse=sparse, seed=seed)
-        self.queued.append(_Queued(len(next(iter(batch.values()))), self.position.step + 1))
+        self.queued.append(_Queued(len(next(iter(batch.arrays.values()))), self.position.step + 1))
         if self.execution.on_cpu:
-            self._collect(lambda: self.engine.first_bad_tensor(batch, seed=seed))
+            self._collect(lambda: self.engine.first_bad_tensor(batch.arrays, seed=seed))
 
     def _collect(self, culprit: Callable[[], str] | None = None) -> None:
         """Adds up the losses of what was queued; *culprit* names the tensor that made the last one not finite."""

@@ -26,6 +26,11 @@ static void *device_memory(size_t size) {  /* zeros: what is never computed is f
   size = (size + 255) / 256 * 256 + 256;
   return memset(aligned_alloc(256, size), 0, size);
 }
+static size_t returned, waited, launched;
+size_t stub_returned(void) { return returned; }  /* bytes from the device to the host */
+size_t stub_waited(void) { return waited; }      /* times that the host waited for the device */
+size_t stub_launched(void) { return launched; }  /* kernels and recordings */
+static int copied(void *d, const void *s, size_t n, int k) { memcpy(d, s, n); returned += k == 2 ? n : 0; return 0; }
 static int object(void **handle) { *handle = calloc(1, 4096); return 0; }
 static void properties(char *p) {  /* struct cudaDeviceProp; the part that releases 11 to 13 have in common */
   memset(p, 0, 640);
@@ -59,8 +64,8 @@ _BODIES = {
     "cudaFreeAsync": "(void *p, void *s) { free(p); return 0; }",
     "cudaFreeHost": "(void *p) { free(p); return 0; }",
     "cudaMemGetInfo": "(size_t *a, size_t *b) { *a = *b = (size_t)16 << 30; return 0; }",
-    "cudaMemcpy": "(void *d, const void *s, size_t n, int k) { memcpy(d, s, n); return 0; }",
-    "cudaMemcpyAsync": "(void *d, const void *s, size_t n, int k, void *t) { memcpy(d, s, n); return 0; }",
+    "cudaMemcpy": "(void *d, const void *s, size_t n, int k) { waited++; return copied(d, s, n, k); }",
+    "cudaMemcpyAsync": "(void *d, const void *s, size_t n, int k, void *t) { return copied(d, s, n, k); }",
     "cudaMemset": "(void *d, int v, size_t n) { memset(d, v, n); return 0; }",
     "cudaMemsetAsync": "(void *d, int v, size_t n, void *t) { memset(d, v, n); return 0; }",
     "cudaGetDeviceProperties": "(char *p, int d) { properties(p); return 0; }",
@@ -70,6 +75,11 @@ _BODIES = {
     "cudaDriverGetVersion": "(int *v) { *v = 13000; return 0; }",
     "cudaEventElapsedTime": "(float *ms, void *a, void *b) { *ms = 1; return 0; }",
     "cudaStreamEndCapture": "(void *s, void **graph) { return object(graph); }",
+    "cudaGraphLaunch": "(void *graph, void *s) { launched++; return 0; }",
+    "cudaLaunchKernel": "(void *kernel) { launched++; return 0; }",
+    "cudaStreamSynchronize": "(void *s) { waited++; return 0; }",
+    "cudaDeviceSynchronize": "(void) { waited++; return 0; }",
+    "cudaEventSynchronize": "(void *e) { waited++; return 0; }",
     "cudaGraphInstantiate": "(void **executable) { return object(executable); }",
     **{
         f"cudnnGetConvolution{which}AlgorithmMaxCount": "(void *h, int *n) { *n = 1; return 0; }"
@@ -111,11 +121,11 @@ _BODIES = {
     "cuMemFreeHost": "(void *p) { free(p); return 0; }",
     "cuMemGetInfo_v2": "(size_t *a, size_t *b) { *a = *b = (size_t)16 << 30; return 0; }",
     "cuMemcpyHtoDAsync_v2": "(void *d, const void *s, size_t n, void *t) { memcpy(d, s, n); return 0; }",
-    "cuMemcpyDtoHAsync_v2": "(void *d, const void *s, size_t n, void *t) { memcpy(d, s, n); return 0; }",
+    "cuMemcpyDtoHAsync_v2": "(void *d, const void *s, size_t n, void *t) { return copied(d, s, n, 2); }",
     "cuMemcpyDtoDAsync_v2": "(void *d, const void *s, size_t n, void *t) { memcpy(d, s, n); return 0; }",
     "cuMemsetD32Async": "(unsigned *d, unsigned v, size_t n, void *t) { while (n--) *d++ = v; return 0; }",
     "cuStreamCreate": "(void **s, unsigned f) { return object(s); }",
-    "cuStreamSynchronize": "(void *s) { return 0; }",
+    "cuStreamSynchronize": "(void *s) { waited++; return 0; }",
     "cuStreamWaitEvent": "(void *s, void *e, unsigned f) { return 0; }",
     "cuEventCreate": "(void **e, unsigned f) { return object(e); }",
     "cuEventRecord": "(void *e, void *s) { return 0; }",

@@ -42,7 +42,7 @@ def batch(size: int) -> dict[str, np.ndarray]:
 places = []
 for size in (4, 4, 4, 2, 4, 7):
     given = batch(size)
-    staged = memory.stage(given)
+    staged = memory.stage(memory.send(given))
     assert all((t.dtype, t.shape) == (given[name].dtype.type, given[name].shape) for name, t in staged.items())
     assert all(np.array_equal(fetch(staged[name]), array) for name, array in given.items())
     places.append((staged["image"].address, staged["label"].address))
@@ -50,9 +50,19 @@ assert places[0] == places[1] == places[2] == places[4] and len(set(places)) == 
 
 # Not contiguous, and a scalar.
 turned = rng.random((5, 6), np.float32).T
-assert np.array_equal(fetch(memory.stage({"x": turned})["x"]), turned)
+assert np.array_equal(fetch(memory.stage(memory.send({"x": turned}))["x"]), turned)
 assert fetch(memory.place({"s": np.array(3.5, np.float32)})["s"]) == 3.5
-print("all right")
+assert np.array_equal(fetch(memory.give("n", np.arange(2))), [0, 1])
+
+# Three may be on their way; of more, none is taken for another.
+ahead = [batch(3) for _ in range(3)]
+for sent in [memory.send(given) for given in ahead]:
+    assert np.array_equal(fetch(memory.stage(sent)["image"]), sent.arrays["image"])
+first, *_ = [memory.send(batch(3)) for _ in range(5)]
+try:
+    memory.stage(first)
+except AssertionError:
+    print("all right")
 """
 
 
