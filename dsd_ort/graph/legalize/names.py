@@ -31,8 +31,11 @@ class _Labels(SimpleNameGenerator):
 
 
 def make_unique(model: ir.Model) -> None:
-    """Gives every node and value a name of its own; inputs and outputs keep theirs."""
+    """Gives every node and value a name of its own; inputs and outputs keep theirs.  Absent outputs stay absent."""
+    absent = [value for node in model.graph.all_nodes() for value in node.outputs if value.name == ""]
     NameFixPass(_Labels())(model)
+    for value in absent:
+        value.name = ""  # what has a name is computed
 
 
 def separate(path: Path, trainable: Set[ir.Value]) -> None:
