@@ -76,6 +76,21 @@ def test_portable_forms_for_cuda_compute_the_same(
         assert disagreement(got, expected) < 1e-5
 
 
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_sizes_may_stay_open(
+    name: str, trains: bool, programs: dict[str, Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, batch = programs[name], {key: array[:BATCH] for key, array in data(name).items()}
+    given = feeds(program, batch, sparse=True)
+    for graph in ("sparse", "evaluate"):
+        expected = outputs(forms(program, graph, {}, "as prepared"), given)
+        with monkeypatch.context() as patch:
+            patch.setattr(runtime, "trains", lambda: trains)
+            model = forms(program, graph, {}, deterministic=True)
+        assert disagreement(outputs(model, given), expected) < 1e-5
+
+
 def test_shapes_of_another_batch_are_another_graph(programs: dict[str, Program]) -> None:
     shapes = {key: array[:BATCH].shape for key, array in data("lenet").items()}
     model = forms(programs["lenet"], "step", shapes)
