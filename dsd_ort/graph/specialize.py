@@ -20,6 +20,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from dsd_ort.errors import DataError
 from dsd_ort.graph import shapes as shape_rules
 from dsd_ort.graph.fold import Folder
+from dsd_ort.graph.legalize.names import make_unique
 from dsd_ort.graph.legalize.site import constant_value
 from dsd_ort.graph.portable import broadcast, replace
 
@@ -44,9 +45,11 @@ def specialize(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
     for value in model.graph.inputs:
         if value.name is not None and value.name in shapes:
             value.shape = ir.Shape([int(n) for n in shapes[value.name]])
-    for node in list(model.graph):
-        if (node.domain, node.op_type) == ("com.microsoft", "BroadcastGradientArgs"):
-            replace(node, broadcast.axes)
+    of_broadcasts = [node for node in model.graph if node.op_type == "BroadcastGradientArgs"]
+    for node in of_broadcasts:
+        replace(node, broadcast.axes)
+    if of_broadcasts:
+        make_unique(model)
     _specialize(model.graph, model.opset_imports.get("", 18))
     RemoveUnusedNodesPass()(model)
 

@@ -175,10 +175,13 @@ def test_a_large_kernel_keeps_convgrad_without_blocks() -> None:
     assert lower(model_of(text), block=16) != ()
 
 
-def test_cuda_graphs_are_left_alone() -> None:
-    model = model_of("agraph (float[N] dy, float[N] y) => (float[N] dx) { dx = com.microsoft.ReluGrad(dy, y) }")
+def test_what_cuda_has_is_left_alone() -> None:
+    text = """agraph (float[N, 4, 5, 5] dy, float[N, 3, 5, 5] x, float[4, 3, 3, 3] w) => (float[N, 3, 5, 5] dx)
+        { r = com.microsoft.ReluGrad(dy, dy)
+          dx = com.microsoft.ConvGrad<pads=[1, 1, 1, 1]>(r, x, w) }"""
+    model = model_of(text)
     assert lower(model, "cuda") == ()
-    assert operators(model) == [":ReluGrad"]
+    assert operators(model) == [":ReluGrad", ":ConvGrad"]
 
 
 def network() -> str:

@@ -16,6 +16,9 @@ import pytest
 import dsd_ort
 from dsd_ort import runtime
 from dsd_ort.errors import DivergedError, InstallationError
+from dsd_ort.graph.program import open_program
+from tests.cuda.computed import feeds, outputs
+from tests.cuda.placement import forms
 from tests.stock.siblings import BATCH, SIBLINGS, data, disagreement, one_step, recipe
 
 pytestmark = pytest.mark.stock
@@ -56,6 +59,19 @@ def test_a_step_is_the_training_builds_step(name: str, graph: str, folder: Path)
     got = one_step(folder / name, batch, sparse=graph == "sparse")
     assert got.loss == pytest.approx(loss, rel=STEP)
     assert disagreement(got.gradients, expected) < STEP
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+@pytest.mark.parametrize("graph", ["step", "sparse"])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_the_forms_for_cuda_compute_it_too(name: str, graph: str, deterministic: bool, folder: Path) -> None:
+    expected = dict(np.load(folder / f"{name}.{graph}.npz"))
+    program, batch = open_program(folder / name), {key: array[:BATCH] for key, array in data(name).items()}
+    shapes = {key: array.shape for key, array in batch.items()}
+    model = forms(program, graph, shapes, deterministic=deterministic)
+    got = outputs(model, feeds(program, batch, sparse=graph == "sparse"))
+    assert float(got[program.manifest.step_loss]) == pytest.approx(float(expected.pop("loss")), rel=STEP)
+    assert disagreement({piece.name: got[piece.successor] for piece in program.manifest.trained}, expected) < STEP
 
 
 @pytest.mark.parametrize("name", SIBLINGS)

@@ -70,6 +70,8 @@ def lower(
         model.graph.opset_imports[BLOCKED] = 1
     if choices.operators:
         autograd.add(model, choices.operators)
+        for function in model.functions.values():  # opsets 18 to 21 mean the same by all that is in them
+            function.opset_imports[""] = model.opset_imports[""]
         autograd.inline(model)
     return tuple(f"{forms[key].note} ({times}×)" for key, times in counts.items() if times)
 

@@ -7,13 +7,14 @@ their own, and what training and measuring compute should be the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
+from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import opset
 from dsd_ort.graph.legalize.rules import recurrent
 from dsd_ort.graph.legalize.site import Site
@@ -151,22 +152,26 @@ def _interleaved(
     return site.Reshape(site.Transpose(apart, perm=perm), [*images, *whole])
 
 
-def lstm(site: Site, choices: Choices) -> Sequence[ir.Value]:
+def lstm(site: Site, choices: Choices) -> Sequence[ir.Value] | None:
     """LSTM as the Scan of :func:`dsd_ort.graph.legalize.rules.recurrent.lstm`."""
-    return _scan(site, choices, recurrent.lstm(site))
+    return _scan(recurrent.lstm, site, choices)
 
 
-def gru(site: Site, choices: Choices) -> Sequence[ir.Value]:
+def gru(site: Site, choices: Choices) -> Sequence[ir.Value] | None:
     """GRU as the Scan of :func:`dsd_ort.graph.legalize.rules.recurrent.gru`."""
-    return _scan(site, choices, recurrent.gru(site))
+    return _scan(recurrent.gru, site, choices)
 
 
-def rnn(site: Site, choices: Choices) -> Sequence[ir.Value]:
+def rnn(site: Site, choices: Choices) -> Sequence[ir.Value] | None:
     """RNN as the Scan of :func:`dsd_ort.graph.legalize.rules.recurrent.rnn`."""
-    return _scan(site, choices, recurrent.rnn(site))
+    return _scan(recurrent.rnn, site, choices)
 
 
-def _scan(site: Site, choices: Choices, built: Sequence[ir.Value]) -> Sequence[ir.Value]:
+def _scan(rule: Callable[[Site], Sequence[ir.Value]], site: Site, choices: Choices) -> Sequence[ir.Value] | None:
+    try:
+        built = rule(site)
+    except UnsupportedError:  # a layer that training would refuse: it stays, on the CPU
+        return None
     choices.operators |= {operator.name: operator for operator in site.operators}
     return built
 

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from dsd_ort.graph.legalize import legalize
+from dsd_ort.graph.legalize.names import make_unique
 from dsd_ort.graph.logits import Logits
 from tests.graph.gradient import Exact, disagreement, loss_weights, model, random_inputs, step
 
@@ -160,3 +161,13 @@ def test_nodes_and_values_have_names_of_their_own() -> None:
     values = [value.name for node in graph for value in node.outputs]
     assert len(set(nodes)) == len(nodes) > 0
     assert len(set(values)) == len(values)
+
+
+def test_absent_outputs_stay_absent_when_names_are_given() -> None:
+    text = """(float[N, 4, 5, 5] dy, float[N, 3, 5, 5] x, float[4, 3, 3, 3] w) => (float[4, 3, 3, 3] dw)
+      { dx, dw = com.microsoft.ConvGrad <pads = [1, 1, 1, 1]> (dy, x, w) }"""
+    graph = ir.from_proto(model(text))
+    (node,) = graph.graph
+    node.outputs[0].name = ""
+    make_unique(graph)
+    assert [output.name for output in node.outputs] == ["", "dw"]

@@ -13,6 +13,7 @@ from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.portable import RULES, expand, is_portable
+from dsd_ort.graph.specialize import specialize
 from tests.graph.gradient import _with_loss as with_loss
 from tests.graph.gradient import loss_weights, model, random_inputs
 from tests.graph.legalize.cases import CASES, Case
@@ -192,9 +193,13 @@ def outputs(model: ir.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndar
     return dict(zip(names, session.run(names, {k: v for k, v in inputs.items() if k in known}), strict=True))
 
 
-def assert_portable_and_equal(graph: ir.Model, inputs: dict[str, np.ndarray]) -> None:
+def assert_portable_and_equal(
+    graph: ir.Model, inputs: dict[str, np.ndarray], device: str = "cpu", *, deterministic: bool = False
+) -> None:
     portable = graph.clone()
-    expand(portable)
+    if device == "cuda":
+        specialize(portable, {name: array.shape for name, array in inputs.items()})
+    expand(portable, device, deterministic=deterministic)
     assert all(is_portable(node) for node in portable.graph)
     expected, got = outputs(graph, inputs), outputs(portable, inputs)
     assert list(got) == list(expected)
@@ -211,6 +216,13 @@ def test_every_rule_is_compared_with_its_kernel() -> None:
 def test_a_rule_computes_what_the_kernel_computes(text: str, given: dict[str, Any]) -> None:
     proto = model(text)
     assert_portable_and_equal(ir.from_proto(proto), random_inputs(proto, given))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize(("text", "given"), NODES, ids=[" ".join(text.partition("{ ")[2].split()) for text, _ in NODES])
+def test_so_do_the_forms_for_cuda(text: str, given: dict[str, Any], deterministic: bool) -> None:
+    proto = model(text)
+    assert_portable_and_equal(ir.from_proto(proto), random_inputs(proto, given), "cuda", deterministic=deterministic)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.runs], ids=str)
