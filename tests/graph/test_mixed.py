@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -13,19 +12,18 @@ import onnx_ir as ir
 import pytest
 
 from dsd_ort import runtime
-from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph import element_types, masks, portable
 from dsd_ort.graph.element_types import key
 from dsd_ort.graph.lower import lower
 from dsd_ort.graph.mixed import LOSS_SCALE, Precision, mix
 from dsd_ort.graph.mixed.kinds import FACTORS, KINDS, NO_KERNEL, TYPES, Kind
 from dsd_ort.graph.program import Program, open_program
+from dsd_ort.run.arena import view
 from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from tests.stock.siblings import BATCH, SIBLINGS, SPARSITY, data, prepare
 
 Arrays = dict[str, np.ndarray]
-HEADER = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>'
 FLOAT, FLOAT16, BFLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
 every_network = pytest.mark.parametrize("name", SIBLINGS)
 both = pytest.mark.parametrize("precision", TYPES)
@@ -68,10 +66,7 @@ class Step:
         if graph == "sparse":
             write_masks(self.arena, SPARSITY, program.recipe.prune)
             self.arena.apply_masks()
-            views = {
-                piece.name: self.arena.masks[piece.start : piece.stop].reshape(piece.shape)
-                for piece in self.arena.prunable
-            }
+            views = {piece.name: view(self.arena.masks, piece) for piece in self.arena.prunable}
             self.masks = {masks.mask_name(name): array for name, array in views.items()}
         self.session = runtime.session(ir.to_proto(model), runtime.session_options(1))
         self.wanted = {value.name for value in self.session.get_inputs()}
@@ -114,23 +109,11 @@ def test_loss_and_gradients_are_float32s_but_for_rounding(
     assert mixed_loss == pytest.approx(loss, rel=2e-3)
     assert mixed_loss != loss  # ONNX Runtime's optimizer keeps the rounding
     assert {array.dtype for array in mixed.values()} == {np.dtype(np.float32)}
-    assert cosine(flat(gradients), flat(mixed)) > DEEP.get((name, precision), 0.999)
-    assert np.linalg.norm(flat(mixed)) == pytest.approx(1024 * np.linalg.norm(flat(gradients)), rel=0.05)
-
-
-@both
-def test_the_optimizer_of_onnx_runtime_keeps_a_cast_there_and_back(precision: Precision) -> None:
-    name = TYPES[precision].name
-    graph = f"""{HEADER} g (float[2, 2] x, float[2, 2] w) => (float[2, 2] y, float[2, 2] z) {{
-        n = Cast <to = {TYPES[precision].value}> (x)  r = Cast <to = 1> (n)
-        y = Identity (r)  p = MatMul (r, w)  z = Relu (p) }}"""
-    session = runtime.session(onnx.parser.parse_model(graph), runtime.session_options(1))
-    x = np.random.default_rng(0).standard_normal((2, 2)).astype(np.float32)
-    y, z = session.run(None, {"x": x, "w": np.eye(2, dtype=np.float32)})
-    rounded = x.astype(TYPES[precision].numpy()).astype(np.float32)
-    assert not np.array_equal(rounded, x), name
-    np.testing.assert_array_equal(y, rounded)
-    np.testing.assert_array_equal(z, np.maximum(rounded, 0))
+    deep = DEEP.get((name, precision))
+    assert cosine(flat(gradients), flat(mixed)) > (deep or 0.999)
+    assert np.linalg.norm(flat(mixed)) == pytest.approx(
+        1024 * np.linalg.norm(flat(gradients)), rel=0.1 if deep else 0.01
+    )
 
 
 @every_network
@@ -148,7 +131,7 @@ def test_on_cuda_products_are_16_bit_and_norms_softmax_and_losses_float32(
     for node in model.graph.all_nodes():
         types = {value.dtype for value in (*node.inputs, *node.outputs) if value is not None and value.name}
         assert None not in types, node
-        if node.op_type in {"Cast", "Shape", "Size", "Dropout", "DropoutGrad"}:
+        if node.op_type in {"Cast", "Constant", "Shape", "Size", "Dropout", "DropoutGrad"}:
             continue
         assert len(types & {FLOAT, TYPES[precision]}) <= 1, node  # one of the two
         if TYPES[precision] in types:
@@ -168,12 +151,13 @@ def test_every_value_has_the_type_that_onnx_infers(programs: Mapping[str, Progra
         for value in node.outputs:
             if not value.is_graph_output():
                 value.type = None
-    expected = onnx.shape_inference.infer_shapes(ir.to_proto(model)).graph.value_info
+    known = onnx.shape_inference.infer_shapes(ir.to_proto(model)).graph.value_info
+    expected = {value.name: value.type.tensor_type.elem_type for value in known}
     element_types.infer(model.graph)
     assert all(value.dtype is not None for node in model.graph.all_nodes() for value in node.outputs if value.name)
-    found = {value.name: value.dtype for node in model.graph for value in node.outputs}
-    wrong = {v.name: found[v.name] for v in expected if v.type.tensor_type.elem_type != found[v.name]}
-    assert len(expected) > 20 and not wrong
+    found = {value.name: value.dtype for node in model.graph for value in node.outputs if expected.get(value.name)}
+    assert len(found) > 10
+    assert found == {name: expected[name] for name in found}
 
 
 @pytest.mark.parametrize("name", ["lenet", "resnet18", "deepspeech2"])
@@ -205,10 +189,10 @@ def test_scaling_saves_the_gradients_that_float16_would_lose(programs: Mapping[s
     _, exact = Step(programs["lenet"])(batch_of("lenet"))
     step = Step(programs["lenet"], "fp16")
     error = {}
-    for scale in (2.0**-12, 2.0**10):
+    for scale in (2.0**-16, 2.0**10):
         got = flat(step(batch_of("lenet"), scale)[1]) / scale
         error[scale] = np.linalg.norm(got - flat(exact)) / np.linalg.norm(flat(exact))
-    assert error[2.0**10] < 0.01 < 5 * error[2.0**10] < error[2.0**-12]
+    assert error[2.0**10] < 0.01 < 5 * error[2.0**10] < error[2.0**-16]
 
 
 def test_too_great_a_scale_overflows_float16_and_not_bfloat16(programs: Mapping[str, Program]) -> None:
@@ -216,107 +200,6 @@ def test_too_great_a_scale_overflows_float16_and_not_bfloat16(programs: Mapping[
         loss, gradients = Step(programs["lenet"], precision)(batch_of("lenet"), 2.0**24)
         assert np.isfinite(loss)
         assert np.isfinite(flat(gradients)).all() == finite
-
-
-def mixed(text: str, precision: Precision = "fp16", device: Any = "cuda") -> ir.Model:
-    """The graph, with a seed that nothing reads."""
-    model = ir.from_proto(onnx.parser.parse_model(f"{HEADER} {text}"))
-    one = ir.Value(name="loss_grad", const_value=ir.tensor(np.array(1, np.float32), name="loss_grad"))
-    one.type, one.shape = ir.TensorType(FLOAT), ir.Shape([])
-    model.graph.register_initializer(one)
-    mix(model, precision, device)
-    return model
-
-
-def types(model: ir.Model) -> list[str]:
-    """Operator and type of the output, of each node that is no Cast, Constant or the scale's."""
-    nodes = [node for node in model.graph if node.op_type not in {"Cast", "Constant"} and LOSS_SCALE not in node.name]
-    return [f"{node.op_type} {node.outputs[0].dtype.name.lower()}" for node in nodes]
-
-
-def test_the_golden_graph() -> None:
-    model = mixed("""g (float[N, 4] x, float[4, 4] w, float[4, 4] v, float[4] b, int64[N] label) => (float loss) {
-        h = Gemm (x, w, b)  r = Relu (h)  y = MatMul (r, v)
-        loss, p = SoftmaxCrossEntropyLoss (y, label) }""")
-    got = [
-        f"{','.join(v.name for v in node.outputs)} = {node.op_type}({', '.join(v.name for v in node.inputs)})"
-        for node in model.graph
-        if LOSS_SCALE not in node.name
-    ]
-    assert sorted(got) == sorted(
-        [
-            "x/float16 = Cast(x)",
-            "w/float16 = Cast(w)",
-            "v/float16 = Cast(v)",
-            "b/float16 = Cast(b)",
-            "h = Gemm(x/float16, w/float16, b/float16)",
-            "r = Relu(h)",
-            "y = MatMul(r, v/float16)",
-            "y/float = Cast(y)",
-            "loss,p = SoftmaxCrossEntropyLoss(y/float, label)",
-        ]
-    )
-
-
-def test_a_value_is_cast_once_however_many_read_it() -> None:
-    model = mixed("""g (float[4, 4] x, float[4, 4] w) => (float[4, 4] y, float[4, 4] e) {
-        a = MatMul (x, w)  b = MatMul (w, x)  c = MatMul (a, b)  y = Exp (c)  e = Sqrt (c) }""")
-    assert [node.inputs[0].name for node in model.graph if node.op_type == "Cast"].count("x") == 1
-    assert sum(node.op_type == "Cast" for node in model.graph) == 3  # x, w, and c back
-
-
-FOLLOWING = {
-    "a residual": ("z = Add (p, q)", "Add float16"),
-    "one float32 among them": ("z = Add (p, x)", "Add float"),
-    "a constant": ("c = Constant <value_float = 0.5> ()  z = Mul (p, c)", "Mul float16"),
-    "a constant that overflows": ("c = Constant <value_float = -1e9> ()  z = Add (p, c)", "Add float"),
-    "a constant that vanishes": ("c = Constant <value_float = 1e-12> ()  z = Max (p, c)", "Max float"),
-    "a square": ("z = Mul (p, p)", "Mul float"),
-    "a sum": ("z = ReduceSum <keepdims = 0> (p)", "ReduceSum float"),
-    "an operator of no kind": ("z = Erf (p)", "Erf float"),
-}
-
-
-@pytest.mark.parametrize("case", FOLLOWING)
-def test_what_follows_a_product(case: str) -> None:
-    nodes, expected = FOLLOWING[case]
-    text = f"""g (float[4, 4] x, float[4, 4] w) => (float[4, 4] y) {{
-        p = MatMul (x, w)  q = MatMul (w, x)  {nodes}  y = MatMul (z, q) }}"""
-    assert expected in types(mixed(text))
-
-
-UNTOUCHED = {
-    "a constant factor": "c = Constant <value = float[4, 4] {1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1}> ()  y = MatMul (x, c)",
-    "a factor made of one": """c = Constant <value = float[16] {1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1}> ()
-        s = Constant <value_ints = [4, 4]> ()  m = Reshape (c, s)  y = MatMul (x, m)""",
-    "one-hot labels": """d = Constant <value_int = 4> ()  v = Constant <value_floats = [0.0, 1.0]> ()
-        h = OneHot (label, d, v)  y = MatMul (h, x)""",
-    "sums alone": "s = ReduceMean <axes = [1]> (x)  y = Sub (x, s)",
-}
-
-
-@pytest.mark.parametrize("case", UNTOUCHED)
-@both
-def test_arithmetic_that_is_no_layer_stays_in_float32(case: str, precision: Precision) -> None:
-    model = mixed(f"g (float[4, 4] x, int64[4] label) => (float[4, 4] y) {{ {UNTOUCHED[case]} }}", precision)
-    assert not {value.dtype for node in model.graph for value in node.outputs} & {FLOAT16, BFLOAT16}
-
-
-def test_products_of_other_types_are_not_touched() -> None:
-    model = mixed("""g (int64[4, 4] i, double[4, 4] d) => (int64[4, 4] y, double[4, 4] z) {
-        y = MatMul (i, i)  z = MatMul (d, d) }""")
-    assert types(model) == ["MatMul int64", "MatMul double"]
-
-
-def test_batch_norm_computes_in_float32_and_hands_on_what_it_was_given() -> None:
-    text = """g (float[N, 4, 8, 8] x, float[4, 4, 3, 3] w, float[4] s, float[4] m) => (float[N, 4, 6, 6] y) {{
-        c = {0} (x{1})  n = BatchNormalization (c, s, s, m, m)  y = Relu (n) }}"""
-    given = mixed(text.format("Conv", ", w").replace("{{", "{").replace("}}", "}"))
-    norm = next(node for node in given.graph if node.op_type == "BatchNormalization")
-    assert {value.dtype for value in (*norm.inputs, *norm.outputs)} == {FLOAT}
-    assert types(given) == ["Conv float16", "BatchNormalization float", "Relu float16"]
-    plain = mixed(text.format("Exp", "").replace("{{", "{").replace("}}", "}"))
-    assert types(plain) == ["Exp float", "BatchNormalization float", "Relu float"]
 
 
 def test_a_weight_that_a_scan_reads_is_cast_outside_of_it(programs: Mapping[str, Program]) -> None:
@@ -330,15 +213,3 @@ def test_a_weight_that_a_scan_reads_is_cast_outside_of_it(programs: Mapping[str,
         (product,) = [node for node in body if node.op_type in {"Gemm", "MatMul"}]
         weight = product.inputs[1]
         assert weight is not None and weight.dtype == FLOAT16 and weight.graph is model.graph
-
-
-def test_without_a_gradient_of_the_loss_it_refuses() -> None:
-    model = ir.from_proto(onnx.parser.parse_model(f"{HEADER} g (float[2] x) => (float[2] y) {{ y = Relu (x) }}"))
-    with pytest.raises(UnsupportedError, match="no gradient of 'loss' that could be scaled"):
-        mix(model, "fp16")
-
-
-def test_the_table_names_no_operator_twice_and_all_that_has_no_kernel() -> None:
-    assert NO_KERNEL["bf16"] <= KINDS.keys()
-    assert {KINDS[op_type] for op_type in NO_KERNEL["bf16"]} == {Kind.HALF, Kind.FOLLOW}
-    assert set(FACTORS) == {op_type for op_type, kind in KINDS.items() if kind is Kind.HALF}
