@@ -91,13 +91,14 @@ FOLLOWING = {
     "a square": ("z = Mul (p, p)", "Mul float"),
     "a sum": ("z = ReduceSum <keepdims = 0> (p)", "ReduceSum float"),
     "an operator of no kind": ("z = Erf (p)", "Erf float"),
+    "what has no 16-bit kernel anywhere": ("z = MaxPoolGrad (p, i)", "MaxPoolGrad float"),
 }
 
 
 @pytest.mark.parametrize("case", FOLLOWING)
 def test_what_follows_a_product(case: str) -> None:
     nodes, expected = FOLLOWING[case]
-    text = f"""g (float[4, 4] x, float[4, 4] w) => (float[4, 4] y) {{
+    text = f"""g (float[4, 4] x, float[4, 4] w, int64[4, 4] i) => (float[4, 4] y) {{
         p = MatMul (x, w)  q = MatMul (w, x)  {nodes}  y = MatMul (z, q) }}"""
     assert expected in types(mixed(text))
 

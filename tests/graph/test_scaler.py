@@ -202,6 +202,8 @@ def test_law_3_a_weight_with_zero_slots_and_gradient_stays_exactly_zero(case: st
     state = start(o, 4)
     state["weight"][:] = [0.0, 0.0, 1.0, 0.0]
     gradient = np.array([0.0, -0.0, 3.0, 0.0], np.float32)
+    if o.name != "sgd":  # ε · √(1 - β₂ᵗ) would be 0, and 0/0 no number
+        o = msgspec.structs.replace(o, beta2=max(o.beta2, 1 - 1e-15) if epsilon == 0 else o.beta2)
     for done in (1, 2, 3):
         update(o, state, gradient, **device(keep=keep, done=done))
         for array in state.values():
