@@ -21,7 +21,7 @@ POOLED = {"googlenet", "resnet18", "resnet50"}
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Program]:
     folder = tmp_path_factory.mktemp("runs")
-    return {name: open_program(prepare(name, folder)) for name in SIBLINGS}
+    return {name: open_program(prepare(name, folder, dropout=False)) for name in SIBLINGS}
 
 
 @pytest.mark.parametrize("graph", ["step", "sparse", "evaluate"])

@@ -19,6 +19,7 @@ from dsd_ort.cli.commands import cli
 from dsd_ort.errors import DsdError
 from dsd_ort.graph import artifacts, exported, masks
 from dsd_ort.recipe import Phase
+from tests.graph.test_mixed import Step, flat
 from tests.models import cnn_data, write_cnn
 
 pytestmark = pytest.mark.oracle
@@ -226,3 +227,15 @@ def test_check_finds_a_gradient_that_the_training_graph_has_wrong(tmp_path: Path
     report = dsd_ort.check(folder, isolate=False, threads=1)
     assert [row.group for row in report.wrong] == ["fc.weight"]
     assert not report.ok
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_an_exported_training_graph_runs_in_mixed_precision(tmp_path: Path, loss: str) -> None:
+    folder = export(tmp_path, "sgd", loss)
+    (label,) = artifacts.label_names(artifacts.find(folder))
+    batch = {name: array[:BATCH] for name, array in data(loss, label).items()}
+    program = dsd_ort.prepare(folder, tmp_path / "run", recipe(folder, "sgd", "dense"))
+    loss32, exact = Step(program)(batch)
+    loss16, mixed = Step(program, "bf16")(batch, 2.0)
+    assert loss16 == pytest.approx(loss32, rel=1e-2) and loss16 != loss32
+    assert np.linalg.norm(flat(mixed) / 2 - flat(exact)) < 0.05 * np.linalg.norm(flat(exact))

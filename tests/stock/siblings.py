@@ -42,9 +42,12 @@ class Numbers(NamedTuple):
     gradients: Arrays
 
 
-def write(name: str, path: Path) -> None:
-    """The network, its batch norms and biases with values as of one in training."""
+def write(name: str, path: Path, *, dropout: bool = True) -> None:
+    """The network, its batch norms and biases with values as of one in training, with *dropout* or without."""
     model = NETWORKS[name](**SIBLINGS[name])
+    for node in () if dropout else [node for node in model.graph if node.op_type == "Dropout"]:
+        node.outputs[0].replace_all_uses_with(node.inputs[0])
+        model.graph.remove(node, safe=True)
     rng = np.random.default_rng(5)
     for value in model.graph.initializers.values():
         if len(value.shape) == 1 and not value.name.endswith("running_var"):
@@ -83,9 +86,9 @@ def recipe(name: str) -> dsd_ort.Recipe:
     return dsd_ort.Recipe.from_dict(table)
 
 
-def prepare(name: str, folder: Path) -> Path:
+def prepare(name: str, folder: Path, *, dropout: bool = True) -> Path:
     """The run folder *folder*/*name*, beside the model it is made of."""
-    write(name, folder / f"{name}.onnx")
+    write(name, folder / f"{name}.onnx", dropout=dropout)
     dsd_ort.prepare(folder / f"{name}.onnx", folder / name, recipe(name))
     return folder / name
 
