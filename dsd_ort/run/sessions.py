@@ -20,7 +20,7 @@ import onnx_ir as ir
 from dsd_ort import runtime
 from dsd_ort.graph import determinism, forms, masks
 from dsd_ort.graph.fold import RANDOM
-from dsd_ort.graph.mixed import mix
+from dsd_ort.graph.mixed import mix, scale_loss
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Memory, Tensor
 from dsd_ort.runtime.device import Device
@@ -141,9 +141,11 @@ def trained(model: ir.Model, execution: Execution, shapes: Shapes, *, loss: str)
     """
     device = execution.device.kind
     masks.strip_weights(model)  # the arena's weights are masked already
+    if execution.mixed:
+        scale_loss(model, loss)
     notes = [*forms.for_session(model, device, shapes, deterministic=execution.deterministic)]
     if execution.precision in ("fp16", "bf16"):
-        notes += mix(model, execution.precision, device, loss=loss)
+        notes += mix(model, execution.precision, device)
     return notes
 
 

@@ -21,8 +21,12 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort.graph import masks
-from dsd_ort.graph.forms import for_session
+from dsd_ort.graph.guard import guarded
 from dsd_ort.graph.program import GRAPHS, Program, open_program
+from dsd_ort.graph.scaler import scaler_graph
+from dsd_ort.run.execution import PRECISIONS, Execution
+from dsd_ort.run.sessions import evaluated, trained
+from dsd_ort.runtime import Device
 
 SIZES = {"N": 4, "T": 12}
 """Of dimensions that a run leaves open; those without a name are UNNAMED."""
@@ -47,15 +51,24 @@ class Placement(NamedTuple):
 
 
 def forms(
-    program: Program, name: str, shapes: Shapes, device: str = "cuda", precision: str = "float32", **options: Any
+    program: Program, name: str, shapes: Shapes, device: str = "cuda", precision: Any = "fp32", **options: Any
 ) -> ir.Model:
     """The graph *name* of *program* as a session on *device* gets it."""
-    assert precision == "float32"
+    if name == "update":
+        return ir.from_proto(guarded(program.recipe.optimizer))
+    if name == "scaler":
+        return ir.from_proto(scaler_graph())
     model = ir.load(program.graph_path(name))
-    if name in ("step", "sparse"):
-        masks.strip_weights(model)
-    if device != "as prepared":
-        for_session(model, device, {} if name == "update" else shapes, **options)
+    if device == "as prepared":
+        if name != "evaluate":
+            masks.strip_weights(model)
+        return model
+    execution = Execution(Device(device), precision=precision, **options)
+    fixed = {key: tuple(shape) for key, shape in shapes.items()}
+    if name == "evaluate":
+        evaluated(model, execution, fixed)
+    else:
+        trained(model, execution, fixed, loss=program.manifest.step_loss)
     return model
 
 
@@ -130,13 +143,14 @@ def main(arguments: Sequence[str]) -> None:
     pairs = [argument.partition("=") for argument in arguments if re.fullmatch(r"\w+=\d+", argument)]
     sizes = SIZES | {name: int(size) for name, _, size in pairs}
     device = "as prepared" if "--as-prepared" in flags else "cuda"
-    options = {"deterministic": True} if "--deterministic" in flags else {}
+    options: dict[str, Any] = {"deterministic": True} if "--deterministic" in flags else {}
+    options |= {"precision": flag[2:] for flag in flags if flag[2:] in PRECISIONS}
     for run in (argument for argument in arguments if argument not in flags and "=" not in argument):
         if run.endswith(".onnx"):
             report(run, "", place(onnx.load(run)))
             continue
         program = open_program(run)
-        for name in GRAPHS:
+        for name in (*GRAPHS, "scaler"):
             model = forms(program, name, shapes_of(program, sizes), device, **options)
             report(run, name, place(ir.to_proto(model)))
 

@@ -29,9 +29,9 @@ def runs(stub_libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     return [prepare(name, folder) for name in SIBLINGS]
 
 
-@pytest.fixture(scope="module")
-def placements(stub_libraries: Path, runs: list[Path]) -> Placements:
-    return dict(in_a_process(stub_libraries, runs))
+@pytest.fixture(scope="module", params=["fp32", "fp16", "bf16"])
+def placements(request: pytest.FixtureRequest, stub_libraries: Path, runs: list[Path]) -> Placements:
+    return dict(in_a_process(stub_libraries, runs, f"--{request.param}"))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def deterministic(stub_libraries: Path, runs: list[Path]) -> Placements:
     return dict(in_a_process(stub_libraries, runs, "--deterministic"))
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("graph", [*GRAPHS, "scaler"])
 @pytest.mark.parametrize("name", SIBLINGS)
 def test_all_of_a_graph_runs_on_cuda(name: str, graph: str, placements: Placements) -> None:
     placement = placements[name, graph]

@@ -15,7 +15,7 @@ from dsd_ort import runtime
 from dsd_ort.graph import element_types, masks, portable
 from dsd_ort.graph.element_types import key
 from dsd_ort.graph.lower import lower
-from dsd_ort.graph.mixed import LOSS_SCALE, Precision, mix
+from dsd_ort.graph.mixed import LOSS_SCALE, Precision, mix, scale_loss
 from dsd_ort.graph.mixed.kinds import FACTORS, KINDS, NO_KERNEL, TYPES, Kind
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.run.arena import view
@@ -61,7 +61,8 @@ class Step:
         self.arena.fill({piece.name: source.value(piece.name) for piece in pieces})
         model = graph_of(program, graph, stock=stock)
         if precision is not None:
-            mix(model, precision, loss=program.manifest.step_loss)
+            scale_loss(model, program.manifest.step_loss)
+            mix(model, precision)
         self.masks: Arrays = {}
         if graph == "sparse":
             write_masks(self.arena, SPARSITY, program.recipe.prune)
@@ -124,7 +125,8 @@ def test_on_cuda_products_are_16_bit_and_norms_softmax_and_losses_float32(
 ) -> None:
     model = graph_of(programs[name], "sparse", stock=stock, device="cuda")
     before = [(value.name, value.dtype) for value in (*model.graph.inputs, *model.graph.outputs)]
-    notes = mix(model, precision, "cuda", loss=programs[name].manifest.step_loss)
+    scale_loss(model, programs[name].manifest.step_loss)
+    notes = mix(model, precision, "cuda")
     inputs = [value for value in model.graph.inputs if value.name != LOSS_SCALE]
     assert [(value.name, value.dtype) for value in (*inputs, *model.graph.outputs)] == before
     half = 0

@@ -12,7 +12,7 @@ import pytest
 
 from dsd_ort import runtime
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph.mixed import LOSS_SCALE, Precision, mix
+from dsd_ort.graph.mixed import LOSS_SCALE, Precision, mix, scale_loss
 from dsd_ort.graph.mixed.kinds import FACTORS, KINDS, NO_KERNEL, TYPES, Kind
 
 HEADER = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>'
@@ -41,6 +41,7 @@ def mixed(text: str, precision: Precision = "fp16", device: Any = "cuda") -> ir.
     one = ir.Value(name="loss_grad", const_value=ir.tensor(np.array(1, np.float32), name="loss_grad"))
     one.type, one.shape = ir.TensorType(FLOAT), ir.Shape([])
     model.graph.register_initializer(one)
+    scale_loss(model, "loss")
     mix(model, precision, device)
     return model
 
@@ -140,7 +141,7 @@ def test_batch_norm_computes_in_float32_and_hands_on_what_it_was_given() -> None
 def test_without_a_gradient_of_the_loss_it_refuses() -> None:
     model = ir.from_proto(onnx.parser.parse_model(f"{HEADER} g (float[2] x) => (float[2] y) {{ y = Relu (x) }}"))
     with pytest.raises(UnsupportedError, match="no gradient of 'loss' that could be scaled"):
-        mix(model, "fp16")
+        scale_loss(model, "loss")
 
 
 def test_the_table_names_no_operator_twice_and_all_that_has_no_kernel() -> None:

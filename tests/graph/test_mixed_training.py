@@ -13,7 +13,7 @@ from dsd_ort import runtime
 from dsd_ort.graph import masks
 from dsd_ort.graph.guard import guarded, scalars
 from dsd_ort.graph.lower import lower
-from dsd_ort.graph.mixed import LOSS_SCALE, Precision, mix
+from dsd_ort.graph.mixed import LOSS_SCALE, Precision, mix, scale_loss
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.graph.scaler import SCHEDULES, scaler_graph
 from dsd_ort.recipe import Optimizer
@@ -75,7 +75,8 @@ def train(
     masks.strip_weights(model)
     lower(model)
     if precision:
-        mix(model, precision, loss=program.manifest.step_loss)
+        scale_loss(model, program.manifest.step_loss)
+        mix(model, precision)
     interval = SCHEDULES[precision].interval if precision else np.inf
     initial = {"scale": scale, "good": 0, "done": 0, "skipped": 0, "count": 1, "limit": np.inf, "interval": interval}
     state = {name: np.array(value, np.float32) for name, value in initial.items()}

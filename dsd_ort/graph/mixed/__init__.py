@@ -44,35 +44,37 @@ LOSS_SCALE = "dsd_ort.loss_scale"
 """The graph input f32[] that the gradient of the loss with respect to itself is, instead of 1."""
 
 
-def mix(
-    model: ir.Model, precision: Precision, device: Literal["cpu", "cuda"] = "cpu", *, loss: str = "loss"
-) -> tuple[str, ...]:
+def mix(model: ir.Model, precision: Precision, device: Literal["cpu", "cuda"] = "cpu") -> tuple[str, ...]:
     """Rewrites the training graph *model* in place; one line for each product, in 16 bit or not.
 
     Args:
         model: a differentiated graph, in the form that the device's session gets.
         precision: the 16-bit type.
         device: ``"cuda"``, or ``"cpu"`` to emulate by float32 kernels.
-        loss: the output that was differentiated.
-
-    Raises:
-        UnsupportedError: the graph holds no gradient of *loss*.
     """
     model.graph.sort()
     element_types.infer(model.graph)
-    _scale_loss(model.graph, loss)
     mixer = Mixer(precision, device)
     mixer.run(model.graph)
     make_unique(model)
     return tuple(f"{op_type} in {where} ({count}×)" for (op_type, where), count in sorted(mixer.products.items()))
 
 
-def _scale_loss(graph: ir.Graph, loss: str) -> None:
-    """∂loss/∂loss is a constant 1 in the builder's graph: the scale takes its place.
+def scale_loss(model: ir.Model, loss: str) -> None:
+    """∂loss/∂loss is a constant 1 in the builder's graph: the input :data:`LOSS_SCALE` takes its place.
 
-    Through an Abs, which changes nothing: a number that is an input, ONNX Runtime would divide on the host by one that
-    the host knows, and copy the quotient to the device.
+    It does so before anything else is done to the graph, as a constant is folded.  Through an Abs, which changes
+    nothing: a number that is an input, ONNX Runtime would divide on the host by one that the host knows, and copy the
+    quotient to the device.
+
+    Args:
+        model: a differentiated graph, as it was prepared.
+        loss: the output that was differentiated.
+
+    Raises:
+        UnsupportedError: the graph holds no gradient of *loss*.
     """
+    graph = model.graph
     one, number = seed(graph, loss), ir.TensorType(ir.DataType.FLOAT)
     scale = ir.Value(name=LOSS_SCALE, shape=ir.Shape([]), type=number)
     positive = ir.node("Abs", [scale], name=f"{LOSS_SCALE}/Abs")
