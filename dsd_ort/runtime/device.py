@@ -58,10 +58,10 @@ def choose_device(name: str = "auto") -> Device:
         gpu = cuda.require(index)
         return Device("cuda", index, gpu.name, f"cuda:{index}, {gpu.name}")
     found = cuda.build()
-    had_choice = found is not None and bool(found.cuda) and cuda.likely()
+    had_choice = found is not None and bool(found.cuda)
     try:
         gpu = cuda.require()
     except InstallationError as error:
-        fix = f" ({error.fix})" if error.fix and had_choice else ""
+        fix = f" ({error.fix})" if error.fix and had_choice and cuda.likely() else ""
         return Device(why=f"auto: the CPU, as {error.what}{fix}", had_choice=had_choice)
     return Device("cuda", 0, gpu.name, f"auto: cuda:0, {gpu.name}", had_choice=True)

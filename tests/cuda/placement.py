@@ -144,7 +144,7 @@ def main(arguments: Sequence[str]) -> None:
     sizes = SIZES | {name: int(size) for name, _, size in pairs}
     device = "as prepared" if "--as-prepared" in flags else "cuda"
     options: dict[str, Any] = {"deterministic": True} if "--deterministic" in flags else {}
-    options |= {"precision": flag[2:] for flag in flags if flag[2:] in PRECISIONS}
+    options["precision"] = next((name for name in PRECISIONS if f"--{name}" in flags), "fp32")
     for run in (argument for argument in arguments if argument not in flags and "=" not in argument):
         if run.endswith(".onnx"):
             report(run, "", place(onnx.load(run)))
