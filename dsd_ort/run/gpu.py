@@ -12,16 +12,22 @@ from dsd_ort.errors import DataError
 from dsd_ort.runtime.driver import DriverError, call
 
 _OUT_OF_MEMORY = 2
+_RELAXED = 2
 _NO_WAIT_FOR_STREAM_0 = 1
 _NO_TIMING = 2
 
 
 def use(index: int) -> None:
-    """Makes GPU number *index* that of this thread, in the context that the CUDA libraries use as well."""
+    """Makes GPU number *index* that of this thread, in the context that the CUDA libraries use as well.
+
+    While another thread records a step, CUDA refuses this one all that might disturb it, allocating memory first of
+    all, unless this one takes care of that itself (RELAXED); what is queued here does not touch that stream.
+    """
     device, context = ctypes.c_int(), ctypes.c_void_p()
     call("cuDeviceGet", ctypes.byref(device), index)
     call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
     call("cuCtxSetCurrent", context)
+    call("cuThreadExchangeStreamCaptureMode", ctypes.byref(ctypes.c_int(_RELAXED)))
 
 
 class Event:

@@ -115,6 +115,7 @@ _BODIES = {
     "cuDeviceGetAttribute": "(int *v, int which, int d) { return attribute(v, which); }",
     "cuDevicePrimaryCtxRetain": "(void **c, int d) { return object(c); }",
     "cuCtxSetCurrent": "(void *c) { return 0; }",
+    "cuThreadExchangeStreamCaptureMode": "(int *mode) { *mode = 0; return 0; }",
     "cuMemAlloc_v2": "(void **p, size_t n) { if (n >> 34) return 2; *p = device_memory(n); return 0; }",
     "cuMemFree_v2": "(void *p) { free(p); return 0; }",
     "cuMemHostAlloc": "(void **p, size_t n, unsigned f) { *p = device_memory(n); return 0; }",
