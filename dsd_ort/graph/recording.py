@@ -26,7 +26,7 @@ import onnx_ir as ir
 
 from dsd_ort.graph.element_types import key
 from dsd_ort.graph.fold import RANDOM
-from dsd_ort.graph.legalize.site import place
+from dsd_ort.graph.legalize.site import constant_value, place
 
 PARTS = 32
 """Most parts of a Split or Concat whose addresses are arguments of the kernel."""
@@ -38,7 +38,7 @@ _COPIES = "it copies from the host's memory"
 
 UNSAFE: dict[str, str] = {
     **dict.fromkeys(("If", "Loop", "Scan"), _BODY),
-    **dict.fromkeys(sorted(RANDOM), _DRAWS),
+    **dict.fromkeys(sorted(RANDOM - {"Dropout"}), _DRAWS),
     **dict.fromkeys(("Compress", "NonMaxSuppression", "NonZero", "Unique"), _SIZE),
     **dict.fromkeys(("GRU", "GatherND", "LSTM", "RNN", "ScatterND", "com.microsoft.GatherNDGrad"), _COPIES),
     "com.microsoft.GatherGrad": "it waits for the device",
@@ -59,18 +59,26 @@ def _broadcast(node: ir.Node) -> bool:
     shapes = [None if value is None or value.shape is None else list(value.shape) for value in node.inputs[:2]]
     if any(shape is None or not all(isinstance(size, int) for size in shape) for shape in shapes):
         return True
-    a, b = (math.prod(shape[:-2]) for shape in shapes if shape is not None)  # type: ignore[arg-type]
-    return not (b in (1, a) and (b == a or len(shapes[1] or ()) == 2))  # noqa: PLR2004 — a matrix
+    a, b = (math.prod(shape[:-2]) for shape in shapes if shape is not None)
+    return not (b in (1, a) and (b == a or len(shapes[1] or ()) == 2))
 
 
 def _no_mean(node: ir.Node) -> bool:
     return node.attributes.get_string("reduction", "mean") != "mean"
 
 
+def _drops(node: ir.Node) -> bool:
+    """Does a Dropout drop anything?  In inference it is gone before a session runs."""
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    fixed = constant_value(training)
+    return training is not None and (fixed is None or bool(fixed.any()))
+
+
 _LOSSES = ("SoftmaxCrossEntropyLoss", "com.microsoft.SoftmaxCrossEntropyLossGrad")
 _LOSSES_TOO = ("com.microsoft.SoftmaxCrossEntropyLossInternal", "com.microsoft.SoftmaxCrossEntropyLossInternalGrad")
 
 UNSAFE_IF: dict[str, tuple[Callable[[ir.Node], bool], str]] = {
+    "Dropout": (_drops, _DRAWS),
     "Concat": (_uneven, f"{_COPIES}, as its parts are not equal and {PARTS} at most"),
     "Split": (_uneven, f"{_COPIES}, as its parts are not equal and {PARTS} at most"),
     "MatMul": (_broadcast, f"{_COPIES}, as its batches are broadcast"),

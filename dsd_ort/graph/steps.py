@@ -87,7 +87,9 @@ class Writer:
             attributes: in the place of its attributes.
             front: axes that shapes get in front.
         """
-        outputs = [ir.Value(name=f"{name}/{old.name}", type=old.type, shape=_behind(front, old)) for old in node.outputs]
+        outputs = [
+            ir.Value(name=f"{name}/{old.name}", type=old.type, shape=_behind(front, old)) for old in node.outputs
+        ]
         given = node.attributes if attributes is None else attributes
         new = ir.Node(
             node.domain,
@@ -103,7 +105,7 @@ class Writer:
 
 
 def _behind(front: Sequence[int], value: ir.Value) -> ir.Shape | None:
-    return None if value.shape is None else ir.Shape([*front, *value.shape])
+    return None if value.shape is None else ir.Shape([*front, *value.shape.dims])
 
 
 def cut(writer: Writer, sequence: ir.Value, length: int, shape: Sequence[int]) -> list[ir.Value]:
@@ -168,5 +170,5 @@ def _part(writer: Writer, value: ir.Value, start: int, end: int) -> ir.Value:
 
 
 def _split(writer: Writer, value: ir.Value, count: int, shape: Sequence[int]) -> Sequence[ir.Value]:
-    several = {"num_outputs": count} if writer.opset >= 18 else {}  # noqa: PLR2004 — before, the node's outputs say it
+    several = {"num_outputs": count} if writer.opset >= 18 else {}
     return writer.several("Split", count, value, like=value, shape=shape, axis=0, **several)

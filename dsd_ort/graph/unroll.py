@@ -36,9 +36,48 @@ OPSET = 13
 """From here on Split and Slice take what they take here."""
 
 BY_ENTRY = frozenset(
-    "Abs Add And Cast Ceil Clip Div Elu Equal Erf Exp Floor Greater GreaterOrEqual HardSigmoid LeakyRelu Less "
-    "LessOrEqual Log Max Min Mul Neg Not Or Pow Reciprocal Relu Round Selu Sigmoid Softplus Softsign Sqrt Sub Sum Tanh "
-    "ThresholdedRelu Where Xor".split()
+    [
+        "Abs",
+        "Add",
+        "And",
+        "Cast",
+        "Ceil",
+        "Clip",
+        "Div",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Max",
+        "Min",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Tanh",
+        "ThresholdedRelu",
+        "Where",
+        "Xor",
+    ]
 )
 """Operators that compute each entry of their output from one entry of each input, which they broadcast."""
 Given = TypeVar("Given")
@@ -164,7 +203,7 @@ class Scan:
         if node.domain or node.op_type not in BY_ENTRY | {"Identity", "Split"}:
             return False
         first_only = node.op_type in {"Clip", "Split"}
-        if first_only and list(sequences) != [node.inputs[0]] or None in map(_sizes, node.outputs):
+        if (first_only and list(sequences) != [node.inputs[0]]) or None in map(_sizes, node.outputs):
             return False
         rank, broadcast = _rank(node.outputs[0]), sequences if first_only else filter(None, node.inputs)
         return {rank} == set(map(_rank, sequences)) and all(0 <= _rank(value) <= rank for value in broadcast)

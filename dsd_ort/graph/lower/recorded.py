@@ -82,9 +82,7 @@ def split(site: Site, choices: Choices) -> Sequence[ir.Value] | None:
     if len(set(lengths)) == 1 and len(lengths) <= PARTS:
         return None
     ends = list(accumulate(lengths))
-    return [
-        site.Slice(site.input(0), [end - length], [end], [axis]) for end, length in zip(ends, lengths, strict=True)
-    ]
+    return [site.Slice(site.input(0), [end - length], [end], [axis]) for end, length in zip(ends, lengths, strict=True)]
 
 
 def gather_nd(site: Site, choices: Choices) -> ir.Value | None:
