@@ -1,17 +1,18 @@
 """What a recording of a run on CUDA can hold: kernels, not what the host does for them.
 
-With ``enable_cuda_graph`` ONNX Runtime records the kernels and copies of one run and replays them.  A replay copies from
-the same addresses, so a kernel must have no part on the host: none that waits for the device, which capture refuses;
-none that decides by data what is launched or how large it is; and none that copies from memory of the host, as what
-stood there during capture is overwritten, or gone.  The latter goes unseen: a replay computes with whatever is there.
+With ``enable_cuda_graph`` ONNX Runtime records the kernels and copies of one run and replays them.  A replay copies
+from the same addresses, so a kernel must have no part on the host: none that waits for the device, which capture
+refuses; none that decides by data what is launched or how large it is; and none that copies from memory of the host,
+as what stood there during capture is overwritten, or gone.  The latter goes unseen: a replay computes with whatever is
+there.
 
-Read in the sources of ONNX Runtime 1.19 and of 2026's main, ``core/providers/cuda`` and ``orttraining/training_ops/cuda``:
+Read in ONNX Runtime's sources, ``core/providers/cuda`` and ``orttraining/training_ops/cuda``:
 
-* ``CudaAsyncBuffer`` copies addresses or sizes from pinned memory that goes back to its pool after the run
-  (``cuda_kernel.h``; kept for a recording since https://github.com/microsoft/onnxruntime/pull/32121): Concat and Split
-  of unequal parts or of more than 32, ScatterND, products whose batches are broadcast, cuDNN's recurrent layers.
-* A copy from the stack: GatherND and its gradient (until https://github.com/microsoft/onnxruntime/pull/32120), and cross
-  entropy that is no mean.
+* ``CudaAsyncBuffer`` copies addresses or sizes from pinned memory that goes back to its pool after the run (it is kept
+  for a recording since https://github.com/microsoft/onnxruntime/pull/32121): Concat and Split of unequal parts or of
+  more than 32, ScatterND, products whose batches are broadcast, cuDNN's recurrent layers.
+* A copy from the stack: GatherND and its gradient (until https://github.com/microsoft/onnxruntime/pull/32120), and
+  cross entropy that is no mean.
 * ``GatherGrad`` waits for the number of different indices.
 
 All others that prepared graphs have take what they need by value (``TArray``).

@@ -2,8 +2,8 @@
 
 The CUDA kernels of Split and Concat take the addresses of their parts by value only if the parts are equal and at most
 32; others are copied from the host's memory at each run (:mod:`dsd_ort.graph.recording`).  So a long sequence is cut by
-Slice into blocks of 32 first; and put together block by block, all as long as the first, the last one filled up with its
-last step, which a Slice takes off in the end.
+Slice into blocks of 32 first; and put together block by block, all as long as the first, the last one filled up with
+its last step, which a Slice takes off in the end.
 
 Steps are joined along the first axis that they have: [T, N, …] is [T·N, …] in memory, and Reshape copies nothing.
 """
@@ -65,7 +65,7 @@ class Writer:
     def constant(self, tensor: ir.TensorProtocol) -> ir.Value:
         node = ir.node("Constant", [], {"value": tensor}, name=f"{self.name}/Constant_{len(self.nodes)}")
         (value,) = node.outputs
-        value.name, value.type, value.shape = node.name, ir.TensorType(tensor.dtype), ir.Shape(tensor.shape)
+        value.name, value.type, value.shape = node.name, ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
         self.nodes.append(node)
         return value
 
@@ -88,7 +88,7 @@ class Writer:
             front: axes that shapes get in front.
         """
         outputs = [
-            ir.Value(name=f"{name}/{old.name}", type=old.type, shape=_behind(front, old)) for old in node.outputs
+            ir.Value(name=f"{name}/{old.name}", type=old.type, shape=_behind(front, old.shape)) for old in node.outputs
         ]
         given = node.attributes if attributes is None else attributes
         new = ir.Node(
@@ -104,8 +104,8 @@ class Writer:
         return outputs
 
 
-def _behind(front: Sequence[int], value: ir.Value) -> ir.Shape | None:
-    return None if value.shape is None else ir.Shape([*front, *value.shape.dims])
+def _behind(front: Sequence[int], shape: ir.Shape | None) -> ir.Shape | None:
+    return None if shape is None else ir.Shape([*front, *shape])
 
 
 def cut(writer: Writer, sequence: ir.Value, length: int, shape: Sequence[int]) -> list[ir.Value]:

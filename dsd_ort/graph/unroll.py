@@ -20,14 +20,13 @@ CPU the same bits.  What stays a Scan has no known T, an If, a Loop or such a Sc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import TypeVar
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from dsd_ort.graph.fold import RANDOM
 from dsd_ort.graph.legalize.site import label
+from dsd_ort.graph.scan import Kind, Scan, rank_of, sizes_of
 from dsd_ort.graph.steps import Writer, cut, from_front, put_together, to_front
 
 MOST = 1 << 17
@@ -35,61 +34,7 @@ MOST = 1 << 17
 OPSET = 13
 """From here on Split and Slice take what they take here."""
 
-BY_ENTRY = frozenset(
-    [
-        "Abs",
-        "Add",
-        "And",
-        "Cast",
-        "Ceil",
-        "Clip",
-        "Div",
-        "Elu",
-        "Equal",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Greater",
-        "GreaterOrEqual",
-        "HardSigmoid",
-        "LeakyRelu",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "Max",
-        "Min",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "Pow",
-        "Reciprocal",
-        "Relu",
-        "Round",
-        "Selu",
-        "Sigmoid",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Sub",
-        "Sum",
-        "Tanh",
-        "ThresholdedRelu",
-        "Where",
-        "Xor",
-    ]
-)
-"""Operators that compute each entry of their output from one entry of each input, which they broadcast."""
 Given = TypeVar("Given")
-_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-
-
-class Kind(Enum):
-    """How often something in a body is computed."""
-
-    FIXED = "once"
-    SEQUENCE = "for all steps at once"
-    STEP = "at each step"
 
 
 def unroll(model: ir.Model, *, most: int = MOST) -> tuple[str, ...]:
@@ -126,122 +71,6 @@ def _unroll(graph: ir.Graph, most: int, opset: int, notes: list[str]) -> int:
     return most - left
 
 
-class Scan:
-    """What one computes, and how often each part of it has to be.
-
-    Args:
-        node: the Scan; its body is in order.
-    """
-
-    def __init__(self, node: ir.Node) -> None:
-        self.node, self.body = node, node.attributes["body"].as_graph()
-        count = node.attributes.get_int("num_scan_inputs", 0)
-        self.states = len(node.inputs) - count
-        stacked = len(node.outputs) - self.states
-        self.input_axes, self.input_turned = self._flags("input", count)
-        self.output_axes, self.output_turned = self._flags("output", stacked)
-        self.length = self._length()
-        self.nodes = self._live()
-        self.kinds: dict[ir.Value, Kind] = dict.fromkeys(self.body.inputs[: self.states], Kind.STEP)
-        self.turned: dict[ir.Value, bool] = {}
-        """SEQUENCE values → do the steps begin at the end?"""
-        for value, turned in zip(self.body.inputs[self.states :], self.input_turned, strict=True):
-            self.kinds[value], self.turned[value] = Kind.SEQUENCE, bool(turned)
-        for inner in self.nodes:
-            self._sort_in(inner)
-
-    def _flags(self, side: str, count: int) -> tuple[Sequence[int], Sequence[int]]:
-        """Axis and direction of each."""
-        get = self.node.attributes.get_ints
-        axes, directions = get(f"scan_{side}_axes", [0] * count), get(f"scan_{side}_directions", [0] * count)
-        return axes, directions
-
-    def _length(self) -> int:
-        """T; 0 if it is not known."""
-        lengths = {
-            value.shape[axis]
-            for value, axis in zip(self.node.inputs[self.states :], self.input_axes, strict=True)
-            if value is not None and value.shape is not None
-        }
-        (length,) = lengths if len(lengths) == 1 else (0,)
-        return length if isinstance(length, int) else 0
-
-    def _live(self) -> list[ir.Node]:
-        """The nodes of the body that an output in use depends on, at this step or a later one, in order."""
-        pairs = list(zip(self.body.outputs, self.node.outputs, strict=True))
-        wanted = {inner for inner, outer in pairs if outer.uses() or outer.is_graph_output()}
-        while True:
-            needed: set[ir.Value | None] = set(wanted)
-            nodes = []
-            for node in reversed(self.body):
-                if not needed.isdisjoint(node.outputs):
-                    nodes.append(node)
-                    needed.update(node.inputs)
-            states = zip(self.body.inputs[: self.states], self.body.outputs, strict=False)
-            later = {after for before, after in states if before in needed}
-            if later <= wanted:
-                self.wanted = wanted
-                return nodes[::-1]
-            wanted |= later
-
-    def _sort_in(self, node: ir.Node) -> None:
-        kinds = [self.kind(value) for value in node.inputs]
-        if Kind.STEP in kinds or node.op_type in RANDOM:
-            kind = Kind.STEP
-        elif Kind.SEQUENCE not in kinds:
-            kind = Kind.FIXED
-        else:
-            sequences = [value for value in node.inputs if value is not None and self.kind(value) is Kind.SEQUENCE]
-            directions = {self.turned[value] for value in sequences}
-            kind = Kind.SEQUENCE if len(directions) == 1 and self._for_all_steps(node, sequences) else Kind.STEP
-            if kind is Kind.SEQUENCE:
-                self.turned |= dict.fromkeys(node.outputs, *directions)
-        self.kinds |= dict.fromkeys(node.outputs, kind)
-
-    def _for_all_steps(self, node: ir.Node, sequences: Sequence[ir.Value]) -> bool:
-        """Does *node* compute the same with one more axis in front of *sequences*, which then broadcast the same?"""
-        if node.domain or node.op_type not in BY_ENTRY | {"Identity", "Split"}:
-            return False
-        first_only = node.op_type in {"Clip", "Split"}
-        if (first_only and list(sequences) != [node.inputs[0]]) or None in map(_sizes, node.outputs):
-            return False
-        rank, broadcast = _rank(node.outputs[0]), sequences if first_only else filter(None, node.inputs)
-        return {rank} == set(map(_rank, sequences)) and all(0 <= _rank(value) <= rank for value in broadcast)
-
-    def kind(self, value: ir.Value | None) -> Kind:
-        return Kind.FIXED if value is None else self.kinds.get(value, Kind.FIXED)
-
-    def steps(self) -> list[ir.Node]:
-        """The nodes that come T times."""
-        return [node for node in self.nodes if self.kind(node.outputs[0]) is Kind.STEP]
-
-    def obstacle(self) -> str | None:
-        """Why it has to stay a Scan."""
-        if not self.length:
-            return "its number of steps is not known"
-        if any(attribute.type in _GRAPHS for node in self.nodes for attribute in node.attributes.values()):
-            return "its body branches or loops"
-        crossing = (*self.body.inputs[self.states :], *self.body.outputs[self.states :])
-        known = all(size is not None and 0 not in size for size in map(_sizes, crossing))
-        return None if known else "sizes in its body are not known"
-
-    def size(self) -> int:
-        """About how many nodes it becomes."""
-        cuts = (len(self.node.inputs) + len(self.node.outputs)) * (1 + self.length // 8)
-        return len(self.nodes) + len(self.steps()) * self.length + cuts
-
-
-def _rank(value: ir.Value) -> int:
-    """-1 if it is not known."""
-    return -1 if value.shape is None else len(value.shape)
-
-
-def _sizes(value: ir.Value) -> list[int] | None:
-    """The shape of *value*, if it is known."""
-    dims = None if value.shape is None else list(value.shape)
-    return None if dims is None or not all(isinstance(dim, int) for dim in dims) else dims  # type: ignore[return-value]
-
-
 class Unrolled:
     """The nodes that take the place of *scan*."""
 
@@ -262,7 +91,7 @@ class Unrolled:
             if new is None:
                 continue
             if old.is_graph_output():
-                new = self.writer.op("Identity", new, like=new, shape=_sizes(new) or [])  # noqa: PLW2901
+                new = self.writer.op("Identity", new, like=new, shape=sizes_of(new) or [])  # noqa: PLW2901
             old.replace_all_uses_with(new, replace_graph_outputs=True)
             if new.is_graph_output():
                 new.name, old.name = old.name, None
@@ -280,7 +109,7 @@ class Unrolled:
         for inner, sequence, axis in pairs:
             assert sequence is not None
             if inner.uses() or inner.is_graph_output():
-                self.outer[inner] = to_front(writer, sequence, axis % _rank(sequence))
+                self.outer[inner] = to_front(writer, sequence, axis % rank_of(sequence))
         for node in scan.nodes:
             kind = scan.kind(node.outputs[0])
             if kind is Kind.STEP:
@@ -323,7 +152,7 @@ class Unrolled:
         if self.scan.kind(value) is not Kind.SEQUENCE:
             return self.outer.get(value, value)
         if value not in self.pieces:
-            pieces = cut(self.writer, self.outer[value], self.scan.length, _given(_sizes(value)))
+            pieces = cut(self.writer, self.outer[value], self.scan.length, _given(sizes_of(value)))
             self.pieces[value] = pieces[::-1] if self.scan.turned[value] else pieces
         return self.pieces[value][t]
 
@@ -336,8 +165,8 @@ class Unrolled:
         if scan.kind(inner) is Kind.SEQUENCE and scan.turned[inner] == bool(turned):
             whole = self.outer[inner]
         else:
-            whole = put_together(self.writer, values[::-1] if turned else values, _given(_sizes(inner)))
-        return from_front(self.writer, whole, axis % _rank(whole))
+            whole = put_together(self.writer, values[::-1] if turned else values, _given(sizes_of(inner)))
+        return from_front(self.writer, whole, axis % rank_of(whole))
 
 
 def _same(node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value | None:
