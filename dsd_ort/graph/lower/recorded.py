@@ -18,6 +18,8 @@ from dsd_ort.graph.recording import PARTS
 
 ONE_HOT = 1 << 26
 """Entries of a one-hot matrix up to which a gradient of rows is a product with it."""
+SELECTED = 4
+"""Most parts that are put together by Where."""
 _SELECTED = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.INT32, ir.DataType.INT64}
 """Types that CUDA's Where has."""
 
@@ -41,7 +43,7 @@ def concat(site: Site, choices: Choices) -> ir.Value | None:
             count = length // unit
             equal += [value] if count == 1 else site.several("Split", count, value, [unit] * count, axis=axis)
         return site.Concat(*equal, axis=axis)
-    if any(value.dtype not in _SELECTED | {None} for value in parts):
+    if len(parts) > SELECTED or any(value.dtype not in _SELECTED | {None} for value in parts):
         return None
     return _by_place(site, parts, lengths, axis, [1] * (rank - 1 - axis % rank))
 
