@@ -3,7 +3,7 @@
 Prepared graphs are portable: float32, symbolic sizes, masks on weights and gradients.  What a machine wants is done to
 them when a session opens, each step a rewrite of :mod:`dsd_ort.graph`; the run folder stays as it is::
 
-    masks.strip_weights ─ forms.for_session ─ mixed.mix ─ session
+    masks.strip_weights ─ forms.for_session ─ mixed.mix ─ unroll ─ session
 
 On the CPU one session serves batches of all shapes.  On CUDA each shape has its own, in which no size is left to be
 computed: nothing of it runs on the CPU, cuDNN's choice of algorithms holds, and the kernels can be recorded.

@@ -30,7 +30,12 @@ def computed(model: ir.Model) -> list[np.ndarray]:
     return runtime.session(ir.to_proto(model), runtime.session_options(1)).run(None, feeds)
 
 
+MANY = ", ".join(f"x{i}" for i in range(49))
 FORMS = {
+    "Concat of 49": f"f ({', '.join(f'float[1, 2] x{i}' for i in range(49))}) => (float[49, 2] r) "
+    f"{{ r = Concat <axis = 0> ({MANY}) }}",
+    "Concat of 49, not all equal": f"f (float[2, 3] y, {', '.join(f'float[2, 1] x{i}' for i in range(49))}) "
+    f"=> (float[2, 52] r) {{ r = Concat <axis = 1> (y, {MANY}) }}",
     "Concat, by equal parts": "f (float[2, 4, 3] x, float[2, 6, 3] y, float[2, 2, 3] z) => (float[2, 12, 3] r) "
     "{ r = Concat <axis = 1> (x, y, z) }",
     "Concat from the end": "f (float[2, 3] x, float[2, 5] y) => (float[2, 8] r) { r = Concat <axis = -1> (x, y) }",

@@ -25,7 +25,7 @@ _SELECTED = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.Data
 
 
 def concat(site: Site, choices: Choices) -> ir.Value | None:
-    """Concat of unequal parts as one of equal ones, of the length that divides all; or by Where if that were too many.
+    """Concat of unequal parts as one of equal ones, of the length that divides all, in blocks; or by Where.
 
     By Where: y = Where(here is part i, Gather(part i, place in part i), …), with constant places.
     """
@@ -37,15 +37,28 @@ def concat(site: Site, choices: Choices) -> ir.Value | None:
     if 0 in lengths or (len(set(lengths)) == 1 and len(lengths) <= PARTS):
         return None
     unit = math.gcd(*lengths)
-    if sum(lengths) // unit <= PARTS:
-        equal: list[ir.Value] = []
-        for value, length in zip(parts, lengths, strict=True):
-            count = length // unit
-            equal += [value] if count == 1 else site.several("Split", count, value, [unit] * count, axis=axis)
-        return site.Concat(*equal, axis=axis)
-    if len(parts) > SELECTED or any(value.dtype not in _SELECTED | {None} for value in parts):
+    counts = [length // unit for length in lengths]
+    few = len(parts) <= SELECTED and all(value.dtype in _SELECTED | {None} for value in parts)
+    if sum(counts) > PARTS and few:
+        return _by_place(site, parts, lengths, axis, [1] * (rank - 1 - axis % rank))
+    if max(counts) > PARTS:
         return None
-    return _by_place(site, parts, lengths, axis, [1] * (rank - 1 - axis % rank))
+    equal: list[ir.Value] = []
+    for value, count in zip(parts, counts, strict=True):
+        equal += [value] if count == 1 else site.several("Split", count, value, [unit] * count, axis=axis)
+    return _in_blocks(site, equal, axis, sum(lengths))
+
+
+def _in_blocks(site: Site, parts: list[ir.Value], axis: int, length: int) -> ir.Value:
+    """Concat of equal parts; blocks are filled up with their last part, which a Slice takes off in the end."""
+    filled = False
+    while len(parts) > 1:
+        block = math.ceil(len(parts) / math.ceil(len(parts) / PARTS))
+        missing = -len(parts) % block
+        filled |= missing > 0
+        parts = parts + [parts[-1]] * missing
+        parts = [site.Concat(*parts[at : at + block], axis=axis) for at in range(0, len(parts), block)]
+    return site.Slice(parts[0], [0], [length], [axis]) if filled else parts[0]
 
 
 def _by_place(
