@@ -44,4 +44,7 @@ def for_session(
         portable.expand(model, device, deterministic=deterministic)
     if fixed:
         specialize(model, {})
+    if fixed and not runtime.trains():  # sizes of what has just come decide on some forms
+        notes += lower(model, device, deterministic=deterministic)
+        specialize(model, {})
     return notes

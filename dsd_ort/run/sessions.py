@@ -3,7 +3,7 @@
 Prepared graphs are portable: float32, symbolic sizes, masks on weights and gradients.  What a machine wants is done to
 them when a session opens, each step a rewrite of :mod:`dsd_ort.graph`; the run folder stays as it is::
 
-    masks.strip_weights ─ forms.for_session ─ mixed.mix ─ session
+    masks.strip_weights ─ forms.for_session ─ mixed.mix ─ unroll ─ session
 
 On the CPU one session serves batches of all shapes.  On CUDA each shape has its own, in which no size is left to be
 computed: nothing of it runs on the CPU, cuDNN's choice of algorithms holds, and the kernels can be recorded.
@@ -19,8 +19,9 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.graph import determinism, forms, masks
-from dsd_ort.graph.fold import RANDOM
 from dsd_ort.graph.mixed import mix, scale_loss
+from dsd_ort.graph.recording import obstacles
+from dsd_ort.graph.unroll import unroll
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Memory, Tensor
 from dsd_ort.runtime.device import Device
@@ -28,8 +29,6 @@ from dsd_ort.runtime.device import Device
 log = logging.getLogger(__name__)
 
 Shapes: TypeAlias = "dict[str, tuple[int, ...]]"
-
-CONTROL_FLOW = {"If", "Loop", "Scan"}
 
 SHAPES = 8
 """Shapes of batch that have sessions of their own on CUDA; all others share one that computes sizes as it goes."""
@@ -126,7 +125,10 @@ class Graph:
         if self.execution.deterministic:
             for note in determinism.nondeterministic(model, self.execution.device.kind):
                 self.tell(f"does not repeat to the bit: {note}")
-        recorded = bool(shapes) and self.execution.records and can_be_recorded(model)
+        recorded = bool(shapes) and self.execution.records
+        if recorded and (reasons := obstacles(model)):
+            recorded = False
+            log.debug("%s: not recorded: %s", self.where, "; ".join(reasons))
         return open_session(ir.to_proto(model), self.execution, self.memory, where=self.where, recorded=recorded)
 
 
@@ -146,19 +148,15 @@ def trained(model: ir.Model, execution: Execution, shapes: Shapes, *, loss: str)
     notes = [*forms.for_session(model, device, shapes, deterministic=execution.deterministic)]
     if execution.precision in ("fp16", "bf16"):
         notes += mix(model, execution.precision, device)
-    return notes
+    return notes if execution.on_cpu else [*notes, *unroll(model)]
 
 
 def evaluated(model: ir.Model, execution: Execution, shapes: Shapes) -> list[str]:
     """The evaluate graph: what ships, as it is; only CUDA wants another form of what it has no kernels for."""
     if execution.on_cpu:
         return []
-    return [*forms.for_session(model, execution.device.kind, shapes, deterministic=execution.deterministic)]
-
-
-def can_be_recorded(model: ir.Model) -> bool:
-    """Has the host no part in a run?  It draws random numbers, and goes through loops and branches."""
-    return not any(node.op_type in RANDOM | CONTROL_FLOW for node in model.graph)
+    notes = forms.for_session(model, execution.device.kind, shapes, deterministic=execution.deterministic)
+    return [*notes, *unroll(model)]
 
 
 def open_session(

@@ -60,7 +60,7 @@ def test_a_run_repeats_to_the_bit_or_the_operators_are_named(
     lines = nondeterministic(forms(programs[name], "step", shapes), "cuda")
     adding = {"GatherElementsGrad": "MaxPool"} if trains else {"ScatterElements": "", "ConvTranspose": "Conv"}
     assert all("any order" in line and adding[line.split()[0]] in line.split("'")[1] for line in lines)
-    assert bool(lines) == (name in POOLED if trains else name != "deepspeech")
+    assert bool(lines) == (name in POOLED if trains else name not in ("deepspeech", "neuraltalk"))
 
 
 @pytest.mark.parametrize("name", SIBLINGS)

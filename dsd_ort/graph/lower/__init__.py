@@ -21,7 +21,7 @@ import onnx_ir as ir
 from dsd_ort.graph import autograd
 from dsd_ort.graph.legalize.path import Path
 from dsd_ort.graph.legalize.site import Site
-from dsd_ort.graph.lower import cpu, cuda, dropout
+from dsd_ort.graph.lower import cpu, cuda, dropout, recorded
 from dsd_ort.graph.lower.blocked import BLOCKED, Layout, channel_block
 from dsd_ort.graph.lower.convolution import Convolution, convolution_of, flip_transpose
 from dsd_ort.graph.lower.form import Choices, Form
@@ -40,6 +40,11 @@ FORMS: dict[str, dict[str, Form]] = {
         "GRU": Form(cuda.gru, "GRU → Scan"),
         "LSTM": Form(cuda.lstm, "LSTM → Scan"),
         "RNN": Form(cuda.rnn, "RNN → Scan"),
+        "Concat": Form(recorded.concat, "Concat → Concat of equal parts"),
+        "GatherND": Form(recorded.gather_nd, "GatherND → Gather"),
+        "Split": Form(recorded.split, "Split → Slice"),
+        "Transpose": Form(recorded.turned_product, "Transpose(MatMul) → Gemm"),
+        "com.microsoft.GatherGrad": Form(recorded.gather_gradient, "GatherGrad → product with a one-hot matrix"),
     },
 }
 """By device and operator; those of other domains carry the domain in front."""
@@ -62,10 +67,14 @@ def lower(
     model.graph.sort()
     choices = Choices(Layout(_block(device) if block is None else block), deterministic)
     path, counts, names = Path(model.graph, [], []), dict.fromkeys(forms, 0), _Names(model.graph)
-    for node in list(model.graph):
-        key = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-        if key in forms and _apply(forms[key], Site(node, path), choices, names):
-            counts[key] += 1
+
+    def walk(*graphs: ir.Graph) -> None:
+        for node in [node for graph in graphs for node in graph]:
+            key = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            if key in forms and _apply(forms[key], Site(node, path), choices, names):
+                counts[key] += 1
+
+    walk(model.graph, *_bodies(model.graph, device))
     if choices.layout.used:
         model.graph.opset_imports[BLOCKED] = 1
     if choices.operators:
@@ -73,7 +82,14 @@ def lower(
         for function in model.functions.values():  # opsets 18 to 21 mean the same by all that is in them
             function.opset_imports[""] = model.opset_imports[""]
         autograd.inline(model)
+        walk(*_bodies(model.graph, device))
     return tuple(f"{forms[key].note} ({times}×)" for key, times in counts.items() if times)
+
+
+def _bodies(graph: ir.Graph, device: str) -> list[ir.Graph]:
+    """Those of Scans, whose steps are nodes of the graph in the end (:mod:`dsd_ort.graph.unroll`)."""
+    scans = [node for node in graph if (node.domain, node.op_type) == ("", "Scan")] if device == "cuda" else []
+    return [node.attributes["body"].as_graph() for node in scans]
 
 
 def _block(device: str) -> int:
