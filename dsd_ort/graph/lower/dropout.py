@@ -35,12 +35,13 @@ def seed_numbers(seed: int) -> np.ndarray:
 
 
 def dropout(site: Site, choices: Choices) -> Sequence[ir.Value] | None:
-    """Dropout(x, ratio, training) as x · mask / (1 - ratio), and the mask."""
+    """Dropout(x, ratio, training) as x · mask / (1 - ratio), and the mask, where sizes and ratio are known."""
     x, ratio = site.input(0), constant_value(site.optional(1))
     training = constant_value(site.optional(2))
     sizes = [size for size in site.shape(x) if isinstance(size, int)]
     known = len(sizes) == site.rank(x) and 0 < math.prod(sizes) <= LARGEST
-    if not known or ratio is None or training is None or not training:
+    inner = site.node.graph is not site.path.graph  # where every step of a Scan would drop the same
+    if not known or inner or ratio is None or training is None or not training:
         return None
     rate = float(ratio)
     mask = site.Reshape(site.GreaterOrEqual(_hash(site, choices, sizes), int(rate * PRIME)), sizes)
