@@ -41,9 +41,9 @@ DROPPING = {"vgg16": 50, "googlenet": 40, "neuraltalk": 50, "deepspeech": 10}
 
 RATES: dict[str, tuple[float, float]] = {
     "lenet": (1e-3, 1e-4),
-    "resnet18": (1e-4, 1e-4),
-    "resnet50": (1e-5, 5e-5),
-    "vgg16": (5e-4, 2e-4),
+    "resnet18": (3e-5, 1e-4),
+    "resnet50": (1.5e-5, 5e-5),
+    "vgg16": (1e-4, 2e-4),
     "googlenet": (5e-4, 1e-3),
     "neuraltalk": (1e-2, 1e-1),
     "deepspeech": (2e-3, 1e-3),

@@ -108,7 +108,8 @@ def correctness(rows: Sequence[Row]) -> Table:
     text = (
         "Small siblings of the networks. dense and sparse: the greatest relative difference of loss, gradients and "
         "statistics of one float32 step to the CPU's (at most 1e-4); dsd: of all weights behind 60 steps of dense, "
-        "sparse, dense (1e-4, or three times what the order of the examples in a batch changes on the CPU); zeros: "
+        "sparse, dense (1e-4, or five times what the order of the examples in a batch changes on the CPU), without "
+        "those that only one of both has pruned, whose share is masks (1e-4); zeros: "
         "pruned weights that are not exactly 0; verify: exports that differ in more than weights; fp16, bf16, tf32: "
         "the mean relative difference of the loss to float32's on the same device over 200 steps, of running means of "
         "10 (1 %); graphs: of weights with CUDA graphs and without (1e-6); dropout and repeats: numbers that differ "
@@ -118,7 +119,11 @@ def correctness(rows: Sequence[Row]) -> Table:
 
 
 def errors(rows: Sequence[Row]) -> Table:
-    lines = [[row["task"], _one_line(row["error"])] for row in rows]
+    """One line for all that failed with the same words."""
+    lines = []
+    for (message,), group in _grouped(rows, "error"):
+        more = f", and {len(group) - 1} more" if len(group) > 1 else ""
+        lines.append([group[0]["task"] + more, _one_line(message)])
     return Table("What failed", "", ["task", "message"], lines)
 
 
@@ -160,8 +165,8 @@ def about(results: dict[str, Any]) -> list[str]:
 
 def _value(row: Row) -> str:
     value = row["value"]
-    count = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and row["limit"] == 0)
-    text = f"{value:.0f}" if count else value if isinstance(value, str) else f"{value:.1e}"
+    whole = not isinstance(value, str) and (value == 0 or row["limit"] == 0)
+    text = f"{value:.0f}" if whole else value if isinstance(value, str) else f"{value:.1e}"
     return text if row["ok"] else f"**{text}** {row.get('where', '')}".strip()
 
 
