@@ -107,7 +107,7 @@ def test_weights_that_are_not_pruned_are_found(folder: Path, monkeypatch: pytest
 @pytest.mark.parametrize("check", ["graphs", "repeats", "fp16", "bf16"])
 def test_the_other_checks_pass_on_the_cpu(check: str, folder: Path) -> None:
     subject = checks.Subject(folder / "small/lenet", "lenet")
-    if check in ("fp16", "bf16") and scaler.scaler_graph(check) is None:
+    if check in ("fp16", "bf16") and not hasattr(scaler, "scaler"):
         pytest.skip("there is no loss scaler yet")
     found = checks.CHECKS[check](subject, SETTING)
     assert found.value <= found.limit, found

@@ -124,8 +124,9 @@ def measure(console: Console, options: Options, results: Results, given: argpars
         except OutOfTime:
             console.print(f"out of time in: {task.name}; run this again with the same --json")
             break
-        except SideError as error:
-            rows = [{"error": str(error), "ok": False}]
+        except Exception as error:  # one row is lost, not the time on the host
+            words = str(error) if isinstance(error, SideError) else f"{type(error).__name__}: {error}"
+            rows = [{"error": words, "ok": False}]
         about = {"task": task.name, **task.about}
         results.add([{**about, **row, "took": round(time.monotonic() - began, 1)} for row in rows])
         console.print(f"{number + 1}/{len(todo)} {bench.left():4.0f} s left  {line(task, rows)}", markup=False)

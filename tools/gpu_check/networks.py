@@ -40,14 +40,14 @@ DROPPING = {"vgg16": 50, "googlenet": 40, "neuraltalk": 50, "deepspeech": 10}
 """Percent, of the networks that have dropout."""
 
 RATES: dict[str, tuple[float, float]] = {
-    "lenet": (1e-3, 1e-4),
+    "lenet": (1e-3, 5e-5),
     "resnet18": (3e-5, 1e-4),
-    "resnet50": (1.5e-5, 5e-5),
+    "resnet50": (1.5e-5, 3e-5),
     "vgg16": (1e-4, 2e-4),
     "googlenet": (5e-4, 1e-3),
     "neuraltalk": (1e-2, 1e-1),
-    "deepspeech": (2e-3, 1e-3),
-    "deepspeech2": (1e-3, 2e-4),
+    "deepspeech": (2e-3, 1e-4),
+    "deepspeech2": (1e-3, 1e-4),
 }
 """Learning rates of dense, sparse, dense, and of loss curves, at which two programs stay comparable.
 

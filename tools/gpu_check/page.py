@@ -112,7 +112,8 @@ def correctness(rows: Sequence[Row]) -> Table:
         "those that only one of both has pruned, whose share is masks (1e-4); zeros: "
         "pruned weights that are not exactly 0; verify: exports that differ in more than weights; fp16, bf16, tf32: "
         "the mean relative difference of the loss to float32's on the same device over 200 steps, of running means of "
-        "10 (1 %); graphs: of weights with CUDA graphs and without (1e-6); dropout and repeats: numbers that differ "
+        "10, from where 16-bit gradients have found their scale (1 %); graphs: of weights with CUDA graphs and "
+        "without (1e-6); dropout and repeats: numbers that differ "
         "where the seed is the same. What is wrong is bold, with where it is."
     )
     return Table("Correctness", text, ["network", "ONNX Runtime", *checks], lines)
