@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from dsd_ort import runtime
 from tools.gpu_check import checks, correctness, networks, page, prepared, speed
 from tools.gpu_check.bench import Bench, Options, Task
 from tools.gpu_check.pipe import ROOT, OutOfTime, SideError
-from tools.gpu_check.results import OtherDevice, Results
+from tools.gpu_check.results import OtherDevice, Results, without_folders
 from tools.machine import cpu
 
 LEAST = 8.0
@@ -173,8 +172,7 @@ def describe(console: Console, bench: Bench, results: Results) -> None:
 
 def command() -> str:
     """As it was given, without the folders of this machine."""
-    line = shlex.join(["python", "tools/gpu_check.py", *sys.argv[1:]])
-    return re.sub(r"(?<![\w.])/(?:[^\s/'\"]+/)+", "", line)
+    return without_folders(shlex.join(["python", "tools/gpu_check.py", *sys.argv[1:]]))
 
 
 def commit() -> str:

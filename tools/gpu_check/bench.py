@@ -71,9 +71,10 @@ class Bench:
         return Side(self.options.pythons[side], f"tools.gpu_check.{MODULES[side]}", log)
 
     def side(self, side: str) -> Side:
-        """The shared process of a side; a new one if it has ended."""
+        """The shared process of a side; a new one if it has ended, or an answer was an error."""
         found = self.open_sides.get(side)
-        if found is None or found.process.poll() is not None:
+        if found is None or found.failed or found.process.poll() is not None:
+            self.close(side)
             found = self.open_sides[side] = self.start(side)
         return found
 

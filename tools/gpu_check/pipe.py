@@ -69,6 +69,8 @@ class Side:
 
     def __init__(self, python: str, module: str, log: Path) -> None:
         self.python, self.log, self._rest = python, log, b""
+        self.failed = False
+        """Whether an answer was an error: behind one on a GPU, all may be."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
@@ -93,6 +95,7 @@ class Side:
             self.process.stdin.write(json.dumps(question).encode() + b"\n")
         reply: dict[str, Any] = json.loads(self._line(time.monotonic() + seconds))
         if "error" in reply:
+            self.failed = True
             raise SideError(reply["error"])
         return reply
 

@@ -17,10 +17,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+
+
+def without_folders(text: str) -> str:
+    """*text* with the names of files only: results are committed, and folders are this machine's."""
+    return re.sub(r"(?<![\w.])/(?:[^\s/'\":]+/)+", "", text)
 
 
 class OtherDevice(Exception):  # noqa: N818
@@ -54,7 +60,7 @@ class Results:
             raise OtherDevice(f"{self.path} has the results of {before}, and this is {now}: give another --json")
         self.content |= about
         self.content["sides"] = known = self.content.get("sides", {}) | sides
-        self.content["missing"] = {side: why for side, why in missing.items() if side not in known}
+        self.content["missing"] = {side: without_folders(why) for side, why in missing.items() if side not in known}
 
     def has(self, task: str) -> bool:
         return any(row["task"] == task for row in self.rows)
@@ -62,6 +68,9 @@ class Results:
     def add(self, rows: list[Row]) -> None:
         """Takes rows, and writes them at once."""
         self.content["rows"] = self.rows + [_plain(row) for row in rows]
+        for row in self.rows:
+            if "error" in row:
+                row["error"] = without_folders(row["error"])
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             part = self.path.with_name(f".{self.path.name}.{os.getpid()}")

@@ -112,8 +112,10 @@ class Base(NamedTuple):
 def base(bench: Bench, side: str, question: dict[str, Any]) -> Runner:
     """The one of the last task, if it is the same."""
     kept: Base | None = bench.base
-    if kept and kept[:2] == (side, question) and kept.runner.side.process.poll() is None:
-        return kept.runner
+    if kept and kept[:2] == (side, question):
+        process = kept.runner.side
+        if not process.failed and process.process.poll() is None:
+            return kept.runner
     close_base(bench)
     started = start(bench, side, question)
     bench.base = Base(side, question, started)
