@@ -19,6 +19,7 @@ from dsd_ort.run.engine import Engine
 from tools.gpu_check import checks, networks, page, prepared
 from tools.gpu_check.__main__ import main
 from tools.gpu_check.bench import Bench
+from tools.gpu_check.distances import deviation
 from tools.gpu_check.pipe import ROOT, environment
 from tools.gpu_check.results import OtherDevice, Results
 
@@ -141,8 +142,8 @@ def test_every_network_that_is_timed_has_its_data_and_a_recipe() -> None:
 
 def test_a_deviation_is_of_smoothed_curves() -> None:
     expected = [2.0] * 40
-    assert checks.deviation([2.02] * 40, expected) == pytest.approx(0.01)
-    assert checks.deviation([2.02, 1.98] * 20, expected) == pytest.approx(0, abs=1e-12)
+    assert deviation([2.02] * 40, expected) == pytest.approx(0.01)
+    assert deviation([2.02, 1.98] * 20, expected) == pytest.approx(0, abs=1e-12)
 
 
 def test_results_of_another_device_are_not_mixed_in(tmp_path: Path) -> None:

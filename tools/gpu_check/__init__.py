@@ -25,9 +25,15 @@ On a host with PyTorch, and the training build of ONNX Runtime in a bundle (CUDA
     cu11 tools/gpu_check.py correctness --json docs/performance.json
     cu11 tools/gpu_check.py speed --torch python3 --json docs/performance.json --markdown docs/performance.md
 
+Where the whole loan is a quarter of an hour, what matters most, in two commands::
+
+    cu11 tools/gpu_check.py correctness --checks dense sparse dsd fp16 tf32 --seconds 240 --json docs/performance.json
+    cu11 tools/gpu_check.py speed --precisions fp16 tf32 --against eager sparse launches --seconds 540 --torch python3 \
+        --json docs/performance.json --markdown docs/performance.md
+
 With the stock ONNX Runtime beside it, in an environment of its own (STOCK)::
 
-    STOCK/bin/pip install --no-deps onnxruntime-gpu && STOCK/bin/pip install onnx onnxscript msgspec safetensors rich
+    STOCK/bin/pip install "onnxruntime-gpu[cuda,cudnn]" click msgspec numpy onnx onnx-ir onnxscript rich safetensors
     cu11 tools/gpu_check.py all --torch python3 --stock STOCK/bin/python --json docs/performance.json
 
 With pip and a network, the training build in an environment (OURS) without a bundle::

@@ -71,6 +71,7 @@ def new_parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=Path("build/gpu-check"), help="what is prepared, and logs")
     parser.add_argument("--prepare", action="store_true", help="only prepare what needs no GPU, for --folder to travel")
     parser.add_argument("--json", type=Path, help="rows are written here; what is there already is not done again")
+    parser.add_argument("--commit", help="for the page, where the host has no repository")
     parser.add_argument("--retry", action="store_true", help="do again what failed or was wrong")
     parser.add_argument("--markdown", type=Path, help="write the page")
     return parser
@@ -111,7 +112,7 @@ def prepare(console: Console, options: Options, only: Sequence[str] | None) -> i
 def measure(console: Console, options: Options, results: Results, given: argparse.Namespace) -> None:
     """All tasks that are not in the results yet, while there is time."""
     bench = Bench(options)
-    describe(console, bench, results)
+    describe(console, bench, results, given.commit or commit())
     todo = [task for task in sorted(wanted(options, given), key=lambda task: task.order) if not results.has(task.name)]
     for number, task in enumerate(todo):
         if bench.left() < LEAST:
@@ -144,7 +145,7 @@ def wanted(options: Options, given: argparse.Namespace) -> list[Task]:
     return found
 
 
-def describe(console: Console, bench: Bench, results: Results) -> None:
+def describe(console: Console, bench: Bench, results: Results, commit: str) -> None:
     """Asks the sides what they are; one that cannot use the device is left out, and the results say so.
 
     Raises:
@@ -167,7 +168,7 @@ def describe(console: Console, bench: Bench, results: Results) -> None:
     bench.close("torch")
     if not pythons.keys() & {"training", "stock"}:
         raise SideError("there is no ONNX Runtime that can use the device: give --ours or --stock")
-    results.describe(sides, missing, device=device, cpu=cpu(), commit=commit(), command=command())
+    results.describe(sides, missing, device=device, cpu=cpu(), commit=commit, command=command())
 
 
 def command() -> str:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,12 +42,12 @@ from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from dsd_ort.runtime import choose_device
 from tools.gpu_check import networks
+from tools.gpu_check.distances import Arrays, apart, deviation, differing, distance, worst
 from tools.gpu_check.prepared import DSD_STEPS, values
 
-Arrays = dict[str, np.ndarray]
 STEP, END, MASKS, CURVE, GRAPHS = 1e-4, 1e-4, 1e-4, 0.01, 1e-6
 NOISES = 5
-BATCHES, SMOOTHED, FEW, SEARCH = 4, 10, 5, 40
+BATCHES, FEW, SEARCH = 4, 5, 40
 
 
 class Found(NamedTuple):
@@ -191,47 +191,6 @@ def write_cpu(subject: Subject, threads: int = 1) -> None:
     path.with_suffix(".part.npz").replace(path)
 
 
-def worst(got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> tuple[float, str]:
-    """The greatest ‖got − expected‖ / ‖expected‖ of all arrays, and its name.
-
-    A gradient that is next to nothing beside the others, as of a weight that has no effect, is measured by these.
-    """
-    assert set(got) == set(expected)
-    least = 1e-6 * max((_norm(a) for name, a in expected.items() if name.startswith("gradient")), default=0.0)
-    found = {n: _norm(got[n] - a) / (max(_norm(a), least) or 1.0) for n, a in expected.items()}
-    name = max(found, key=lambda n: math.inf if math.isnan(found[n]) else found[n])
-    return found[name], name
-
-
-def distance(got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
-    """‖got − expected‖ / ‖expected‖ of all arrays together."""
-    assert set(got) == set(expected)
-    over = math.hypot(*(_norm(got[name] - array) for name, array in expected.items()))
-    return over / math.hypot(*map(_norm, expected.values()))
-
-
-def apart(sparse: Arrays, end: Arrays, pruned: Arrays, expected: Arrays) -> tuple[float, float]:
-    """How far the last weights are from the *expected* ones, and the share of weights that one side alone has pruned.
-
-    The former is of all others: *pruned* says where the expected ones were 0 in the sparse phase.
-    """
-    agree = {name: np.ones(array.shape, bool) for name, array in end.items()}
-    agree |= {name: (sparse[name] == 0) == array for name, array in pruned.items()}
-    others = sum(int(np.count_nonzero(~agree[name])) for name in pruned)
-    both = ({name: array * agree[name] for name, array in arrays.items()} for arrays in (end, expected))
-    return distance(*both), others / sum(array.size for array in pruned.values())
-
-
-def deviation(got: list[float], expected: list[float]) -> float:
-    """The mean of |a − b| / b, a and b running means of the two curves."""
-    a, b = (np.convolve(curve, np.ones(SMOOTHED) / SMOOTHED, "valid") for curve in (got, expected))
-    return float(np.mean(np.abs(a - b) / np.abs(b)))
-
-
-def _norm(array: np.ndarray) -> float:
-    return float(np.linalg.norm(array.astype(np.float64)))
-
-
 def _part(arrays: Arrays, prefix: str) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
@@ -281,7 +240,7 @@ def curve(precision: Any) -> Check:
 
 def repeats(subject: Subject, setting: Setting) -> Found:
     first, second = (subject.losses(setting.execution(deterministic=True), FEW)[1] for _ in range(2))
-    return Found(_differing(first, second), 0)
+    return Found(differing(first, second), 0)
 
 
 def graphs(precision: Any) -> Check:
@@ -300,11 +259,7 @@ def dropout(subject: Subject, setting: Setting) -> Found:
     one, same, other = (subject.step(execution, run="dropout", seed=seed) for seed in (7, 7, 8))
     if float(one["loss"]) == float(other["loss"]):
         return Found(math.inf, 0, "loss", "another seed drops the same")
-    return Found(_differing(one, same), 0)
-
-
-def _differing(one: Arrays, other: Arrays) -> int:
-    return sum(int(np.count_nonzero(array != other[name])) for name, array in one.items())
+    return Found(differing(one, same), 0)
 
 
 Check = Callable[[Subject, Setting], "Found | dict[str, Found]"]
