@@ -1,0 +1,1 @@
+"""Benchmarks and what developers run; not installed."""
