@@ -60,6 +60,7 @@ class Engine:
         updated = {"weight": self.weights, "gradient": total, **self.slots}
         self.updates = new_update(program, arena.segments(), updated, self.execution, self.memory)
         self._graphs: dict[str, Graph] = {}
+        self._batch, self._staged = Sent({}), dict[str, Tensor]()
 
     def step(self, batch: Arrays, *, sparse: bool, seed: int) -> float:
         """Forward and backward of one batch: gradients into the arena, new statistics, the loss returned.
@@ -74,15 +75,17 @@ class Engine:
         self.queue(batch, sparse=sparse, seed=seed)
         return self.losses()[-1]
 
-    def queue(self, batch: Arrays | Sent, *, sparse: bool, seed: int) -> None:
+    def queue(self, batch: Arrays | Sent | None, *, sparse: bool, seed: int) -> None:
         """:meth:`step`, but a GPU may still be at it, and :meth:`losses` tells its loss.
 
-        *batch* may have been sent ahead: ``memory.send(batch)``.
+        *batch* may have been sent ahead: ``memory.send(batch)``; None is the one before once more, where it is.
         """
-        sent = batch if isinstance(batch, Sent) else self.memory.send(batch)
-        opened = self._graph("sparse" if sparse else "step")({name: a.shape for name, a in sent.arrays.items()})
+        if batch is not None:
+            self._batch = batch if isinstance(batch, Sent) else self.memory.send(batch)
+            self._staged = self.memory.stage(self._batch)
+        opened = self._graph("sparse" if sparse else "step")({name: t.shape for name, t in self._staged.items()})
         runtime.seed(seed)
-        for name, tensor in self.memory.stage(sent).items():
+        for name, tensor in self._staged.items():
             opened.read(name, tensor)
         if SEED in opened.inputs:
             opened.read(SEED, self.memory.give(SEED, seed_numbers(seed)))

@@ -19,15 +19,19 @@ from __future__ import annotations
 import gc
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
 from dsd_ort import runtime
+from dsd_ort.data import prefetch
 from dsd_ort.graph.program import open_program
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
+from dsd_ort.run.memory import Sent
 from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from dsd_ort.runtime import cuda
@@ -69,22 +73,17 @@ class Steps:
 
     def run(self, steps: int) -> dict[str, Any]:
         began = time.perf_counter()
-        for _ in range(steps):
-            if self.host:
-                self.engine.queue(self.batch, sparse=self.sparse, seed=self.number)
-            else:
-                self._again()
-            self._update()
+        with closing(prefetch(self._batches(steps))) as batches:
+            for batch in batches:
+                self.engine.queue(batch, sparse=self.sparse, seed=self.number)
+                self._update()
         losses = self.engine.losses()  # waits for the device
         return {"seconds": time.perf_counter() - began, "losses": losses}
 
-    def _again(self) -> None:
-        """``queue`` without staging: the session is bound to where the batch is."""
-        shapes = {name: array.shape for name, array in self.batch.items()}
-        opened = self.engine._graph("sparse" if self.sparse else "step")(shapes)
-        runtime.seed(self.number)
-        opened.run(where="the training graph")
-        self.engine.collector.take()
+    def _batches(self, steps: int) -> Iterator[Sent | None]:
+        """The batch each time, sent ahead as in training; or where it is already."""
+        for _ in range(steps):
+            yield self.engine.memory.send(self.batch) if self.host else None
 
     def _update(self) -> None:
         self.number += 1
