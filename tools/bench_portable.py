@@ -28,9 +28,9 @@ import onnx_ir as ir
 
 import dsd_ort
 from dsd_ort.graph.program import open_program
+from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.phases import new_arena
 from graphs import NETWORKS
 from tools.machine import cpu, peak_memory, reset_peak
 
@@ -123,7 +123,7 @@ def serve(run: Path, threads: int) -> None:
     import onnxruntime
 
     program = open_program(run)
-    arena, source = new_arena(program), program.source()
+    arena, source = Arena.of(program), program.source()
     arena.fill({piece.name: source.value(piece.name) for piece in (*arena.parameters, *arena.statistic_slices)})
     engine, batch = Engine(program, arena, Execution(threads=threads)), dict(np.load(run / "batch.npz"))
     reset_peak()

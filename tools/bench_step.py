@@ -23,9 +23,9 @@ import psutil
 import torch
 
 import dsd_ort
+from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from tests.oracle.networks import ResNet18, export, randomise_norms
 from tools.machine import cpu, peak_memory, reset_peak
@@ -130,7 +130,7 @@ def new_engine(run: Path, threads: int) -> Engine:
     from dsd_ort.graph.program import open_program
 
     program = open_program(run)
-    arena, source = new_arena(program), program.source()
+    arena, source = Arena.of(program), program.source()
     arena.fill({s.name: source.value(s.name) for s in (*arena.parameters, *arena.statistic_slices)})
     write_masks(arena, 0.3, program.recipe.prune)
     return Engine(program, arena, Execution(threads=threads))

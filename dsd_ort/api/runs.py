@@ -30,7 +30,7 @@ from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Execution, Precision
 from dsd_ort.run.journal import Event, Journal, read
 from dsd_ort.run.lock import locked
-from dsd_ort.run.phases import Trainer, new_arena, weights_file
+from dsd_ort.run.phases import Trainer
 
 
 def train(
@@ -214,7 +214,7 @@ def _weights(program: Program, phase: int | None, best: bool, sparse: bool) -> A
         phase = done[-1]
     if not 1 <= phase <= len(kinds):
         raise RunError(f"there is no phase {phase}", where=str(program.folder), fix=f"give 1 to {len(kinds)}")
-    arena = new_arena(program)
-    path = weights_file(program.folder, phase - 1, kinds[phase - 1], ".best" if best else "")
+    arena = Arena.of(program)
+    path = checkpoint.weights_file(program.folder, phase - 1, kinds[phase - 1], ".best" if best else "")
     checkpoint.load(path, arena, program.digest)
     return arena

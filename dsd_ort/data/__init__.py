@@ -4,8 +4,8 @@ source (named by a path, module:function, or a Python object) ─ match (names) 
 ─ batches (order, buckets)
 """
 
-from dsd_ort.data.batches import Batches, prefetch
+from dsd_ort.data.batches import Batches, prefetch, with_last
 from dsd_ort.data.dataset import Batch, Dataset, check_batch_size, open_data
 from dsd_ort.fields import Field
 
-__all__ = ["Batch", "Batches", "Dataset", "Field", "check_batch_size", "open_data", "prefetch"]
+__all__ = ["Batch", "Batches", "Dataset", "Field", "check_batch_size", "open_data", "prefetch", "with_last"]

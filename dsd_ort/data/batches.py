@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -91,6 +92,17 @@ class Batches:
     def _chance(self, number: int) -> np.random.Generator:
         # The key keeps it apart from the epoch's own generator: [seed, epoch] and [seed, epoch, 0] are the same seed.
         return np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch, number], spawn_key=(1,)))
+
+
+def with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Each item, and whether it is the last one."""
+    iterator = iter(items)
+    waiting = list(islice(iterator, 1))
+    for item in iterator:
+        yield waiting.pop(), False
+        waiting.append(item)
+    for item in waiting:
+        yield item, True
 
 
 def prefetch(items: Iterable[T], depth: int = 2) -> Generator[T]:

@@ -27,7 +27,6 @@ from dsd_ort.proof.subject import Subject
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 
 Array = npt.NDArray[Any]
@@ -123,7 +122,7 @@ class _Prover:
         self._sparse_step_and_export(program)
 
     def _engine(self, program: Program) -> tuple[Engine, Arena]:
-        arena = new_arena(program)
+        arena = Arena.of(program)
         arena.fill(self.checked.weights)
         return Engine(program, arena, Execution(threads=self.threads)), arena
 

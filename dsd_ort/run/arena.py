@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.program import Program, Slice
+from dsd_ort.graph.update import OPTIMIZERS
 
 Array = npt.NDArray[np.float32]
 
@@ -49,6 +50,12 @@ class Arena:
         self.masks += 1
         self.statistics = aligned_zeros(_end(self.statistic_slices))
         self.next_statistics = aligned_zeros(_end(self.statistic_slices))
+
+    @classmethod
+    def of(cls, program: Program) -> Arena:
+        """Buffers of zeros for *program*."""
+        slots = OPTIMIZERS[program.recipe.optimizer.name].slots
+        return cls(program.manifest.parameters, program.manifest.statistics, slots)
 
     def fill(self, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Copies a value for each parameter and statistic into its slice."""

@@ -28,6 +28,11 @@ from dsd_ort.run.execution import Precision
 FILE = "checkpoint.safetensors"
 
 
+def weights_file(folder: Path, index: int, kind: str, suffix: str = "") -> Path:
+    """Where a run keeps the weights of phase *index* (from 0); suffix ``.best`` for its best epoch."""
+    return folder / "phases" / f"{index + 1}-{kind}{suffix}.safetensors"
+
+
 def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = True) -> None:
     """Writes weights and statistics, and with *training* also slots and masks.
 

@@ -16,7 +16,6 @@ from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import checkpoint, journal
 from dsd_ort.run.lock import locked
-from dsd_ort.run.phases import weights_file
 from dsd_ort.run.position import Position
 
 
@@ -56,5 +55,6 @@ def fork(run: Program, other: Program) -> bool:
 def _weights(run: Program, phases: int) -> list[Path]:
     """What is kept of the first *phases* phases; one without an epoch has no best one."""
     kinds = [phase.kind for phase in run.recipe.phase[:phases]]
-    paths = [weights_file(run.folder, i, kind, suffix) for i, kind in enumerate(kinds) for suffix in ("", ".best")]
+    each = [(i, kind, suffix) for i, kind in enumerate(kinds) for suffix in ("", ".best")]
+    paths = [checkpoint.weights_file(run.folder, *phase) for phase in each]
     return [path for path in paths if path.exists()]

@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
-from itertools import islice
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from dsd_ort.data import Batches, Dataset, prefetch
-from dsd_ort.errors import DivergedError, RecipeError, RunError
+from dsd_ort.data import Batches, Dataset, prefetch, with_last
+from dsd_ort.errors import RecipeError, RunError
 from dsd_ort.graph.program import GRAPHS, Program
-from dsd_ort.graph.update import OPTIMIZERS
 from dsd_ort.recipe import Phase
 from dsd_ort.run import checkpoint
 from dsd_ort.run.arena import Arena
@@ -36,6 +33,7 @@ from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Journal, read
 from dsd_ort.run.memory import Sent
 from dsd_ort.run.metrics import better
+from dsd_ort.run.pending import Pending, bad_weights
 from dsd_ort.run.position import Position, Progress
 from dsd_ort.run.prune import write_masks
 from dsd_ort.run.schedule import learning_rate
@@ -44,19 +42,6 @@ T = TypeVar("T")
 
 PROGRESS_EVERY = 20
 """Updates between two progress events in the journal."""
-
-OVERFLOWS = 20
-"""Losses in a row that may be infinite while the scale of 16-bit gradients comes down."""
-
-KEPT = "the last good checkpoint is kept"
-
-
-class _Queued(NamedTuple):
-    """A step whose loss is not looked at yet."""
-
-    examples: int
-    update: int
-    """The number of the update that it is for."""
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
@@ -98,15 +83,14 @@ class Trainer:
                 f"monitor = {self.recipe.monitor!r} needs data to evaluate on",
                 fix='give --eval-data, or set monitor = "loss"',
             )
-        self.arena = new_arena(program)
+        self.arena = Arena.of(program)
         self.execution = execution or Execution()
         self.engine = Engine(program, self.arena, self.execution, tell=self._tell_note)
         self.evaluator = Evaluator.of_program(
             program, self.engine.values(), execution=self.execution, memory=self.engine.memory
         )
         self.position, self.progress = Position(), Progress()
-        self.queued: list[_Queued] = []
-        self.loss, self.bad_losses = math.nan, 0
+        self.pending = Pending(self.engine)
         self._refuse_what_cannot_begin()
 
     def run(self, *, resume: bool = False, until: int | None = None) -> None:
@@ -208,7 +192,7 @@ class Trainer:
         accumulate = self.recipe.optimizer.accumulate
         began, examples = time.monotonic(), self.progress.examples
         send = self.engine.memory.send
-        with closing(prefetch((send(batch), last) for batch, last in _with_last(self._batches()))) as stream:
+        with closing(prefetch((send(batch), last) for batch, last in with_last(self._batches()))) as stream:
             for batch, last in stream:
                 self._forward_backward(batch, sparse=phase.kind == "sparse")
                 self.position = replace(self.position, batch=self.position.batch + 1)
@@ -234,32 +218,12 @@ class Trainer:
         seeds = np.random.SeedSequence([self.recipe.seed, self.position.epochs, self.position.batch])
         seed = int(seeds.generate_state(1)[0] >> 1)
         self.engine.queue(batch, sparse=sparse, seed=seed)
-        self.queued.append(_Queued(len(next(iter(batch.arrays.values()))), self.position.step + 1))
+        self.pending.add(len(next(iter(batch.arrays.values()))), self.position.step + 1)
         if self.execution.on_cpu:
             self._collect(lambda: self.engine.first_bad_tensor(batch.arrays, seed=seed))
 
     def _collect(self, culprit: Callable[[], str] | None = None) -> None:
-        """Adds up the losses of what was queued; *culprit* names the tensor that made the last one not finite."""
-        for queued, loss in zip(self.queued, self.engine.losses(), strict=True):
-            self.loss = loss
-            if math.isfinite(loss):
-                self.bad_losses = 0
-                self.progress.loss_sum += loss * queued.examples
-                self.progress.examples += queued.examples
-                continue
-            self.bad_losses += 1
-            if not self.execution.mixed or self.bad_losses > OVERFLOWS:
-                self._diverged(loss, queued.update, culprit)
-        self.queued.clear()
-
-    def _diverged(self, loss: float, update: int, culprit: Callable[[], str] | None) -> None:
-        where = self.program.folder if culprit is None else f"the first tensor that is not finite is {culprit()}"
-        trained = f" {OVERFLOWS} times in a row, up to" if self.execution.mixed else ", at"
-        raise DivergedError(
-            f"the loss became {loss} in phase {self.position.phase + 1}{trained} update {update}",
-            where=str(where),
-            fix=f"{KEPT}; use a lower learning rate, warm-up or optimizer.clip_norm",
-        )
+        self.pending.collect(self.progress, self.position.phase + 1, culprit)
 
     def _tell_note(self, text: str) -> None:
         self.journal.tell({"event": "note", "text": text})
@@ -268,7 +232,7 @@ class Trainer:
         content = {
             "phase": self.position.phase + 1,
             "epoch": self.position.epoch + 1,
-            "loss": self.loss,
+            "loss": self.pending.loss,
             "learning_rate": rate,
             "examples_per_second": round(speed, 1),
         }
@@ -332,11 +296,7 @@ class Trainer:
         self.engine.download()
         bad = next((name for name, value in self.arena.values().items() if not np.isfinite(value).all()), None)
         if bad is not None:
-            raise DivergedError(
-                f"the weights are no longer finite after update {self.position.step}",
-                where=f"the first tensor that is not finite is the weight {bad!r}",
-                fix=f"{KEPT}; use a lower learning rate, warm-up or optimizer.clip_norm",
-            )
+            raise bad_weights(bad, self.position.step)
         record = {
             "program": self.program.digest,
             "position": asdict(self.position),
@@ -350,7 +310,7 @@ class Trainer:
         self.saved_at = time.monotonic()
 
     def _save_weights(self, phase: Phase, suffix: str, metrics: dict[str, float]) -> None:
-        path = weights_file(self.program.folder, self.position.phase, phase.kind, suffix)
+        path = checkpoint.weights_file(self.program.folder, self.position.phase, phase.kind, suffix)
         self.engine.download(training=False)
         checkpoint.save(path, self.arena, {"program": self.program.digest, "metrics": metrics}, training=False)
 
@@ -380,25 +340,3 @@ class Trainer:
                 )
             return phase.steps
         return math.ceil(count / self.recipe.optimizer.accumulate)
-
-
-def _with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
-    """Each item, and whether it is the last one."""
-    iterator = iter(items)
-    waiting = list(islice(iterator, 1))
-    for item in iterator:
-        yield waiting.pop(), False
-        waiting.append(item)
-    for item in waiting:
-        yield item, True
-
-
-def new_arena(program: Program) -> Arena:
-    """Buffers of zeros for *program*."""
-    slots = OPTIMIZERS[program.recipe.optimizer.name].slots
-    return Arena(program.manifest.parameters, program.manifest.statistics, slots)
-
-
-def weights_file(folder: Path, index: int, kind: str, suffix: str = "") -> Path:
-    """Where the weights of phase *index* (from 0) are kept; suffix ``.best`` for its best epoch."""
-    return folder / "phases" / f"{index + 1}-{kind}{suffix}.safetensors"

@@ -10,15 +10,14 @@ import onnx_ir as ir
 from dsd_ort import runtime
 from dsd_ort.graph import masks
 from dsd_ort.graph.program import Program
-from dsd_ort.run.arena import view
-from dsd_ort.run.phases import new_arena
+from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.prune import write_masks
 from tests.stock.siblings import SPARSITY, Arrays
 
 
 def feeds(program: Program, batch: Mapping[str, np.ndarray], *, sparse: bool) -> Arrays:
     """The source's weights and statistics, with masks and the *batch*."""
-    arena, source = new_arena(program), program.source()
+    arena, source = Arena.of(program), program.source()
     arena.fill({piece.name: source.value(piece.name) for piece in (*arena.parameters, *arena.statistic_slices)})
     if sparse:
         write_masks(arena, SPARSITY, program.recipe.prune)

@@ -84,13 +84,13 @@ import sys
 import numpy as np
 from dsd_ort.graph.program import open_program
 from dsd_ort.run import sessions
+from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.phases import new_arena
 from dsd_ort.runtime import choose_device
 
 program = open_program(sys.argv[1])
-engine = Engine(program, new_arena(program), Execution(choose_device("cuda")))
+engine = Engine(program, Arena.of(program), Execution(choose_device("cuda")))
 sizes = [*range(1, sessions.SHAPES + 4), 1, 2]
 for size in sizes:
     image, label = np.zeros((size, *map(int, sys.argv[2].split("x"))), np.float32), np.zeros(size, np.int64)
@@ -124,9 +124,9 @@ import json
 import sys
 import numpy as np
 from dsd_ort.graph.program import open_program
+from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.phases import new_arena
 from dsd_ort.runtime import choose_device
 
 def counted() -> dict[str, int]:
@@ -139,7 +139,7 @@ device = choose_device("cuda")
 data = np.load(sys.argv[2])
 batch = {name: data[name][:8] for name in data}
 for graphs in (True, False):
-    engine = Engine(program, new_arena(program), Execution(device, cuda_graphs=graphs))
+    engine = Engine(program, Arena.of(program), Execution(device, cuda_graphs=graphs))
     def steps(count: int) -> dict[str, int]:
         before = counted()
         for _ in range(count):

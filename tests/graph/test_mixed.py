@@ -18,8 +18,7 @@ from dsd_ort.graph.lower import lower
 from dsd_ort.graph.mixed import LOSS_SCALE, Precision, mix, scale_loss
 from dsd_ort.graph.mixed.kinds import FACTORS, KINDS, NO_KERNEL, TYPES, Kind
 from dsd_ort.graph.program import Program, open_program
-from dsd_ort.run.arena import view
-from dsd_ort.run.phases import new_arena
+from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.prune import write_masks
 from tests.stock.siblings import BATCH, SIBLINGS, SPARSITY, data, prepare
 
@@ -56,7 +55,7 @@ class Step:
     def __init__(
         self, program: Program, precision: Precision | None = None, graph: str = "step", *, stock: bool = False
     ) -> None:
-        self.program, self.arena = program, new_arena(program)
+        self.program, self.arena = program, Arena.of(program)
         source, pieces = program.source(), (*self.arena.parameters, *self.arena.statistic_slices)
         self.arena.fill({piece.name: source.value(piece.name) for piece in pieces})
         model = graph_of(program, graph, stock=stock)

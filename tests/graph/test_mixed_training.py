@@ -18,7 +18,6 @@ from dsd_ort.graph.program import Program, open_program
 from dsd_ort.graph.scaler import SCHEDULES, scaler_graph
 from dsd_ort.recipe import Optimizer
 from dsd_ort.run.arena import Arena, view
-from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from tests.stock.siblings import CLASSES, SPARSITY, prepare
 
@@ -68,7 +67,7 @@ def train(
     program: Program, precision: Precision | None, *, scale: float = 1.0, graph: str = "step", steps: int = STEPS
 ) -> Trained:
     """*steps* updates from the weights of the file; without a precision the same in float32, without a scale."""
-    arena, source = new_arena(program), program.source()
+    arena, source = Arena.of(program), program.source()
     values = {piece.name: source.value(piece.name) for piece in (*arena.parameters, *arena.statistic_slices)}
     arena.fill({name: value if value.ndim > 1 else 0 * value for name, value in values.items()})  # biases of 0
     model = ir.load(program.graph_path(graph))

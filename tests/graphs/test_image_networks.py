@@ -9,9 +9,9 @@ import pytest
 
 import dsd_ort
 from dsd_ort.graph import source as source_files
+from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.phases import new_arena
 from graphs import NETWORKS
 from graphs.__main__ import count_parameters, main
 
@@ -180,7 +180,7 @@ def test_dropout_drops_in_training_by_the_seed_and_is_in_the_exported_model_what
     path, run = tmp_path / "model.onnx", tmp_path / "run"
     ir.save(build(name), path)
     program = dsd_ort.prepare(path, run, recipe(name))
-    arena, source = new_arena(program), source_files.load(path)
+    arena, source = Arena.of(program), source_files.load(path)
     arena.fill({p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)})
     engine, data = Engine(program, arena, Execution(threads=1)), examples(name, 4)
     one, again, other = (engine.step(data, sparse=False, seed=seed) for seed in (1, 1, 2))

@@ -18,7 +18,6 @@ from dsd_ort.data import open_data
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.phases import new_arena
 from tests.oracle import networks, reference
 
 pytestmark = pytest.mark.oracle
@@ -175,7 +174,7 @@ def test_a_single_step_from_equal_weights_is_equal(
     theirs = copy.deepcopy(network).train()
     optimizer_of = OPTIMIZERS[optimizer][1](theirs)
     program = dsd_ort.prepare(model, tmp_path / "run", recipe(which, optimizer, 8))
-    arena = new_arena(program)
+    arena = Arena.of(program)
     engine = Engine(program, arena, Execution(threads=2))
     fields = [*program.manifest.inputs, *program.manifest.labels]
     for step, (images, labels) in enumerate(batches, 1):

@@ -20,10 +20,9 @@ from torch import nn
 
 import dsd_ort
 from dsd_ort.graph import source as source_files
-from dsd_ort.run.arena import view
+from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.phases import new_arena
 from tests.oracle.small_networks import NETWORKS, perturbed
 from tools.torchvision_models import torchvision_models
 
@@ -165,7 +164,7 @@ def gradients_of(
         }
     )
     program = dsd_ort.prepare(path, path.parent / "run", recipe)
-    arena = new_arena(program)
+    arena = Arena.of(program)
     source = source_files.load(path)
     arena.fill({p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)})
     batch = {field.name: x.numpy() for field, x in zip(program.manifest.inputs, inputs, strict=True)}

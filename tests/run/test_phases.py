@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 import dsd_ort
 from dsd_ort.errors import DivergedError, RecipeError, RunError
 from dsd_ort.graph.program import open_program
+from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Event, read
-from dsd_ort.run.phases import Stopped, new_arena
+from dsd_ort.run.phases import Stopped
 from tests.models import cnn_data, write_cnn
 
 DATA, HELD_OUT = cnn_data(50), cnn_data(20, seed=2)
@@ -301,7 +302,7 @@ def test_a_monitor_without_evaluation_data_is_refused(model: Path, tmp_path: Pat
 
 def test_dropout_differs_from_step_to_step_and_repeats_with_its_seed(model: Path, tmp_path: Path) -> None:
     program = dsd_ort.prepare(model, tmp_path / "run", recipe())
-    arena, source = new_arena(program), program.source()
+    arena, source = Arena.of(program), program.source()
     arena.fill({s.name: source.value(s.name) for s in (*arena.parameters, *arena.statistic_slices)})
     engine = Engine(program, arena, Execution(threads=1))
     batch = {"image": DATA["image"][:8], "label": DATA["label"][:8]}

@@ -11,10 +11,9 @@ import onnx_ir as ir
 
 import dsd_ort
 from dsd_ort.graph.program import open_program
-from dsd_ort.run.arena import view
+from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from graphs import NETWORKS
 
@@ -96,7 +95,7 @@ def prepare(name: str, folder: Path, *, dropout: bool = True) -> Path:
 def one_step(run: Path, batch: Mapping[str, np.ndarray], *, sparse: bool) -> Numbers:
     """What the engine computes from the source's weights, with the masks of a sparse phase or without."""
     program = open_program(run)
-    arena, source = new_arena(program), program.source()
+    arena, source = Arena.of(program), program.source()
     arena.fill({piece.name: source.value(piece.name) for piece in (*arena.parameters, *arena.statistic_slices)})
     if sparse:
         write_masks(arena, SPARSITY, program.recipe.prune)

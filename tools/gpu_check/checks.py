@@ -38,7 +38,6 @@ from dsd_ort.graph.program import Slice, open_program
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from dsd_ort.runtime import choose_device
 from tools.gpu_check import networks
@@ -92,7 +91,7 @@ class Subject:
 
     def engine(self, execution: Execution, *, run: str = "run", sparse: bool = False) -> tuple[Engine, Arena]:
         program = open_program(self.place / run)
-        arena = new_arena(program)
+        arena = Arena.of(program)
         arena.fill(values(program))
         if sparse:
             write_masks(arena, networks.SPARSITY, program.recipe.prune)

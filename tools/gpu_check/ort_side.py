@@ -29,10 +29,10 @@ import onnxruntime
 from dsd_ort import runtime
 from dsd_ort.data import prefetch
 from dsd_ort.graph.program import open_program
+from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Sent
-from dsd_ort.run.phases import new_arena
 from dsd_ort.run.prune import write_masks
 from dsd_ort.runtime import cuda
 from tools.gpu_check import checks, networks, prepared
@@ -49,7 +49,7 @@ class Steps:
     def __init__(self, question: dict[str, Any]) -> None:
         place = Path(question["folder"]) / question["open"] / question["name"]
         program = open_program(place / "run")
-        arena = new_arena(program)
+        arena = Arena.of(program)
         arena.fill(prepared.values(program))
         self.sparse, self.host = question.get("sparse", False), question.get("host", False)
         if self.sparse:
