@@ -106,7 +106,7 @@ class Fitted:
             self._refuse_uneven(source, examples, numbers, column)
             if column.frame is not None:
                 return replace(column, where=source.where), [array[None] for array in arrays]
-        rows = stack(arrays, field)
+        rows = stack(arrays, field, 1 if source.images else self._data.pad_to)
         if rows is None:
             raise self._differ(source, examples, numbers, name)
         count({name: rows}, source.where)

@@ -90,6 +90,7 @@ def _check_loss(loss: Loss, require: Require) -> None:
 
 def _check_data(data: Data, blanks: set[int], require: Require) -> None:
     require(all(s > 0 for s in data.std), "data.std must be positive", "give one number a channel")
+    require(data.pad_to >= 1, f"data.pad_to = {data.pad_to} is not positive", "give a length, as 50")
     for key in ("resize", "crop"):
         size = getattr(data.image, key)
         require(size is None or size > 0, f"data.image.{key} = {size} is not positive", "give pixels, as 224")

@@ -37,6 +37,28 @@ def test_inputs_are_filled_up_with_0_and_labels_with_what_is_ignored(lengths):
         assert (batch["y"][i, entries:] == -1).all()
 
 
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 8)), min_size=1, max_size=5), st.integers(1, 12))
+def test_open_axes_are_filled_up_to_a_multiple(lengths, multiple):
+    batch = open_data(examples(lengths), [FRAMES, TEXT], Data(pad_to=multiple)).gather(np.arange(len(lengths)))
+    (_, frames, bands), (_, entries) = batch["x"].shape, batch["y"].shape
+    most, longest = max(t for t, _ in lengths), max(1, *(u for _, u in lengths))
+    assert frames % multiple == entries % multiple == 0
+    assert most <= frames < most + multiple
+    assert longest <= entries < longest + multiple
+    assert bands == 3, "the model fixes it"
+    for i, (own, text) in enumerate(lengths):
+        assert (batch["x"][i, :own] == i + 1).all()
+        assert (batch["x"][i, own:] == 0).all()
+        assert batch["y"][i].tolist() == [*range(1, text + 1), *[-1] * (entries - text)]
+
+
+def test_pictures_and_labels_that_cannot_be_ignored_are_not_filled_up():
+    classes = Field("y", "int64", ("N",), label=True, classes=9)
+    data = open_data([{"x": np.ones((4, 3), np.float32), "y": np.array(2)}], [FRAMES, classes], Data(pad_to=10))
+    batch = data.gather(np.arange(1))
+    assert (batch["x"].shape, batch["y"].shape) == ((1, 10, 3), (1,))
+
+
 def test_labels_are_not_cast_on_the_way():
     with pytest.raises(DataError, match="array 'y' holds float64, but label 'y' takes int64"):
         open_data(examples([(1, 1), (1, 2)], np.float64), [FRAMES, TEXT]).gather(np.arange(2))
