@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 Shapes: TypeAlias = "dict[str, tuple[int, ...]]"
 
+LARGE = 5000
+"""Nodes: from here on opening a session takes seconds."""
 SHAPES = 8
 """Shapes of batch that have sessions of their own on CUDA; all others share one that computes sizes as it goes."""
 
@@ -89,7 +91,7 @@ class Graph:
         execution: for what.
         memory: of its device.
         where: for messages.
-        tell: is told what keeps it from repeating to the bit, if that was asked for.
+        tell: is told what takes long, and what keeps it from repeating to the bit, if that was asked for.
     """
 
     def __init__(
@@ -112,6 +114,10 @@ class Graph:
         key = () if self.execution.on_cpu else tuple(sorted(shapes.items()))
         if key not in self._opened and len(self._opened) >= SHAPES:
             key = ()
+            if key not in self._opened:
+                self.tell(
+                    f"batches of more than {SHAPES} shapes: the others train slowly; data.pad_to makes them fewer"
+                )
         if key not in self._opened:
             opened = self._open(dict(key))
             self.bind(opened)
@@ -125,6 +131,10 @@ class Graph:
         if self.execution.deterministic:
             for note in determinism.nondeterministic(model, self.execution.device.kind):
                 self.tell(f"does not repeat to the bit: {note}")
+        if len(model.graph) > LARGE:
+            self.tell(
+                f"a graph of {len(model.graph):,} nodes is opened for a new shape of batch; that takes a while, once"
+            )
         recorded = bool(shapes) and self.execution.records
         if recorded and (reasons := obstacles(model)):
             recorded = False
