@@ -143,7 +143,10 @@ class Trainer:
         record = checkpoint.load(self.program.folder / checkpoint.FILE, self.arena, self.program.digest)
         self.position, self.progress = Position(**record["position"]), Progress(**record["progress"])
         self.engine.upload()
-        self.engine.updates.restore(record.get("update", {}), self.position.step)
+        state = record.get("update", {})
+        if record.get("precision") != self.execution.precision:  # a scale is one precision's
+            state = {name: value for name, value in state.items() if name in ("done", "skipped")}
+        self.engine.updates.restore(state, self.position.step)
         self.journal.resume(self.position.step, min(record["events"], self.journal.count))
 
     def _phase(self, phase: Phase) -> None:

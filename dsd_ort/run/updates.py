@@ -39,7 +39,7 @@ class Update(Protocol):
         """What it has to go on from, beside slots and the number of updates."""
 
     def restore(self, state: Mapping[str, float], step: int) -> None:
-        """Goes on from *state*, or if that is empty as after *step* updates without one."""
+        """Goes on from *state*; what is not in it is as after *step* updates of one that has no state."""
 
 
 def new_update(
@@ -146,7 +146,9 @@ class HostUpdate:
 
 
 GIVEN = ("count", "limit", "interval")
-STATE = ("scale", "good", "done", "skipped", "gradient_scale", "keep", "norm")
+STATE = ("scale", "good", "done", "skipped")
+FOUND = ("gradient_scale", "keep", "norm")
+"""Cells: what the host gives the scaler, what it goes on from, and what it finds."""
 GUARD = {"scale": "gradient_scale", guard.KEEP: "keep", guard.DONE: "done"}
 """Input of the update graph → the scaler's output that it reads."""
 
@@ -168,9 +170,12 @@ class GuardedUpdate:
     ) -> None:
         self.optimizer = program.recipe.optimizer
         self.schedule = scaler.SCHEDULES.get(execution.precision, scaler.UNSCALED)
-        self.given, self.cells = memory.buffer(aligned_zeros(len(GIVEN))), memory.buffer(aligned_zeros(len(STATE)))
+        self.given, self.cells = (
+            memory.buffer(aligned_zeros(len(GIVEN))),
+            memory.buffer(aligned_zeros(len(STATE + FOUND))),
+        )
         self.tensors = {name: cell(self.given, at) for at, name in enumerate(GIVEN)}
-        self.tensors |= {name: cell(self.cells, at) for at, name in enumerate(STATE)}
+        self.tensors |= {name: cell(self.cells, at) for at, name in enumerate(STATE + FOUND)}
         self.tensors["keep"] = self.tensors["keep"]._replace(dtype=np.bool_)
         graph = scaler.scaler_graph()
         self.scaler = open_session(graph, execution, memory, where="the loss scaler", recorded=execution.records)
@@ -215,11 +220,11 @@ class GuardedUpdate:
 
     def state(self) -> dict[str, float]:
         self.cells.download()
-        return dict(zip(STATE, self.cells.host.tolist(), strict=True))
+        return dict(zip(STATE, self.cells.host.tolist(), strict=False))
 
     def restore(self, state: Mapping[str, float], step: int) -> None:
         values = {"scale": self.schedule.initial, "done": float(step)} | dict(state)
-        self.cells.host[...] = [values.get(name, 0.0) for name in STATE]
+        self.cells.host[...] = [values.get(name, 0.0) for name in STATE + FOUND]
         self.cells.upload()
 
 
