@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 
 from dsd_ort import runtime
+from dsd_ort.errors import ModelError
 from dsd_ort.graph import determinism, forms, masks
 from dsd_ort.graph.mixed import mix, scale_loss
 from dsd_ort.graph.recording import obstacles
@@ -139,7 +140,14 @@ class Graph:
         if recorded and (reasons := obstacles(model)):
             recorded = False
             log.debug("%s: not recorded: %s", self.where, "; ".join(reasons))
-        return open_session(ir.to_proto(model), self.execution, self.memory, where=self.where, recorded=recorded)
+        proto, kept = ir.to_proto(model), (self.execution, self.memory)
+        try:
+            return open_session(proto, *kept, where=self.where, recorded=recorded)
+        except ModelError:
+            if not recorded:
+                raise
+            self.tell("the step is not recorded, as the CPU computes what CUDA has no kernels for in it")
+            return open_session(proto, *kept, where=self.where)
 
 
 def trained(model: ir.Model, execution: Execution, shapes: Shapes, *, loss: str) -> list[str]:

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 import safetensors.numpy
 
@@ -167,3 +169,35 @@ def test_nothing_comes_back_while_it_trains(model: Path, tmp_path: Path, stub_li
     assert recorded["waited"] == 10 * 3, "step, scaler and update, each replayed once"
     assert recorded["launched"] < launched["launched"] / 10
     assert losses == 64 * 4, "the losses, when they are asked for"
+
+
+ON_THE_CPU = """
+import sys
+import numpy as np
+from dsd_ort.graph.program import open_program
+from dsd_ort.run.arena import Arena
+from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
+from dsd_ort.runtime import choose_device
+
+program, notes = open_program(sys.argv[1]), []
+engine = Engine(program, Arena.of(program), Execution(choose_device("cuda")), tell=notes.append)
+for step in (1, 2, 3):
+    engine.queue({"x": np.ones((4, 8), np.float32), "label": np.zeros(4, np.int64)}, sparse=False, seed=0)
+    engine.update(0.1, step)
+print(len(engine.losses()), *notes)
+"""
+
+
+def test_what_cuda_has_no_kernel_for_the_cpu_computes(tmp_path: Path, stub_libraries: Path, child: Child) -> None:
+    graph = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+      g (float[N, 8] x) => (float[N, 4] y) <float[8, 4] w> { z = MatMul (x, w)  y = Atan (z) }""")
+    weight = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    del graph.graph.initializer[:]
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(graph, tmp_path / "model.onnx")
+    phases = [{"kind": "dense", "steps": 2, "learning_rate": 0.1}]
+    dsd_ort.prepare(tmp_path / "model.onnx", tmp_path / "run", dsd_ort.Recipe.from_dict({"phase": phases}))
+    answer = child(stub_libraries, "-c", ON_THE_CPU, tmp_path / "run")
+    told = "the step is not recorded, as the CPU computes what CUDA has no kernels for in it"
+    assert answer.stdout == f"3 {told}\n", answer.stderr

@@ -126,7 +126,8 @@ def gather_gradient(site: Site, choices: Choices) -> ir.Value | None:
     rows = site.Reshape(dy, [count, table[1]])
     if count * table[0] <= ONE_HOT:
         off_on = site.constant(np.array([0, 1], np.float32))
-        hits = site.OneHot(site.Reshape(site.input(1), [count]), [table[0]], off_on, axis=-1)
+        which = site.Cast(site.Reshape(site.input(1), [count]), to=ir.DataType.INT64)  # as OneHot's kernels want it
+        hits = site.OneHot(which, [table[0]], off_on, axis=-1)
         return site.Reshape(site.Gemm(hits, rows, transA=1), sizes)
     if choices.deterministic:
         return None

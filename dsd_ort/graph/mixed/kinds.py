@@ -64,6 +64,13 @@ KINDS: dict[str, Kind] = {
 }
 """Operator → what it computes in; FLOAT if it is not here."""
 
+THRESHOLDS = {"Clip", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min"}
+"""Operators that ask on which side of a number another one is.
+
+What a forward operator cuts off there, the backward one must find there: a number that 16 bit would round keeps them in
+float32, or what was cut at 0.4 is below 0.4 afterwards.
+"""
+
 ONE_TENSOR = {"Dropout", "com.microsoft.DropoutGrad"}
 """Operators whose later inputs are numbers of a type of their own."""
 

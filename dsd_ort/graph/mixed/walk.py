@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.graph.element_types import key
-from dsd_ort.graph.mixed.kinds import FACTORS, KINDS, NO_KERNEL, ONE_TENSOR, RANGES, TYPES, Kind, Precision
+from dsd_ort.graph.mixed.kinds import FACTORS, KINDS, NO_KERNEL, ONE_TENSOR, RANGES, THRESHOLDS, TYPES, Kind, Precision
 
 
 class Mixer:
@@ -63,8 +63,16 @@ class Mixer:
     def follows(self, node: ir.Node) -> bool:
         values = [value for value in self.tensors(node) if self.is_float([value])]
         square = node.op_type == "Mul" and values[:1] == values[1:]
-        held = all(value in self.narrow or self.fixed.get(value, False) for value in values)
-        return held and not square and not self.narrow.isdisjoint(values)
+        constants = [value for value in values if value not in self.narrow]
+        held = all(self.fixed.get(value, False) for value in constants)
+        sharp = key(node) in THRESHOLDS and not all(map(self.is_exact, constants))
+        return held and not square and not sharp and len(constants) < len(values)
+
+    def is_exact(self, value: ir.Value) -> bool:
+        """Is *value* a constant of numbers that 16 bit has?"""
+        tensor = ir.convenience.get_const_tensor(value)
+        array = None if tensor is None else tensor.numpy()
+        return array is not None and bool((array.astype(self.dtype.numpy()).astype(array.dtype) == array).all())
 
     def tensors(self, node: ir.Node) -> list[ir.Value]:
         inputs = node.inputs[:1] if key(node) in ONE_TENSOR else node.inputs
