@@ -9,7 +9,7 @@ import pytest
 
 from dsd_ort import runtime
 from dsd_ort.errors import DsdError, InstallationError, ModelError
-from dsd_ort.runtime import cuda, libraries
+from dsd_ort.runtime import cuda, devices, driver, libraries
 
 
 def test_this_environment_is_one_that_can_train() -> None:
@@ -118,8 +118,8 @@ def test_auto_says_how_to_mend_it_only_where_there_is_a_device_or_a_driver(
         raise OSError("libcuda.so.1: cannot open shared object file")
 
     monkeypatch.setattr(cuda, "build", lambda: cuda.Build("onnxruntime-training", "1.19.2", "11.8"))
-    monkeypatch.setattr(cuda.driver, "call", no_driver)
-    monkeypatch.setattr(cuda, "_BUS", tmp_path)
+    monkeypatch.setattr(driver, "call", no_driver)
+    monkeypatch.setattr(devices, "_BUS", tmp_path)
 
     def plug(slot: str, vendor: str, kind: str) -> bool:
         (tmp_path / slot).mkdir()

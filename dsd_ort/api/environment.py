@@ -12,7 +12,7 @@ import msgspec
 
 from dsd_ort import __version__, runtime
 from dsd_ort.errors import InstallationError
-from dsd_ort.runtime import cuda, libraries
+from dsd_ort.runtime import cuda, devices, libraries
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -115,8 +115,8 @@ def doctor() -> Diagnosis:
         trains=trains,
         providers=tuple(importlib.import_module("onnxruntime").get_available_providers()) if trains else (),
         cuda=build.cuda if build else "",
-        driver=None if serves is None else cuda.driver_version() or "of unknown version",
-        driver_serves=None if serves is None else cuda.dotted(serves),
+        driver=None if serves is None else devices.driver_version() or "of unknown version",
+        driver_serves=None if serves is None else devices.dotted(serves),
         gpus=gpus,
         libraries=tuple(Library(one.library.file, one.path, one.library.required) for one in loaded),
         device=str(device) if device else None,
@@ -128,7 +128,7 @@ def doctor() -> Diagnosis:
 def _driver() -> tuple[int | None, tuple[Gpu, ...]]:
     """Up to which release of CUDA the driver serves, None where there is none that works, and its devices."""
     try:
-        serves, found = cuda.start_driver(), cuda.gpus()
+        serves, found = devices.start_driver(), devices.gpus()
     except InstallationError:
         return None, ()
     return serves, tuple(
@@ -136,7 +136,7 @@ def _driver() -> tuple[int | None, tuple[Gpu, ...]]:
             f"cuda:{gpu.index}",
             gpu.name,
             gpu.memory,
-            cuda.free_memory(gpu.index),
+            devices.free_memory(gpu.index),
             ".".join(map(str, gpu.capability)),
         )
         for gpu in found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dsd_ort.errors import DsdError, InstallationError
-from dsd_ort.runtime import cuda
+from dsd_ort.runtime import cuda, devices
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,6 @@ def choose_device(name: str = "auto") -> Device:
     try:
         gpu = cuda.require()
     except InstallationError as error:
-        fix = f" ({error.fix})" if error.fix and had_choice and cuda.likely() else ""
+        fix = f" ({error.fix})" if error.fix and had_choice and devices.likely() else ""
         return Device(why=f"auto: the CPU, as {error.what}{fix}", had_choice=had_choice)
     return Device("cuda", 0, gpu.name, f"auto: cuda:0, {gpu.name}", had_choice=True)

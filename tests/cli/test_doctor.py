@@ -12,7 +12,7 @@ import pytest
 
 import dsd_ort as package
 from dsd_ort import runtime
-from dsd_ort.runtime import cuda
+from dsd_ort.runtime import cuda, devices
 from tests.cli.conftest import Command
 
 
@@ -74,11 +74,11 @@ def test_two_distributions_beside_each_other_are_named_with_status_1(tmp_path: P
 def test_a_device_that_the_build_cannot_use_is_shown_with_what_can(
     dsd_ort: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu = cuda.Gpu(0, "NVIDIA H100", 80 << 30, (9, 0))
+    gpu = devices.Gpu(0, "NVIDIA H100", 80 << 30, (9, 0))
     monkeypatch.setattr(cuda, "build", lambda: cuda.Build("onnxruntime", "1.32.0", ""))
-    monkeypatch.setattr(cuda, "start_driver", lambda: 12040)
-    monkeypatch.setattr(cuda, "gpus", lambda: (gpu,))
-    monkeypatch.setattr(cuda, "free_memory", lambda index: None)
+    monkeypatch.setattr(devices, "start_driver", lambda: 12040)
+    monkeypatch.setattr(devices, "gpus", lambda: (gpu,))
+    monkeypatch.setattr(devices, "free_memory", lambda index: None)
     answer = dsd_ort("doctor")
     assert answer.status == 0
     assert "NVIDIA H100, 80.0 GiB, compute capability 9.0" in answer.out

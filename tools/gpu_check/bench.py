@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dsd_ort.errors import DsdError
-from dsd_ort.runtime import cuda
+from dsd_ort.runtime import devices
 from tools.gpu_check.pipe import OutOfTime, Side, SideError
 from tools.gpu_check.results import Row
 
@@ -114,7 +114,7 @@ class Bench:
         if self.options.on_cpu:
             return 0
         try:
-            cuda.start_driver()
-            return cuda.free_memory(int(self.options.device.partition(":")[2] or 0)) or 0
+            devices.start_driver()
+            return devices.free_memory(int(self.options.device.partition(":")[2] or 0)) or 0
         except (DsdError, AttributeError, OSError):  # no reason to lose a timing
             return 0

@@ -34,7 +34,7 @@ from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Sent
 from dsd_ort.run.prune import write_masks
-from dsd_ort.runtime import cuda
+from dsd_ort.runtime import cuda, devices
 from tools.gpu_check import checks, networks, prepared
 from tools.gpu_check.pipe import serve
 from tools.machine import cpu, peak_memory
@@ -108,9 +108,9 @@ class OrtSide:
         chosen = runtime.choose_device(question["hello"])
         device: dict[str, Any] = {"name": cpu() if chosen.kind == "cpu" else chosen.name, "kind": chosen.kind}
         if chosen.kind == "cuda":
-            gpu = cuda.gpus()[chosen.index]
+            gpu = devices.gpus()[chosen.index]
             device |= {"index": chosen.index, "memory": gpu.memory, "capability": gpu.capability}
-            device["driver"] = cuda.driver_version()
+            device["driver"] = devices.driver_version()
         installed = ", ".join(runtime.distributions())
         versions = {"package": installed, "onnxruntime": onnxruntime.__version__, "python": platform.python_version()}
         built = cuda.build()
