@@ -25,7 +25,7 @@ On a host with PyTorch, and the training build of ONNX Runtime in a bundle (CUDA
     cu11 tools/gpu_check.py correctness --json docs/performance.json
     cu11 tools/gpu_check.py speed --torch python3 --json docs/performance.json --markdown docs/performance.md
 
-Where the whole loan is a quarter of an hour, what matters most, in two commands::
+Where there is a quarter of an hour in all, what matters most, in two commands::
 
     cu11 tools/gpu_check.py correctness --checks dense sparse dsd fp16 tf32 --seconds 240 --json docs/performance.json
     cu11 tools/gpu_check.py speed --precisions fp16 tf32 --against eager sparse launches --seconds 540 --torch python3 \
