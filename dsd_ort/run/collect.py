@@ -47,7 +47,7 @@ class Collector(Protocol):
 
 
 class HostCollector:
-    """With a loss that is not finite everything stays as it was before that step."""
+    """By NumPy."""
 
     def __init__(self, buffers: Buffers) -> None:
         self.buffers, self.batches = buffers, 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import onnx
@@ -54,33 +54,38 @@ def new_update(
         execution: on what.
         memory: its device's.
     """
-    kind = HostUpdate if execution.on_cpu and not execution.mixed else GuardedUpdate
-    return kind(program, segments, buffers, execution, memory)
+    parts = _Parts(program, segments, buffers, execution, memory)
+    return HostUpdate(parts) if execution.on_cpu and not execution.mixed else GuardedUpdate(parts)
+
+
+class _Parts(NamedTuple):
+    """What an update is made of."""
+
+    program: Program
+    segments: Sequence[Segment]
+    buffers: Mapping[str, Buffer]
+    execution: Execution
+    memory: Memory
+
+    def open(self, model: onnx.ModelProto, where: str, threads: int | None = None) -> Opened:
+        recorded = self.execution.records
+        return open_session(model, self.execution, self.memory, where=where, recorded=recorded, threads=threads)
 
 
 class _Segments:
     """An update graph, bound to all pieces of all segments; each segment has cells for the scalars of its own."""
 
-    def __init__(
-        self,
-        model: onnx.ModelProto,
-        segments: Sequence[Segment],
-        buffers: Mapping[str, Buffer],
-        *,
-        given: Mapping[str, Tensor],
-        execution: Execution,
-        memory: Memory,
-    ) -> None:
+    def __init__(self, model: onnx.ModelProto, parts: _Parts, given: Mapping[str, Tensor]) -> None:
+        segments, buffers = parts.segments, parts.buffers
         names = sorted({value.name for value in model.graph.input} - set(buffers) - set(given))
         self.segments = [(segment, names) for segment in segments]
-        self.scalars = memory.buffer(aligned_zeros(len(segments) * len(names)))
+        self.scalars = parts.memory.buffer(aligned_zeros(len(segments) * len(names)))
         # A piece is too short to share among threads, and memory is the limit anyway.
-        recorded = execution.records
-        bound = open_session(model, execution, memory, where="the update", recorded=recorded, threads=1)
+        bound = parts.open(model, "the update", threads=1)
         self.pieces: list[Opened] = []
         for number, segment in enumerate(segments):
             cells = {name: cell(self.scalars, number * len(names) + at) for at, name in enumerate(names)}
-            length = PIECE if execution.on_cpu else segment.stop - segment.start
+            length = PIECE if parts.execution.on_cpu else segment.stop - segment.start
             for start in range(segment.start, segment.stop, length):
                 stop = min(start + length, segment.stop)
                 for name, tensor in (*given.items(), *cells.items()):
@@ -107,19 +112,11 @@ class _Segments:
 class HostUpdate:
     """On the host in float32: scalars, the gradients' norm among them, are computed in float64."""
 
-    def __init__(
-        self,
-        program: Program,
-        segments: Sequence[Segment],
-        buffers: Mapping[str, Buffer],
-        execution: Execution,
-        memory: Memory,
-    ) -> None:
-        self.optimizer = program.recipe.optimizer
+    def __init__(self, parts: _Parts) -> None:
+        self.optimizer = parts.program.recipe.optimizer
         self.rule = OPTIMIZERS[self.optimizer.name]
-        self.gradients = buffers["gradient"]
-        graph = onnx.load(program.graph_path("update"))
-        self.graph = _Segments(graph, segments, buffers, given={}, execution=execution, memory=memory)
+        self.gradients = parts.buffers["gradient"]
+        self.graph = _Segments(onnx.load(parts.program.graph_path("update")), parts, given={})
 
     def run(self, learning_rate: float, step: int, batches: int) -> None:
         scale, limit = 1.0 / batches, self.optimizer.clip_norm
@@ -160,34 +157,24 @@ class GuardedUpdate:
     it is.  Loss scale and the numbers of updates done and left out are cells of the device.
     """
 
-    def __init__(
-        self,
-        program: Program,
-        segments: Sequence[Segment],
-        buffers: Mapping[str, Buffer],
-        execution: Execution,
-        memory: Memory,
-    ) -> None:
-        self.optimizer = program.recipe.optimizer
-        self.schedule = scaler.SCHEDULES.get(execution.precision, scaler.UNSCALED)
-        self.given, self.cells = (
-            memory.buffer(aligned_zeros(len(GIVEN))),
-            memory.buffer(aligned_zeros(len(STATE + FOUND))),
-        )
+    def __init__(self, parts: _Parts) -> None:
+        self.optimizer = parts.program.recipe.optimizer
+        self.schedule = scaler.SCHEDULES.get(parts.execution.precision, scaler.UNSCALED)
+        self.given = parts.memory.buffer(aligned_zeros(len(GIVEN)))
+        self.cells = parts.memory.buffer(aligned_zeros(len(STATE + FOUND)))
         self.tensors = {name: cell(self.given, at) for at, name in enumerate(GIVEN)}
         self.tensors |= {name: cell(self.cells, at) for at, name in enumerate(STATE + FOUND)}
         self.tensors["keep"] = self.tensors["keep"]._replace(dtype=np.bool_)
         graph = scaler.scaler_graph()
-        self.scaler = open_session(graph, execution, memory, where="the loss scaler", recorded=execution.records)
-        for name, tensor in {**self.tensors, "gradient": part(buffers["gradient"])}.items():
+        self.scaler = parts.open(graph, "the loss scaler")
+        for name, tensor in {**self.tensors, "gradient": part(parts.buffers["gradient"])}.items():
             self.scaler.read(name, tensor)
         for output in graph.graph.output:
             self.scaler.write(output.name, self.tensors[output.name.removesuffix("_new")])
         given = {name: self.tensors[at] for name, at in GUARD.items()}
-        update = guard.guarded(self.optimizer)
-        self.graph = _Segments(update, segments, buffers, given=given, execution=execution, memory=memory)
+        self.graph = _Segments(guard.guarded(self.optimizer), parts, given)
         self.restore({}, 0)
-        if execution.records:
+        if parts.execution.records:
             self._record()
 
     def _record(self) -> None:

@@ -19,6 +19,7 @@ import dsd_ort
 from dsd_ort.graph.program import open_program
 from tests.cuda.conftest import Child
 from tests.models import cnn_data, write_cnn
+from tests.stock import siblings
 
 DATA = cnn_data(50)
 
@@ -201,3 +202,38 @@ def test_what_cuda_has_no_kernel_for_the_cpu_computes(tmp_path: Path, stub_libra
     answer = child(stub_libraries, "-c", ON_THE_CPU, tmp_path / "run")
     told = "the step is not recorded, as the CPU computes what CUDA has no kernels for in it"
     assert answer.stdout == f"3 {told}\n", answer.stderr
+
+
+LAUNCHES = """
+import ctypes
+import sys
+from dsd_ort.graph.program import open_program
+from dsd_ort.run.arena import Arena
+from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
+from dsd_ort.runtime import choose_device
+
+runtime, device = ctypes.CDLL("libcudart.so.11.0"), choose_device("cuda")
+for run in sys.argv[1:]:
+    arena = Arena.of(program := open_program(run))
+    counts = []
+    for recorded in (True, False):
+        engine = Engine(program, arena, Execution(device, cuda_graphs=recorded))
+        before = runtime.stub_launched()
+        engine.collector.batches = 1
+        engine.update(0.1, 1)
+        counts.append(runtime.stub_launched() - before)
+    print(len(arena.trained), len(arena.segments()), *counts)
+"""
+
+
+def test_an_update_is_a_handful_of_launches(tmp_path: Path, stub_libraries: Path, child: Child) -> None:
+    """Whatever the number of parameters: the scaler and one update for each group with a decay of its own."""
+    runs = [siblings.prepare(name, tmp_path) for name in ("lenet", "googlenet", "resnet50")]
+    answer = child(stub_libraries, "-c", LAUNCHES, *runs)
+    assert answer.returncode == 0, answer.stderr
+    counts = [tuple(map(int, line.split())) for line in answer.stdout.splitlines()]
+    assert len({parameters for parameters, *_ in counts}) == 3
+    ((segments, recorded, launched),) = {tuple(others) for _, *others in counts}
+    assert (segments, recorded) == (1, 2)
+    assert launched <= 50

@@ -36,8 +36,8 @@ from dsd_ort.run.memory import Sent
 from dsd_ort.run.prune import write_masks
 from dsd_ort.runtime import cuda, devices
 from tools.gpu_check import checks, networks, prepared
-from tools.gpu_check.pipe import serve
-from tools.machine import cpu, peak_memory
+from tools.gpu_check.pipe import Answers, serve
+from tools.machine import cpu
 
 RATE = 1e-5
 """Small: what is timed are steps of a network that stays about the same."""
@@ -90,17 +90,15 @@ class Steps:
         self.engine.update(RATE, self.number)
 
 
-class OrtSide:
+class OrtSide(Answers):
     """Answers questions."""
 
     def __init__(self) -> None:
         self.subjects: dict[tuple[str, str], checks.Subject] = {}
-        self.steps: Steps | None = None
 
     def __call__(self, question: dict[str, Any]) -> dict[str, Any]:
-        verb = next(iter(question))
-        answer: dict[str, Any] = getattr(self, verb)(question)
-        if verb == "check":
+        answer = super().__call__(question)
+        if "check" in question:
             gc.collect()  # engines hold themselves by their sessions, and these the device's memory
         return answer
 
@@ -139,13 +137,6 @@ class OrtSide:
     def open(self, question: dict[str, Any]) -> dict[str, Any]:
         self.steps = Steps(question)
         return {"loss": self.steps.first()}
-
-    def run(self, question: dict[str, Any]) -> dict[str, Any]:
-        assert self.steps is not None
-        return self.steps.run(question["run"])
-
-    def memory(self, question: dict[str, Any]) -> dict[str, Any]:
-        return {"peak": peak_memory()}
 
 
 if __name__ == "__main__":

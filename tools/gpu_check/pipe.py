@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tools.machine import peak_memory
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -27,6 +29,23 @@ class SideError(Exception):
 
 class OutOfTime(Exception):  # noqa: N818 - it is no error
     """There was no answer in the time that was left."""
+
+
+class Answers:
+    """Answers a question by the method of its first key; ``steps`` are what was opened, and run."""
+
+    steps: Any = None
+
+    def __call__(self, question: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(self, next(iter(question)))(question)
+        return answer
+
+    def run(self, question: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self.steps.run(question["run"])
+        return answer
+
+    def memory(self, question: dict[str, Any]) -> dict[str, Any]:
+        return {"peak": peak_memory()}
 
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

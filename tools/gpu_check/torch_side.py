@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 from tools.gpu_check import torch_networks
-from tools.gpu_check.pipe import serve
-from tools.machine import cpu, peak_memory
+from tools.gpu_check.pipe import Answers, serve
+from tools.machine import cpu
 
 RATE = 1e-5
 HOST = ("frames", "counts")
@@ -103,15 +103,8 @@ def read(place: Path) -> dict[str, dict[str, torch.Tensor]]:
     return tensors
 
 
-class TorchSide:
+class TorchSide(Answers):
     """Answers questions."""
-
-    def __init__(self) -> None:
-        self.steps: Steps | None = None
-
-    def __call__(self, question: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = getattr(self, next(iter(question)))(question)
-        return answer
 
     def hello(self, question: dict[str, Any]) -> dict[str, Any]:
         device = torch.device(question["hello"])
@@ -124,13 +117,6 @@ class TorchSide:
     def open(self, question: dict[str, Any]) -> dict[str, Any]:
         self.steps = Steps(question)
         return {"loss": self.steps.run(1)["losses"][0]}
-
-    def run(self, question: dict[str, Any]) -> dict[str, Any]:
-        assert self.steps is not None
-        return self.steps.run(question["run"])
-
-    def memory(self, question: dict[str, Any]) -> dict[str, Any]:
-        return {"peak": peak_memory()}
 
 
 if __name__ == "__main__":
