@@ -27,9 +27,9 @@ import psutil
 import torch
 
 from dsd_ort import runtime
+from dsd_ort.graph.device.lower import lower
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
-from dsd_ort.graph.lower import lower
 from tools.machine import cpu, peak_memory, reset_peak
 
 KINDS = {

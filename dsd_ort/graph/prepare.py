@@ -24,10 +24,10 @@ from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.fold import fold
 from dsd_ort.graph.inference import to_inference
 from dsd_ort.graph.legalize import legalize, precision, refuse_stored_forms, to_supported
+from dsd_ort.graph.optimizer.update import update_graph
 from dsd_ort.graph.parameters import Parameter
 from dsd_ort.graph.program import Manifest, Program, refuse_existing, write_program
 from dsd_ort.graph.source import Source
-from dsd_ort.graph.update import update_graph
 from dsd_ort.recipe import Loss, Recipe
 
 

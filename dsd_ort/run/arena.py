@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dsd_ort.graph.optimizer.update import OPTIMIZERS
 from dsd_ort.graph.program import Program, Slice
-from dsd_ort.graph.update import OPTIMIZERS
 
 Array = npt.NDArray[np.float32]
 

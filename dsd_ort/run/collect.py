@@ -12,7 +12,7 @@ from typing import Protocol
 
 import onnx
 
-from dsd_ort.graph import flat
+from dsd_ort.graph.optimizer import flat
 from dsd_ort.run.arena import aligned_zeros
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Buffer, Memory, Tensor, cell, part

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.graph import masks
-from dsd_ort.graph.lower.dropout import SEED, seed_numbers
+from dsd_ort.graph.device.lower.dropout import SEED, seed_numbers
 from dsd_ort.graph.program import Program
 from dsd_ort.run import diagnose, memory
 from dsd_ort.run.arena import Arena, aligned_zeros

@@ -13,10 +13,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import onnx
 
-from dsd_ort.graph import guard, scaler
-from dsd_ort.graph.mixed import LOSS_SCALE
+from dsd_ort.graph.device.mixed import LOSS_SCALE
+from dsd_ort.graph.optimizer import guard, scaler
+from dsd_ort.graph.optimizer.update import OPTIMIZERS
 from dsd_ort.graph.program import Program
-from dsd_ort.graph.update import OPTIMIZERS
 from dsd_ort.run.arena import Array, Segment, aligned_zeros
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Buffer, Memory, Tensor, cell, part

@@ -21,9 +21,9 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort.graph import masks
-from dsd_ort.graph.guard import guarded
+from dsd_ort.graph.optimizer.guard import guarded
+from dsd_ort.graph.optimizer.scaler import scaler_graph
 from dsd_ort.graph.program import GRAPHS, Program, open_program
-from dsd_ort.graph.scaler import scaler_graph
 from dsd_ort.run.execution import PRECISIONS, Execution
 from dsd_ort.run.sessions import evaluated, trained
 from dsd_ort.runtime import Device

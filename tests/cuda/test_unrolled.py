@@ -10,10 +10,10 @@ import onnx_ir as ir
 import pytest
 
 from dsd_ort import runtime
-from dsd_ort.graph.mixed import LOSS_SCALE, Precision
+from dsd_ort.graph.device.mixed import LOSS_SCALE, Precision
+from dsd_ort.graph.device.recording import obstacles
+from dsd_ort.graph.device.unroll import unroll
 from dsd_ort.graph.program import Program, open_program
-from dsd_ort.graph.recording import obstacles
-from dsd_ort.graph.unroll import unroll
 from dsd_ort.run import sessions
 from tests.cuda.computed import feeds, outputs
 from tests.cuda.placement import forms, shapes_of

@@ -19,7 +19,7 @@ from dsd_ort.cli.commands import cli
 from dsd_ort.errors import DsdError
 from dsd_ort.graph import artifacts, exported, masks
 from dsd_ort.recipe import Phase
-from tests.graph.test_mixed import Step, flat
+from tests.graph.device.test_mixed import Step, flat
 from tests.models import cnn_data, write_cnn
 
 pytestmark = pytest.mark.oracle

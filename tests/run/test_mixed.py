@@ -94,7 +94,7 @@ def test_a_scale_is_one_precisions(model: Path, tmp_path: Path) -> None:
 
 
 def test_overflows_are_left_out_and_the_scale_comes_down(model: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from dsd_ort.graph import scaler
+    from dsd_ort.graph.optimizer import scaler
 
     run = prepare(model, tmp_path / "run")
     monkeypatch.setitem(scaler.SCHEDULES, "fp16", scaler.Schedule(2.0**24, 2000.0))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dsd_ort.graph import scaler
+from dsd_ort.graph.optimizer import scaler
 from dsd_ort.run.arena import view
 from dsd_ort.run.engine import Engine
 from tools.gpu_check import checks, networks, page, prepared
