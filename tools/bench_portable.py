@@ -124,7 +124,7 @@ def serve(run: Path, threads: int) -> None:
 
     program = open_program(run)
     arena, source = Arena.of(program), program.source()
-    arena.fill({piece.name: source.value(piece.name) for piece in (*arena.parameters, *arena.statistic_slices)})
+    arena.fill_from(source)
     engine, batch = Engine(program, arena, Execution(threads=threads)), dict(np.load(run / "batch.npz"))
     reset_peak()
     before = peak_memory()

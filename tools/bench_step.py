@@ -131,7 +131,7 @@ def new_engine(run: Path, threads: int) -> Engine:
 
     program = open_program(run)
     arena, source = Arena.of(program), program.source()
-    arena.fill({s.name: source.value(s.name) for s in (*arena.parameters, *arena.statistic_slices)})
+    arena.fill_from(source)
     write_masks(arena, 0.3, program.recipe.prune)
     return Engine(program, arena, Execution(threads=threads))
 

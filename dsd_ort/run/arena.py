@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from dsd_ort.graph.optimizer.update import OPTIMIZERS
 from dsd_ort.graph.program import Program, Slice
+from dsd_ort.graph.source import Source
 
 Array = npt.NDArray[np.float32]
 
@@ -62,6 +63,10 @@ class Arena:
         for buffer, slices in ((self.weights, self.parameters), (self.statistics, self.statistic_slices)):
             for piece in slices:
                 view(buffer, piece)[...] = values[piece.name]
+
+    def fill_from(self, source: Source) -> None:
+        """Copies the model's own weights and statistics."""
+        self.fill({piece.name: source.value(piece.name) for piece in (*self.parameters, *self.statistic_slices)})
 
     def values(self) -> dict[str, Array]:
         """Views of all parameters and statistics by name."""

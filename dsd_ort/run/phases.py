@@ -21,13 +21,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from dsd_ort.data import Batches, Dataset, prefetch, with_last
+from dsd_ort.data import Dataset, prefetch, with_last
 from dsd_ort.errors import RecipeError, RunError
 from dsd_ort.graph.program import GRAPHS, Program
 from dsd_ort.recipe import Phase
 from dsd_ort.run import checkpoint
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
+from dsd_ort.run.epoch import batches_left, updates_of_epoch
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Journal, read
@@ -120,7 +121,7 @@ class Trainer:
         for name in GRAPHS:
             self.program.graph_path(name)
         for phase in self.recipe.phase:
-            self._steps_per_epoch(phase)
+            updates_of_epoch(self.recipe, self.data, phase, self.position)
         if self.eval_data is not None:
             self.evaluator.batches(self.eval_data)
 
@@ -134,8 +135,7 @@ class Trainer:
             )
         if self.journal.count:  # of a training whose checkpoint somebody removed
             self.journal.resume(0, 0)
-        source = self.program.source()
-        self.arena.fill({s.name: source.value(s.name) for s in (*self.arena.parameters, *self.arena.statistic_slices)})
+        self.arena.fill_from(self.program.source())
         self.engine.upload()
         self._save()
 
@@ -153,7 +153,7 @@ class Trainer:
         """One phase, from its beginning or from where the position is in it."""
         if self.position.begins_phase:
             self._begin(phase)
-        self.steps_per_epoch = self._steps_per_epoch(phase)
+        self.steps_per_epoch = updates_of_epoch(self.recipe, self.data, phase, self.position)
         self.steps = phase.steps if phase.steps is not None else math.ceil((phase.epochs or 0) * self.steps_per_epoch)
         self.journal.tell({"event": "phase-steps", "done": self.position.phase_step, "steps": self.steps})
         while not (reason := self._complete(phase)):
@@ -195,7 +195,11 @@ class Trainer:
         accumulate = self.recipe.optimizer.accumulate
         began, examples = time.monotonic(), self.progress.examples
         send = self.engine.memory.send
-        with closing(prefetch((send(batch), last) for batch, last in with_last(self._batches()))) as stream:
+        with closing(
+            prefetch(
+                (send(batch), last) for batch, last in with_last(batches_left(self.recipe, self.data, self.position))
+            )
+        ) as stream:
             for batch, last in stream:
                 self._forward_backward(batch, sparse=phase.kind == "sparse")
                 self.position = replace(self.position, batch=self.position.batch + 1)
@@ -316,30 +320,3 @@ class Trainer:
         path = checkpoint.weights_file(self.program.folder, self.position.phase, phase.kind, suffix)
         self.engine.download(training=False)
         checkpoint.save(path, self.arena, {"program": self.program.digest, "metrics": metrics}, training=False)
-
-    def _batches(self) -> Batches:
-        """What is left of this epoch."""
-        recipe = self.recipe
-        return Batches(
-            self.data,
-            recipe.batch_size,
-            seed=recipe.seed,
-            epoch=self.position.epochs,
-            shuffle=recipe.data.shuffle,
-            drop_last=recipe.data.drop_last,
-            start=self.position.batch,
-            bucket=recipe.data.bucket,
-            augment=True,
-        )
-
-    def _steps_per_epoch(self, phase: Phase) -> int:
-        count = self._batches().count
-        if count is None:
-            if phase.steps is None:
-                raise RecipeError(
-                    f"phase {self.position.phase + 1} is given in epochs, but a stream of batches has no known length",
-                    where=self.data.where,
-                    fix="give the phase's length in steps",
-                )
-            return phase.steps
-        return math.ceil(count / self.recipe.optimizer.accumulate)

@@ -18,7 +18,7 @@ from tests.stock.siblings import SPARSITY, Arrays
 def feeds(program: Program, batch: Mapping[str, np.ndarray], *, sparse: bool) -> Arrays:
     """The source's weights and statistics, with masks and the *batch*."""
     arena, source = Arena.of(program), program.source()
-    arena.fill({piece.name: source.value(piece.name) for piece in (*arena.parameters, *arena.statistic_slices)})
+    arena.fill_from(source)
     if sparse:
         write_masks(arena, SPARSITY, program.recipe.prune)
         arena.apply_masks()

@@ -181,7 +181,7 @@ def test_dropout_drops_in_training_by_the_seed_and_is_in_the_exported_model_what
     ir.save(build(name), path)
     program = dsd_ort.prepare(path, run, recipe(name))
     arena, source = Arena.of(program), source_files.load(path)
-    arena.fill({p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)})
+    arena.fill_from(source)
     engine, data = Engine(program, arena, Execution(threads=1)), examples(name, 4)
     one, again, other = (engine.step(data, sparse=False, seed=seed) for seed in (1, 1, 2))
     assert one == again != other

@@ -166,7 +166,7 @@ def gradients_of(
     program = dsd_ort.prepare(path, path.parent / "run", recipe)
     arena = Arena.of(program)
     source = source_files.load(path)
-    arena.fill({p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)})
+    arena.fill_from(source)
     batch = {field.name: x.numpy() for field, x in zip(program.manifest.inputs, inputs, strict=True)}
     Engine(program, arena, Execution(threads=2)).step({**batch, "target": target.numpy()}, sparse=False, seed=0)
     return {

@@ -303,7 +303,7 @@ def test_a_monitor_without_evaluation_data_is_refused(model: Path, tmp_path: Pat
 def test_dropout_differs_from_step_to_step_and_repeats_with_its_seed(model: Path, tmp_path: Path) -> None:
     program = dsd_ort.prepare(model, tmp_path / "run", recipe())
     arena, source = Arena.of(program), program.source()
-    arena.fill({s.name: source.value(s.name) for s in (*arena.parameters, *arena.statistic_slices)})
+    arena.fill_from(source)
     engine = Engine(program, arena, Execution(threads=1))
     batch = {"image": DATA["image"][:8], "label": DATA["label"][:8]}
     losses = [engine.step(batch, sparse=False, seed=seed) for seed in (1, 2, 1)]

@@ -96,7 +96,7 @@ def one_step(run: Path, batch: Mapping[str, np.ndarray], *, sparse: bool) -> Num
     """What the engine computes from the source's weights, with the masks of a sparse phase or without."""
     program = open_program(run)
     arena, source = Arena.of(program), program.source()
-    arena.fill({piece.name: source.value(piece.name) for piece in (*arena.parameters, *arena.statistic_slices)})
+    arena.fill_from(source)
     if sparse:
         write_masks(arena, SPARSITY, program.recipe.prune)
         arena.apply_masks()

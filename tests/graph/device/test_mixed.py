@@ -57,8 +57,7 @@ class Step:
         self, program: Program, precision: Precision | None = None, graph: str = "step", *, stock: bool = False
     ) -> None:
         self.program, self.arena = program, Arena.of(program)
-        source, pieces = program.source(), (*self.arena.parameters, *self.arena.statistic_slices)
-        self.arena.fill({piece.name: source.value(piece.name) for piece in pieces})
+        self.arena.fill_from(program.source())
         model = graph_of(program, graph, stock=stock)
         if precision is not None:
             scale_loss(model, program.manifest.step_loss)
