@@ -1,9 +1,24 @@
-"""Dense-Sparse-Dense training of exported ONNX models at graph level (Han et al., ICLR 2017)."""
+"""Dense-Sparse-Dense training of exported ONNX models at graph level (Han et al., ICLR 2017).
+
+::
+
+    recipe = dsd_ort.Recipe.load("recipe.toml")             # or dsd_ort.default_recipe("model.onnx")
+    dsd_ort.inspect("model.onnx")                           # its parameters, and what prevents training
+    dsd_ort.check("model.onnx")                             # do its gradients agree with finite differences?
+    dsd_ort.prepare("model.onnx", "run", recipe)            # training graphs, in a run folder
+    dsd_ort.train("run", "train.npz", eval_data="test.npz") # dense, sparse, dense
+    dsd_ort.export("run", "better.onnx")                    # the same file with other weights …
+    dsd_ort.verify("model.onnx", "better.onnx")             # … and the proof that only they differ
+
+``compare`` does all of it, and the same budget dense only beside it.  ``evaluate`` measures a file or a run, ``phases``
+reads what a run has measured, ``doctor`` says what there is to train with.  What is refused raises :class:`DsdError`.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 from dsd_ort.errors import DsdError
 from dsd_ort.recipe import Recipe
+from dsd_ort.version import __version__
 
 if TYPE_CHECKING:
     from dsd_ort.api import (
@@ -22,13 +37,12 @@ if TYPE_CHECKING:
         verify,
     )
 
-__version__ = "0.1.0"
-
 __all__ = [
     "Comparison",
     "Diagnosis",
     "DsdError",
     "Recipe",
+    "__version__",
     "check",
     "compare",
     "default_recipe",
@@ -50,3 +64,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The verbs too, though none has been used yet: for completion in a notebook, and for ``help``."""
+    return sorted(__all__)

@@ -13,12 +13,12 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from dsd_ort.fields import Field
-from dsd_ort.graph import autograd
 from dsd_ort.graph.autograd.ctc import ctc
-from dsd_ort.graph.flow import cut_to
 from dsd_ort.proof import Report, operators, signature
 from dsd_ort.proof.reference import InNumPy, InRuntime
 from dsd_ort.recipe import Recipe
+from dsd_ort.rewrite import autograd
+from dsd_ort.rewrite.flow import cut_to
 from graphs import NETWORKS
 from tests.graph.gradient import model, random_inputs
 from tests.graph.legalize.cases import recurrent

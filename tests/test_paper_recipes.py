@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from dsd_ort.graph import source as source_files
 from dsd_ort.graph.prepare import build
+from dsd_ort.model import source as source_files
 from dsd_ort.recipe import Recipe, builtin_names
 from graphs import NETWORKS
 

@@ -27,7 +27,7 @@ import psutil
 import torch
 
 from dsd_ort import runtime
-from dsd_ort.graph.device.lower import lower
+from dsd_ort.device.lower import lower
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
 from tools.machine import cpu, peak_memory, reset_peak

@@ -27,17 +27,17 @@ from dsd_ort import runtime
 from dsd_ort.api.models import verify
 from dsd_ort.api.runs import evaluate, export, phases, train
 from dsd_ort.errors import DsdError, RecipeError, RunError
-from dsd_ort.graph import artifacts
-from dsd_ort.graph import source as source_files
 from dsd_ort.graph.prepare import prepare
 from dsd_ort.graph.program import Program, open_program
-from dsd_ort.graph.verify import Verdict
+from dsd_ort.model import artifacts
+from dsd_ort.model import source as source_files
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import checkpoint
 from dsd_ort.run.execution import Precision
 from dsd_ort.run.fork import fork, shared_phases
 from dsd_ort.run.journal import Event, read
 from dsd_ort.run.lock import locked
+from dsd_ort.ship.verify import Verdict
 
 DSD, DENSE_ONLY, AS_IT_CAME = "DSD", "dense only", "as it came"
 FOLDERS = {DSD: "dsd", DENSE_ONLY: "dense-only"}

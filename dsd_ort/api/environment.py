@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from dsd_ort import __version__, runtime
+from dsd_ort import runtime
 from dsd_ort.errors import InstallationError
 from dsd_ort.runtime import cuda, devices, libraries
+from dsd_ort.version import __version__
 
 
 class Advice(msgspec.Struct, frozen=True):

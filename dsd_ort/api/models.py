@@ -10,12 +10,13 @@ import msgspec
 
 from dsd_ort import runtime
 from dsd_ort.errors import DataError, RecipeError
-from dsd_ort.graph import artifacts, inspection
-from dsd_ort.graph import verify as verify_files
+from dsd_ort.graph import inspection
 from dsd_ort.graph.inspection import Inspection
-from dsd_ort.graph.verify import Verdict
+from dsd_ort.model import artifacts
 from dsd_ort.proof import Report, Request, child
 from dsd_ort.recipe import BUILTIN, LossName, Recipe
+from dsd_ort.ship import verify as verify_files
+from dsd_ort.ship.verify import Verdict
 
 
 def inspect(model: str | Path, *, output: str | None = None) -> Inspection:

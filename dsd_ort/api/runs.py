@@ -15,14 +15,11 @@ from dsd_ort import runtime
 from dsd_ort.api.models import default_recipe
 from dsd_ort.data import open_data
 from dsd_ort.errors import DsdError, RunError
-from dsd_ort.graph import artifacts
-from dsd_ort.graph import export as export_files
-from dsd_ort.graph import source as source_files
-from dsd_ort.graph import verify as verify_files
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.prepare import evaluation
 from dsd_ort.graph.program import Program, open_program
-from dsd_ort.graph.verify import Verdict
+from dsd_ort.model import artifacts
+from dsd_ort.model import source as source_files
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import checkpoint, memory
 from dsd_ort.run.arena import Arena
@@ -31,6 +28,9 @@ from dsd_ort.run.execution import Execution, Precision
 from dsd_ort.run.journal import Event, Journal, read
 from dsd_ort.run.lock import locked
 from dsd_ort.run.phases import Trainer
+from dsd_ort.ship import export as export_files
+from dsd_ort.ship import verify as verify_files
+from dsd_ort.ship.verify import Verdict
 
 
 def train(

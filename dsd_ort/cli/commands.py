@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from dsd_ort import __version__
 from dsd_ort.cli.comparing import compare
 from dsd_ort.cli.demo import demo
 from dsd_ort.cli.doctor import doctor
 from dsd_ort.cli.models import check, evaluate, inspect, verify
 from dsd_ort.cli.recipes import recipes
 from dsd_ort.cli.runs import export, prepare, train
+from dsd_ort.version import __version__
 
 
 class _Group(click.Group):

@@ -13,10 +13,10 @@ from rich.table import Table
 
 from dsd_ort.cli.progress import format_metrics
 from dsd_ort.graph.program import Program
-from dsd_ort.graph.verify import Verdict as Verified
 from dsd_ort.proof import Report
 from dsd_ort.proof.report import Verdict
 from dsd_ort.run.journal import Event
+from dsd_ort.ship.verify import Verdict as Verified
 
 
 def show(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:

@@ -1,7 +1,9 @@
 """Arrays, images, recordings and Python loaders → batches that fit a model.
 
-source (named by a path, module:function, or a Python object) ─ match (names) ─ fit (shape, dtype, values, crops)
-─ batches (order, buckets)
+source (named by a path, module:function, or a Python object) ─ columns (which array is which input) ─ conversion
+(shape, dtype, values, crops) ─ batches (order, buckets)
+
+In: what a user names.  Out: batches of arrays.  No graph and no ONNX Runtime is imported here.
 """
 
 from dsd_ort.data.batches import Batches, prefetch, with_last

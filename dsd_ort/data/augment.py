@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsd_ort.data.match import describe
+from dsd_ort.data.columns import describe
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field
 from dsd_ort.recipe import Audio, Image

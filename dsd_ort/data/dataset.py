@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 
 from dsd_ort.data import augment
-from dsd_ort.data.fit import Column, check_batch_size, fit
-from dsd_ort.data.fitted import Batch, Fitted, count, notes
-from dsd_ort.data.match import match
-from dsd_ort.data.raw import Arrays, Examples, Stream, calling
+from dsd_ort.data.columns import match
+from dsd_ort.data.conversion import Column, check_batch_size, fit
+from dsd_ort.data.object_batches import Batch, Fitted, count, notes
+from dsd_ort.data.source_forms import Arrays, Examples, Stream, calling
 from dsd_ort.data.sources import open_source
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dsd_ort.data.cache import Cache
-from dsd_ort.data.raw import Examples
+from dsd_ort.data.source_forms import Examples
 from dsd_ort.errors import DataError, InstallationError
 from dsd_ort.fields import Field
 from dsd_ort.recipe import Data

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from dsd_ort.data.raw import Arrays, Examples, Stream, calling
+from dsd_ort.data.source_forms import Arrays, Examples, Stream, calling
 from dsd_ort.errors import DataError, nearest
 
 _SPEC = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")

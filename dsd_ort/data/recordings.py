@@ -25,7 +25,7 @@ import numpy as np
 
 from dsd_ort.data import audio
 from dsd_ort.data.cache import Cache
-from dsd_ort.data.raw import Examples
+from dsd_ort.data.source_forms import Examples
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field
 from dsd_ort.recipe import Audio, Data

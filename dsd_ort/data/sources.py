@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dsd_ort.data import idx, images, loader, recordings
-from dsd_ort.data.raw import Arrays, Examples, Stream, reading
+from dsd_ort.data.source_forms import Arrays, Examples, Stream, reading
 from dsd_ort.errors import DataError, nearest
 from dsd_ort.fields import Field
 from dsd_ort.recipe import Data

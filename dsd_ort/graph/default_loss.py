@@ -6,12 +6,12 @@ import msgspec
 import onnx_ir as ir
 
 from dsd_ort.errors import RecipeError, nearest
-from dsd_ort.graph import source as source_files
 from dsd_ort.graph.legalize import to_supported
-from dsd_ort.graph.legalize.path import reads
 from dsd_ort.graph.logits import peel, shape_of, value_of
-from dsd_ort.graph.source import Source
+from dsd_ort.model import source as source_files
+from dsd_ort.model.source import Source
 from dsd_ort.recipe import Loss, LossName, Recipe
+from dsd_ort.rewrite.path import reads
 
 
 def fitting_loss(source: Source, *, name: LossName | None = None, output: str | None = None) -> Loss:

@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph import autograd
+from dsd_ort.rewrite import autograd
 
 
 @dataclass(frozen=True)

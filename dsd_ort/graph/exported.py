@@ -1,4 +1,4 @@
-"""The graphs of an exported training graph (:mod:`dsd_ort.graph.artifacts`) as :mod:`dsd_ort.run` executes them.
+"""The graphs of an exported training graph (:mod:`dsd_ort.model.artifacts`) as :mod:`dsd_ort.run` executes them.
 
 The training graph is taken as it stands, but for what the engine does itself: gradients are outputs, where it adds them
 to buffers, and running statistics of batch norms, which it keeps as constants, follow the data as everywhere else
@@ -17,12 +17,12 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from dsd_ort.errors import ModelError, UnsupportedError
 from dsd_ort.fields import Field
-from dsd_ort.graph.artifacts import TRAINING, Artifacts, label_names, load
-from dsd_ort.graph.legalize import names
-from dsd_ort.graph.legalize.path import Path as GradientPath
 from dsd_ort.graph.legalize.rules import batch_norm
-from dsd_ort.graph.legalize.site import Site
-from dsd_ort.graph.source import Source
+from dsd_ort.model.artifacts import TRAINING, Artifacts, label_names, load
+from dsd_ort.model.source import Source
+from dsd_ort.rewrite import names
+from dsd_ort.rewrite.path import Path as GradientPath
+from dsd_ort.rewrite.site import Site
 
 _ACCUMULATOR = "InPlaceAccumulatorV2"
 _BUFFER = "_grad.accumulation.buffer"

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from dsd_ort.errors import DsdError, RecipeError, UnsupportedError
-from dsd_ort.graph import artifacts, exported, prepare, select
-from dsd_ort.graph import source as source_files
+from dsd_ort.file.payload import Floats
+from dsd_ort.graph import exported, prepare
 from dsd_ort.graph.adapt import adapted
-from dsd_ort.graph.artifacts import Artifacts
 from dsd_ort.graph.default_loss import fitted
-from dsd_ort.graph.parameters import Parameter
-from dsd_ort.graph.payload import Floats
-from dsd_ort.graph.source import Source
+from dsd_ort.model import artifacts, select
+from dsd_ort.model import source as source_files
+from dsd_ort.model.artifacts import Artifacts
+from dsd_ort.model.parameters import Parameter
+from dsd_ort.model.source import Source
 from dsd_ort.recipe import Loss, Optimizer, Recipe
 
 
@@ -39,7 +40,7 @@ class Rewrite(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingGraph:
-    """What a training graph of ONNX Runtime's own exporter brings (:mod:`dsd_ort.graph.artifacts`)."""
+    """What a training graph of ONNX Runtime's own exporter brings (:mod:`dsd_ort.model.artifacts`)."""
 
     files: Artifacts
     labels: tuple[str, ...]

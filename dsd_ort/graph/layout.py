@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from dsd_ort.graph import select
-from dsd_ort.graph.parameters import Parameter
 from dsd_ort.graph.program import Slice
+from dsd_ort.model import select
+from dsd_ort.model.parameters import Parameter
 from dsd_ort.recipe import Group, Recipe
 
 ALIGNMENT = 16

@@ -16,25 +16,27 @@ import onnx_ir as ir
 from dsd_ort import runtime
 from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
-from dsd_ort.graph import artifacts, autograd, exported, layout, masks, select
+from dsd_ort.graph import exported, layout, masks
 from dsd_ort.graph import loss as losses
-from dsd_ort.graph import source as source_files
 from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.differentiate import differentiate
-from dsd_ort.graph.fold import fold
 from dsd_ort.graph.inference import to_inference
 from dsd_ort.graph.legalize import legalize, precision, refuse_stored_forms, to_supported
 from dsd_ort.graph.optimizer.update import update_graph
-from dsd_ort.graph.parameters import Parameter
 from dsd_ort.graph.program import Manifest, Program, refuse_existing, write_program
-from dsd_ort.graph.source import Source
+from dsd_ort.model import artifacts, select
+from dsd_ort.model import source as source_files
+from dsd_ort.model.parameters import Parameter
+from dsd_ort.model.source import Source
 from dsd_ort.recipe import Loss, Recipe
+from dsd_ort.rewrite import autograd
+from dsd_ort.rewrite.fold import fold
 
 
 def prepare(model: str | Path, run: str | Path, recipe: Recipe) -> Program:
     """Prepares the ONNX file *model* for training with *recipe* and writes the new run folder *run*.
 
-    *model* may also be a training graph of ONNX Runtime's (:mod:`dsd_ort.graph.artifacts`): its folder, or its
+    *model* may also be a training graph of ONNX Runtime's (:mod:`dsd_ort.model.artifacts`): its folder, or its
     training_model.onnx.  It brings its own loss, and the recipe's is not used.
 
     Raises:

@@ -27,9 +27,9 @@ import onnx
 
 from dsd_ort.errors import RunError
 from dsd_ort.fields import Field
-from dsd_ort.graph import copying
-from dsd_ort.graph import source as source_files
-from dsd_ort.graph.source import Source
+from dsd_ort.file import copying
+from dsd_ort.model import source as source_files
+from dsd_ort.model.source import Source
 from dsd_ort.recipe import Recipe
 
 FORMAT = 1

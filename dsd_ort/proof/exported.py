@@ -13,15 +13,15 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.errors import ModelError
-from dsd_ort.graph import export
-from dsd_ort.graph import verify as verify_files
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.legalize import precision, to_supported
 from dsd_ort.graph.prepare import Evaluation
-from dsd_ort.graph.source import Source
+from dsd_ort.model.source import Source
 from dsd_ort.proof import made_up
 from dsd_ort.proof.report import Line
 from dsd_ort.recipe import Recipe
+from dsd_ort.ship import export
+from dsd_ort.ship import verify as verify_files
 
 SAME_OUTPUT = 1e-4
 """Of the exported file's output and the trained state's, relative to the greatest entry."""

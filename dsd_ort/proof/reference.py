@@ -26,8 +26,8 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from dsd_ort import runtime
-from dsd_ort.graph.flow import cut_to
 from dsd_ort.proof import operators
+from dsd_ort.rewrite.flow import cut_to
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

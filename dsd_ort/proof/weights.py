@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dsd_ort.graph.parameters import Parameter
-from dsd_ort.graph.source import Source
+from dsd_ort.model.parameters import Parameter
+from dsd_ort.model.source import Source
 
 GAIN = 1.5
 """Variance of a drawn weight, times its fan-in."""

@@ -2,7 +2,7 @@
 
 *Selectors* (``freeze``, ``prune.include``, ``prune.exclude``, ``prune.layers``, ``optimizer.groups.match``) name
 parameters: a glob over parameter names (``"layer4.*"``), the role of a parameter (``"role:bias"``, see
-:data:`dsd_ort.graph.roles.ROLES`), or ``"first-conv"``, the convolutions that read the model's input.
+:data:`dsd_ort.model.roles.ROLES`), or ``"first-conv"``, the convolutions that read the model's input.
 """
 
 from __future__ import annotations

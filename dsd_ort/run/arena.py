@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from dsd_ort.graph.optimizer.update import OPTIMIZERS
 from dsd_ort.graph.program import Program, Slice
-from dsd_ort.graph.source import Source
+from dsd_ort.model.source import Source
 
 Array = npt.NDArray[np.float32]
 

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort import runtime
-from dsd_ort.graph.device import portable
+from dsd_ort.device import portable
 from dsd_ort.graph.program import Program
 
 

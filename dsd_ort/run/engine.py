@@ -4,7 +4,7 @@ Nothing is copied between them: sessions read parameters and write gradients whe
 through I/O binding.  The step graph never writes over what it reads, so new statistics go to a second buffer.
 
 On a GPU the host only queues: a step returns before it is done, and what it leaves behind stays on the device until
-somebody asks for it (:mod:`dsd_ort.run.collect`).
+somebody asks for it (:mod:`dsd_ort.run.step_results`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort import runtime
+from dsd_ort.device.lower.dropout import SEED, seed_numbers
 from dsd_ort.graph import masks
-from dsd_ort.graph.device.lower.dropout import SEED, seed_numbers
 from dsd_ort.graph.program import Program
 from dsd_ort.run import diagnose, memory
 from dsd_ort.run.arena import Arena, aligned_zeros
-from dsd_ort.run.collect import Buffers, new_collector
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Arrays, Sent, Tensor, at, cell
 from dsd_ort.run.sessions import Graph, Opened, trained
+from dsd_ort.run.step_results import Buffers, new_collector
 from dsd_ort.run.updates import new_update
 
 

@@ -34,9 +34,9 @@ from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Journal, read
 from dsd_ort.run.memory import Sent
 from dsd_ort.run.metrics import better
-from dsd_ort.run.pending import Pending, bad_weights
 from dsd_ort.run.position import Position, Progress
 from dsd_ort.run.prune import write_masks
+from dsd_ort.run.queued_steps import Pending, bad_weights
 from dsd_ort.run.schedule import learning_rate
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dsd_ort.graph import select
-from dsd_ort.graph.parameters import Parameter
 from dsd_ort.graph.program import Slice
+from dsd_ort.model import select
+from dsd_ort.model.parameters import Parameter
 from dsd_ort.recipe import Prune
 from dsd_ort.run.arena import Arena, Array, view
 

@@ -1,7 +1,7 @@
 """Sessions of a prepared graph, in the form that this device and this ONNX Runtime are fastest in.
 
 Prepared graphs are portable: float32, symbolic sizes, masks on weights and gradients.  What a machine wants is done to
-them when a session opens, each step a rewrite of :mod:`dsd_ort.graph.device`; the run folder stays as it is::
+them when a session opens, each step a rewrite of :mod:`dsd_ort.device`; the run folder stays as it is::
 
     masks.strip_weights ─ forms.for_session ─ mixed.mix ─ unroll ─ session
 
@@ -18,12 +18,12 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 
 from dsd_ort import runtime
+from dsd_ort.device import determinism, forms
+from dsd_ort.device.mixed import mix, scale_loss
+from dsd_ort.device.recording import obstacles
+from dsd_ort.device.unroll import unroll
 from dsd_ort.errors import ModelError
 from dsd_ort.graph import masks
-from dsd_ort.graph.device import determinism, forms
-from dsd_ort.graph.device.mixed import mix, scale_loss
-from dsd_ort.graph.device.recording import obstacles
-from dsd_ort.graph.device.unroll import unroll
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Memory, Tensor
 from dsd_ort.runtime.device import Device

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import onnx
 
-from dsd_ort.graph.device.mixed import LOSS_SCALE
+from dsd_ort.device.mixed import LOSS_SCALE
 from dsd_ort.graph.optimizer import guard, scaler
 from dsd_ort.graph.optimizer.update import OPTIMIZERS
 from dsd_ort.graph.program import Program

@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 
 from dsd_ort import runtime
-from dsd_ort.graph.device.determinism import nondeterministic
+from dsd_ort.device.determinism import nondeterministic
 from dsd_ort.graph.program import Program, open_program
 from tests.cuda.computed import feeds, outputs
 from tests.cuda.placement import forms

@@ -15,9 +15,9 @@ import onnx_ir as ir
 import pytest
 
 from dsd_ort import runtime
-from dsd_ort.graph.device.forms import for_session
-from dsd_ort.graph.device.mixed import LOSS_SCALE, mix, scale_loss
-from dsd_ort.graph.device.unroll import unroll
+from dsd_ort.device.forms import for_session
+from dsd_ort.device.mixed import LOSS_SCALE, mix, scale_loss
+from dsd_ort.device.unroll import unroll
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
 from tests.graph.gradient import Arrays, Exact, _with_loss, loss_weights, model, random_inputs

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import pytest
 
 from dsd_ort import runtime
-from dsd_ort.graph.device.mixed import LOSS_SCALE, Precision
-from dsd_ort.graph.device.recording import obstacles
-from dsd_ort.graph.device.unroll import unroll
+from dsd_ort.device.mixed import LOSS_SCALE, Precision
+from dsd_ort.device.recording import obstacles
+from dsd_ort.device.unroll import unroll
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.run import sessions
 from tests.cuda.computed import feeds, outputs

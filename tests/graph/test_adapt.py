@@ -14,13 +14,13 @@ import pytest
 
 import dsd_ort
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph import source
-from dsd_ort.graph.fold import fold
 from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.prepare import build
+from dsd_ort.model import source
+from dsd_ort.rewrite.fold import fold
 from tests.graph.gradient import Exact, disagreement, loss_weights, random_inputs, step
-from tests.graph.test_roles import ROLES
-from tests.graph.test_source import run, write
+from tests.model.test_roles import ROLES
+from tests.model.test_source import run, write
 
 PHASES = [{"kind": "dense", "steps": 3, "learning_rate": 0.05}]
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 import dsd_ort
-from dsd_ort.graph import source as source_files
+from dsd_ort.model import source as source_files
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution

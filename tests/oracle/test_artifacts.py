@@ -17,9 +17,10 @@ import dsd_ort
 from dsd_ort.api import default_recipe
 from dsd_ort.cli.commands import cli
 from dsd_ort.errors import DsdError
-from dsd_ort.graph import artifacts, exported, masks
+from dsd_ort.graph import exported, masks
+from dsd_ort.model import artifacts
 from dsd_ort.recipe import Phase
-from tests.graph.device.test_mixed import Step, flat
+from tests.device.test_mixed import Step, flat
 from tests.models import cnn_data, write_cnn
 
 pytestmark = pytest.mark.oracle

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 import dsd_ort
 from dsd_ort.graph.program import open_program
 from dsd_ort.recipe import Optimizer
-from tests.graph.device.test_mixed import Step, flat
+from tests.device.test_mixed import Step, flat
 from tests.graph.optimizer.test_scaler import device, fresh, number, scale_once, start, update
 from tests.oracle import networks
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 import dsd_ort
-from dsd_ort.graph import source as source_files
+from dsd_ort.model import source as source_files
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution

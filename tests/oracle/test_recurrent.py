@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import dsd_ort
-from dsd_ort.graph import source as sources
 from dsd_ort.graph.prepare import build
+from dsd_ort.model import source as sources
 from tests.graph.gradient import quiet
 
 pytestmark = pytest.mark.oracle

@@ -15,8 +15,8 @@ import torch
 from torch.nn import functional
 
 import dsd_ort
-from dsd_ort.graph import source as sources
 from dsd_ort.graph.prepare import build
+from dsd_ort.model import source as sources
 from graphs import NETWORKS
 from tests.graph.gradient import quiet
 

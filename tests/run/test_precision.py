@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 import dsd_ort
 from dsd_ort.errors import DataError
 from dsd_ort.graph.program import open_program
-from dsd_ort.graph.verify import Verdict
+from dsd_ort.ship.verify import Verdict
 from tests.models import CNN_SHAPES, TYPES, cnn_data, retyped, write_cnn
 
 NAMES = ["float16", "double", "bfloat16"]

@@ -15,8 +15,8 @@ import pytest
 
 import dsd_ort
 from dsd_ort import runtime
+from dsd_ort.device.lower import FORMS
 from dsd_ort.errors import DivergedError, InstallationError
-from dsd_ort.graph.device.lower import FORMS
 from dsd_ort.graph.program import open_program
 from tests.cuda.computed import feeds, outputs
 from tests.cuda.placement import forms

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 
-from dsd_ort.graph.autograd import OPSET, Operator, operator
+from dsd_ort.rewrite.autograd import OPSET, Operator, operator
 
 NEVER = -1e30
 """The logarithm of 0."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dsd_ort.graph.autograd import Operator, operator
 from dsd_ort.graph.autograd.recurrent import Activation, Recurrence, named, product_of_steps
+from dsd_ort.rewrite.autograd import Operator, operator
 
 
 class Cell(NamedTuple):

@@ -7,8 +7,7 @@ computes what it computed before.  What cannot be had is refused here, by name: 
 process on some graphs and is silently wrong on others.
 
 The steps: :mod:`opset` (one opset), :mod:`precision` (one floating-point type), :mod:`expand` (fused and quantised
-operators), the rules of the table, each a function of one node in the file of its family, and :mod:`names` (a builder's
-bug).
+operators), the rules of the table, each a function of one node in the file of its family, and :mod:`builder_bugs`.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import ModelError, UnsupportedError, nearest
-from dsd_ort.graph import autograd
-from dsd_ort.graph.autograd import Operator
-from dsd_ort.graph.legalize import names, precision
+from dsd_ort.graph.legalize import builder_bugs, precision
 from dsd_ort.graph.legalize.expand import expand, note, refuse_stored_forms, unpaired
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
-from dsd_ort.graph.legalize.path import Path
-from dsd_ort.graph.legalize.site import Site, apply, place
 from dsd_ort.graph.legalize.table import FIXES, MANY_OUTPUTS, MODES, NATIVE, REASONS, RULES, key
 from dsd_ort.graph.legalize.without_derivative import WITHOUT_DERIVATIVE
 from dsd_ort.graph.logits import Logits, peel
+from dsd_ort.rewrite import autograd, names
+from dsd_ort.rewrite.autograd import Operator
+from dsd_ort.rewrite.path import Path
+from dsd_ort.rewrite.site import Site, apply, place
 
 __all__ = ["Legalized", "legalize", "refuse_stored_forms", "to_supported"]
 
@@ -90,9 +89,9 @@ def legalize(
     graph.outputs.extend(statistics.values())
     names.make_unique(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
-    names.settle_numbers(Path(graph, weights, wanted))
+    builder_bugs.settle_numbers(Path(graph, weights, wanted))
     wanted = graph.outputs[: len(wanted)]
-    names.separate(Path(graph, weights, wanted), set(weights))
+    builder_bugs.separate(Path(graph, weights, wanted), set(weights))
     names.make_unique(model)
     path = Path(graph, weights, wanted)
     if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.

@@ -27,7 +27,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph.legalize.site import constant_value, place
+from dsd_ort.rewrite.site import constant_value, place
 
 BATCH = "batch"
 _END = 2**63 - 1

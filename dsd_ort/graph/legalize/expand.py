@@ -15,13 +15,13 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph import autograd
-from dsd_ort.graph.autograd import Operator
-from dsd_ort.graph.legalize.names import make_unique
-from dsd_ort.graph.legalize.path import Path
 from dsd_ort.graph.legalize.rules.quantization import FIX
-from dsd_ort.graph.legalize.site import Rule, Site, apply, constant_value, place
 from dsd_ort.graph.legalize.table import FUSED, key
+from dsd_ort.rewrite import autograd
+from dsd_ort.rewrite.autograd import Operator
+from dsd_ort.rewrite.names import make_unique
+from dsd_ort.rewrite.path import Path
+from dsd_ort.rewrite.site import Rule, Site, apply, constant_value, place
 
 _QUANTIZED = {
     "ConvInteger",

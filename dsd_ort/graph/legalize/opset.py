@@ -22,8 +22,6 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import legacy
-from dsd_ort.graph.legalize.names import make_unique
-from dsd_ort.graph.legalize.path import Path
 from dsd_ort.graph.legalize.rules import (
     activation,
     attention,
@@ -35,7 +33,9 @@ from dsd_ort.graph.legalize.rules import (
     sampling,
     spectral,
 )
-from dsd_ort.graph.legalize.site import Replacement, Rule, Site, apply, place
+from dsd_ort.rewrite.names import make_unique
+from dsd_ort.rewrite.path import Path
+from dsd_ort.rewrite.site import Replacement, Rule, Site, apply, place
 
 TARGET = 18
 IR_VERSION = 10

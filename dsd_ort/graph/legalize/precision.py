@@ -24,9 +24,9 @@ from collections.abc import Iterator, Mapping
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from dsd_ort.graph.legalize.names import make_unique
-from dsd_ort.graph.legalize.path import reads, subgraphs
-from dsd_ort.graph.payload import to_float32 as in_float32
+from dsd_ort.file.payload import to_float32 as in_float32
+from dsd_ort.rewrite.names import make_unique
+from dsd_ort.rewrite.path import reads, subgraphs
 
 OTHERS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 """The types that become float32."""

@@ -35,8 +35,8 @@ from dsd_ort.graph.legalize.rules import (
     transposed,
     trigonometric,
 )
-from dsd_ort.graph.legalize.site import Rule
 from dsd_ort.graph.legalize.without_derivative import FIX, WITHOUT_DERIVATIVE
+from dsd_ort.rewrite.site import Rule
 
 MODES: dict[str, dict[str, Rule]] = {
     "train": {"BatchNormalization": batch_norm.train, "Dropout": dropout.activate},

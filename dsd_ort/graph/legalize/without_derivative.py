@@ -1,7 +1,7 @@
 """Operators that have no derivative, each with what users are told of it: no gradient can pass them, in any framework.
 
 Those whose output is a floating-point number with a derivative of zero, as Round's, are in
-:data:`~dsd_ort.graph.legalize.path.STOPS`.
+:data:`~dsd_ort.rewrite.path.STOPS`.
 """
 
 from __future__ import annotations

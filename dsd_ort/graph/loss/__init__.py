@@ -20,10 +20,10 @@ import onnx_ir as ir
 from dsd_ort import recipe
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.fields import Field
-from dsd_ort.graph import autograd
 from dsd_ort.graph.logits import Logits, peel, shape_of, value_of
 from dsd_ort.graph.loss.builder import Builder
 from dsd_ort.graph.loss.formulas import LOSSES
+from dsd_ort.rewrite import autograd
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
@@ -39,7 +39,7 @@ def attach(model: ir.Model, losses: Sequence[recipe.Loss], logits: Mapping[str, 
     """Adds to *model*, in place, an input for every label and the output ``loss``, ``f32[]``, as its last.
 
     The output has a number in its name where the model has a value called ``loss`` already.  A loss may call an
-    operator with a backward of its own: :func:`~dsd_ort.graph.autograd.inline` makes plain ONNX of it.
+    operator with a backward of its own: :func:`~dsd_ort.rewrite.autograd.inline` makes plain ONNX of it.
 
     Args:
         model: a training or an evaluation graph.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.autograd import DOMAIN, Operator
+from dsd_ort.rewrite.autograd import DOMAIN, Operator
 
 
 class Builder:

@@ -12,9 +12,9 @@ import onnx_ir as ir
 import pytest
 
 from dsd_ort import runtime
-from dsd_ort.graph import autograd
 from dsd_ort.graph.autograd.ctc import ctc
 from dsd_ort.graph.differentiate import differentiate
+from dsd_ort.rewrite import autograd
 from tests.graph.gradient import model
 
 Array = npt.NDArray[Any]

@@ -8,8 +8,9 @@ from itertools import product
 import onnx
 import pytest
 
-from dsd_ort.graph.autograd import Operator, recurrent_gru, recurrent_lstm, recurrent_rnn
+from dsd_ort.graph.autograd import recurrent_gru, recurrent_lstm, recurrent_rnn
 from dsd_ort.graph.autograd.recurrent import ACTIVATIONS, Activation, Recurrence
+from dsd_ort.rewrite.autograd import Operator
 
 FLAGS = (False, True)
 ARRIVING = (("y",), ("l",), ("y", "l"))

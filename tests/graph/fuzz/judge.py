@@ -18,7 +18,7 @@ import onnxruntime
 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import legalize
-from dsd_ort.graph.legalize.path import Path
+from dsd_ort.rewrite.path import Path
 from tests.graph.gradient import Arrays, Exact, loss_weights, quiet, step
 
 EPSILON = 1e-6

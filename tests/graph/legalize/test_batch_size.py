@@ -11,11 +11,11 @@ import pytest
 
 import dsd_ort
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph import source
 from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.legalize import batch_size
 from dsd_ort.graph.prepare import build
-from tests.graph.test_source import run, write
+from dsd_ort.model import source
+from tests.model.test_source import run, write
 
 PHASES = [{"kind": "dense", "steps": 2, "learning_rate": 0.01}]
 
@@ -248,7 +248,7 @@ def test_where_the_batch_goes_in_a_reshape(before, shape, other, k, after):
 
 
 def test_zoo_models_of_batch_one_are_freed(tmp_path):
-    from tests.graph.test_source import LIGHT
+    from tests.model.test_source import LIGHT
 
     made, _ = build(source.load(LIGHT / "light_squeezenet.onnx"), dsd_ort.Recipe.from_dict({"phase": PHASES}))
     assert made.inputs[0].shape == ("batch", 3, 224, 224)

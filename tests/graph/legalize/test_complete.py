@@ -6,9 +6,9 @@ import onnx.defs
 import pytest
 
 from dsd_ort.graph.legalize.opset import NEWER, TARGET
-from dsd_ort.graph.legalize.path import STOPS
 from dsd_ort.graph.legalize.table import FIXES, FUSED, MODES, NATIVE, REASONS, RULES
 from dsd_ort.graph.legalize.without_derivative import WITHOUT_DERIVATIVE
+from dsd_ort.rewrite.path import STOPS
 
 NEWEST = 21
 

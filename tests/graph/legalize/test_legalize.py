@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 
 from dsd_ort.graph.legalize import legalize
-from dsd_ort.graph.legalize.names import make_unique
 from dsd_ort.graph.logits import Logits
+from dsd_ort.rewrite.names import make_unique
 from tests.graph.gradient import Exact, disagreement, loss_weights, model, random_inputs, step
 
 TOLERANCE = 2e-6

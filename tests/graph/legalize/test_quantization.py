@@ -14,9 +14,9 @@ import pytest
 from onnx import numpy_helper
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph import source
 from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.legalize.opset import to_supported
+from dsd_ort.model import source
 from tests.graph.gradient import model, quiet, step
 from tests.graph.legalize.cases.quantization import PAIRS, Pair
 

@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 from dsd_ort.graph.legalize import Legalized, legalize
-from dsd_ort.graph.legalize.path import Path
 from dsd_ort.graph.legalize.table import NATIVE, RULES, key
+from dsd_ort.rewrite.path import Path
 from tests.graph.expression import expression, operator_of, settles_number
 from tests.graph.gradient import Exact, disagreement, loss_weights, model, quiet, random_inputs, step
 from tests.graph.legalize.cases import CASES, Case

@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dsd_ort.graph.legalize.rules import broadcast
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.site import Site
 
 
 def _negative_part(site: Site, x: ir.Value) -> ir.Value:

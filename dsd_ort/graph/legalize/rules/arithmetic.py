@@ -6,9 +6,9 @@ from functools import reduce
 
 import onnx_ir as ir
 
-from dsd_ort.graph.autograd import operator
 from dsd_ort.graph.legalize.rules.broadcast import decided_at_run_time, expanded
-from dsd_ort.graph.legalize.site import Site, constant_value
+from dsd_ort.rewrite.autograd import operator
+from dsd_ort.rewrite.site import Site, constant_value
 
 
 def where(site: Site) -> ir.Value | None:

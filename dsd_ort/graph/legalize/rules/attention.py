@@ -18,7 +18,7 @@ from functools import reduce
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.site import Site
 
 _LOWEST = float(np.finfo(np.float32).min)
 _USE_ONNX = "save the model without this fusion, or export it with past = none"

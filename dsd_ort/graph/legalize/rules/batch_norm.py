@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.site import Site, place
-from dsd_ort.graph.parameters import UNMERGED
+from dsd_ort.model.parameters import UNMERGED
+from dsd_ort.rewrite.site import Site, place
 
 FROZEN = 'set batch_norm = "frozen" in the recipe'
 

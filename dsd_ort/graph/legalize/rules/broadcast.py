@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.site import Site
 
 
 def covers(value: ir.Value, other: ir.Value) -> bool:

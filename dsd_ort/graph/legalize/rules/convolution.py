@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.site import Site
 
 
 def conv(site: Site) -> ir.Value | None:

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.graph.legalize.rules.broadcast import opaque
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.site import Site
 
 Length: TypeAlias = "int | str | None"
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.autograd import operator
-from dsd_ort.graph.legalize.site import Operand, Site
+from dsd_ort.rewrite.autograd import operator
+from dsd_ort.rewrite.site import Operand, Site
 
 _PARAMETERS = {
     "Celu": ("alpha",),

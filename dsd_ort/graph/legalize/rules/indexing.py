@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.site import Site, constant_value
+from dsd_ort.rewrite.site import Site, constant_value
 
 _END = 2**62
 """Behind the last entry, as Slice has it."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.autograd import Operator, operator
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.autograd import Operator, operator
+from dsd_ort.rewrite.site import Site
 
 LARGEST = 64
 """Rows of a matrix; the gradient takes memory for the fourth power of it."""

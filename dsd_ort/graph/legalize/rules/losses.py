@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.site import Site
 
 
 def negative_log_likelihood(site: Site) -> ir.Value:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.graph.legalize.rules.batch_norm import channels
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.site import Site
 
 
 def layer_norm(site: Site) -> Sequence[ir.Value] | None:

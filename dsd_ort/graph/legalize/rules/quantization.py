@@ -13,8 +13,8 @@ from functools import cache
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.autograd import Operator, operator
-from dsd_ort.graph.legalize.site import Operand, Site, constant_value
+from dsd_ort.rewrite.autograd import Operator, operator
+from dsd_ort.rewrite.site import Operand, Site, constant_value
 
 FIX = "train the float model, and quantise the result"
 _RANGES = {

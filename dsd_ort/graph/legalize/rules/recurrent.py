@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from dsd_ort.graph.autograd import recurrent_gru, recurrent_lstm, recurrent_rnn
 from dsd_ort.graph.autograd.recurrent import ACTIVATIONS, Activation, Recurrence
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.site import Site
 
 LARGE = 1 << 19
 """Entries of R from which a step multiplies with R on the left.  Measured on the CPU: with 8 to 64 sequences up to 1.6

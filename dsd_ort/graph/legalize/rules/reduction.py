@@ -7,8 +7,8 @@ from functools import wraps
 
 import onnx_ir as ir
 
-from dsd_ort.graph.autograd import operator
-from dsd_ort.graph.legalize.site import Replacement, Rule, Site, constant_value
+from dsd_ort.rewrite.autograd import operator
+from dsd_ort.rewrite.site import Replacement, Rule, Site, constant_value
 
 _SAME_WITHOUT_AXES = {"ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"}
 """Over no axis these are the identity; the others are so in ONNX Runtime, but not in ONNX's own evaluator."""

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from dsd_ort.graph.legalize.rules.reduction import extreme_over
 from dsd_ort.graph.legalize.rules.separable import length, positions
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.site import Site
 
 _A = -0.75
 """GridSample's cubic coefficient."""

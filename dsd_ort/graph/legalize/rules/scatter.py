@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.autograd import Operator, operator
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.autograd import Operator, operator
+from dsd_ort.rewrite.site import Site
 
 _PRODUCT = """(dy, x, u, i) => (dx, du) {{
     zero = Constant <value_float = 0.0> ()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.site import Operand, Site
+from dsd_ort.rewrite.site import Operand, Site
 
 Matrix: TypeAlias = "ir.Value | npt.NDArray[np.float32]"
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.site import Replacement, Site
+from dsd_ort.rewrite.site import Replacement, Site
 
 
 def _matrix(read: int, length: int, parts: int, *, inverse: bool, onesided: bool) -> npt.NDArray[np.float32]:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.autograd import Operator, operator
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.autograd import Operator, operator
+from dsd_ort.rewrite.site import Site
 
 
 def conv_transpose(site: Site) -> ir.Value:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.autograd import Operator, operator
-from dsd_ort.graph.legalize.site import Site
+from dsd_ort.rewrite.autograd import Operator, operator
+from dsd_ort.rewrite.site import Site
 
 _SLOPES = {
     "Acos": "q = Sub (one, square)  r = Sqrt (q)  s = Neg (r)  dx = Div (dy, s)",  # -1 / √(1 - x²)

@@ -1,0 +1,136 @@
+"""Operators in the form that the device has, and computes fastest: one table, :data:`FORMS`.
+
+Requires a training graph as the gradient builder made it, masked or not, or a model in inference.  Ensures the same
+outputs under the same names, equal up to the order of float32 sums.  Every form is one small function with its algebra
+in the file of its device; where its conditions do not hold the node stays as it is.
+
+What is on no list for CUDA has a kernel there in ONNX Runtime 1.19's training build already (ConvGrad, ReluGrad,
+BatchNormalizationGrad, …), or its portable form has one.
+
+Notation: a convolution Y = X ∗ W with strides s, dilations d and pads p, X: f32[N, C, H…], W: f32[M, C/g, K…],
+Y: f32[N, M, H'…]; dX, dW, dY are the gradients of the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+import onnx_ir as ir
+
+from dsd_ort.device.lower import cpu, cuda, dropout, recorded
+from dsd_ort.device.lower.blocked import BLOCKED, Layout, channel_block
+from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_transpose
+from dsd_ort.device.lower.form import Choices, Form
+from dsd_ort.rewrite import autograd
+from dsd_ort.rewrite.path import Path
+from dsd_ort.rewrite.site import Site
+
+__all__ = ["BLOCKED", "FORMS", "Convolution", "channel_block", "convolution_of", "flip_transpose", "lower"]
+
+FORMS: dict[str, dict[str, Form]] = {
+    "cpu": {
+        "com.microsoft.ReluGrad": Form(cpu.relu_gradient, "ReluGrad → HardSigmoid · Mul"),
+        "Conv": Form(cpu.convolution, "Conv → blocked Conv"),
+        "com.microsoft.ConvGrad": Form(cpu.convolution_gradient, "ConvGrad → ConvGrad for dW, Conv for dX"),
+    },
+    "cuda": {
+        "Dropout": Form(dropout.dropout, "Dropout → masks by arithmetic"),
+        "MaxPoolGrad": Form(cuda.max_pool_gradient, "MaxPoolGrad → additions at MaxPool's indices"),
+        "GRU": Form(cuda.gru, "GRU → Scan"),
+        "LSTM": Form(cuda.lstm, "LSTM → Scan"),
+        "RNN": Form(cuda.rnn, "RNN → Scan"),
+        "Concat": Form(recorded.concat, "Concat → Concat of equal parts"),
+        "GatherND": Form(recorded.gather_nd, "GatherND → Gather"),
+        "Split": Form(recorded.split, "Split → Slice"),
+        "Transpose": Form(recorded.turned_product, "Transpose(MatMul) → Gemm"),
+        "com.microsoft.GatherGrad": Form(recorded.gather_gradient, "GatherGrad → product with a one-hot matrix"),
+    },
+}
+"""By device and operator; those of other domains carry the domain in front."""
+
+
+def lower(
+    model: ir.Model, device: str = "cpu", *, block: int | None = None, deterministic: bool = False
+) -> tuple[str, ...]:
+    """Rewrites *model* in place for *device*, one line for each form that was taken.
+
+    Args:
+        model: a differentiated graph, or one in inference.
+        device: ``"cpu"`` or ``"cuda"``.
+        block: channels in a block of MLAS's layout; this machine's if None, 1 for no blocked convolution.
+        deterministic: only forms that repeat to the bit, where there is one.
+    """
+    forms = FORMS[device]
+    if device == "cuda":
+        cuda.raise_opset(model)
+    model.graph.sort()
+    choices = Choices(Layout(_block(device) if block is None else block), deterministic)
+    path, counts, names = Path(model.graph, [], []), dict.fromkeys(forms, 0), _Names(model.graph)
+
+    def walk(*graphs: ir.Graph) -> None:
+        for node in [node for graph in graphs for node in graph]:
+            key = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            if key in forms and _apply(forms[key], Site(node, path), choices, names):
+                counts[key] += 1
+
+    walk(model.graph, *_bodies(model.graph, device))
+    if choices.layout.used:
+        model.graph.opset_imports[BLOCKED] = 1
+    if choices.operators:
+        autograd.add(model, choices.operators)
+        for function in model.functions.values():  # opsets 18 to 21 mean the same by all that is in them
+            function.opset_imports[""] = model.opset_imports[""]
+        autograd.inline(model)
+        walk(*_bodies(model.graph, device))
+    return tuple(f"{forms[key].note} ({times}×)" for key, times in counts.items() if times)
+
+
+def _bodies(graph: ir.Graph, device: str) -> list[ir.Graph]:
+    """Those of Scans, whose steps are nodes of the graph in the end (:mod:`~.unroll`)."""
+    scans = [node for node in graph if (node.domain, node.op_type) == ("", "Scan")] if device == "cuda" else []
+    return [node.attributes["body"].as_graph() for node in scans]
+
+
+def _block(device: str) -> int:
+    return channel_block() if device == "cpu" else 1
+
+
+class _Names:
+    """Names of nodes and of values in *graph*, its subgraphs included, and new ones."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        nodes = list(graph.all_nodes())
+        values = [*graph.inputs, *graph.initializers.values(), *(value for node in nodes for value in node.outputs)]
+        self.of_nodes, self.of_values = {node.name for node in nodes}, {value.name for value in values}
+
+    def give(self, nodes: Sequence[ir.Node]) -> None:
+        """Names of their own for new *nodes* and what they give."""
+        for node in nodes:
+            node.name = _free(node.name or node.op_type, self.of_nodes)
+            for value in node.outputs:
+                value.name = _free(value.name or node.op_type, self.of_values)
+
+
+def _free(name: str, taken: set[str | None]) -> str:
+    free = next(other for i in count() if (other := f"{name}_{i}" if i else name) not in taken)
+    taken.add(free)
+    return free
+
+
+def _apply(form: Form, site: Site, choices: Choices, names: _Names) -> bool:
+    """What the form builds takes over names and readers of the node's outputs; it goes if nothing of it is left."""
+    built = form.rule(site, choices)
+    if built is None:
+        return False
+    node, graph = site.node, site.node.graph
+    assert isinstance(graph, ir.Graph)
+    names.give(site.nodes)
+    graph.insert_before(node, site.nodes)
+    for old, new in zip(node.outputs, [built] if isinstance(built, ir.Value) else built, strict=False):
+        new.shape, new.type = old.shape, old.type
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        new.name, old.name = old.name, ""
+    if not any(output.name for output in node.outputs):
+        graph.remove(node, safe=True)
+    return True

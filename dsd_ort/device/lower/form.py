@@ -1,0 +1,37 @@
+"""What a form is: one way to compute an operator on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import onnx_ir as ir
+
+from dsd_ort.device.lower.blocked import Layout
+from dsd_ort.rewrite.autograd import Operator
+from dsd_ort.rewrite.site import Site
+
+
+@dataclass
+class Choices:
+    """What forms of one graph share and go by."""
+
+    layout: Layout
+    deterministic: bool = False
+    """Only forms that give the same bits in every run, where there is one."""
+    operators: dict[str, Operator] = field(default_factory=dict)
+    """Functions that the new nodes call."""
+    dropouts: int = 0
+    """So far; each draws numbers of its own."""
+
+
+Rule: TypeAlias = "Callable[[Site, Choices], ir.Value | Sequence[ir.Value] | None]"
+"""From a node to the value that takes the place of its first output, or the values of all; None where it stays."""
+
+
+class Form(NamedTuple):
+    """How an operator is computed instead, and a line that says so."""
+
+    rule: Rule
+    note: str

@@ -1,0 +1,149 @@
+"""A prepared graph for one shape of batch: all sizes known, no arithmetic on shapes left.
+
+ONNX Runtime keeps shapes in the CPU's memory and computes with them there, amid a graph that runs on another device.
+Where a session is opened for each shape of batch (on CUDA, whose convolutions are searched and whose graphs are
+captured for one) nothing of that is needed: the shape of every value is a constant, and so is all that follows from
+shapes.  What depends on data, as lengths of sequences do, stays.
+
+Requires a graph as a run folder holds it, or masked.  Ensures the same inputs, outputs and numbers for batches of these
+shapes.  Bodies of Scan are treated the same way; branches and loops keep what they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from dsd_ort.device.portable import broadcast, replace
+from dsd_ort.errors import DataError
+from dsd_ort.rewrite import shapes as shape_rules
+from dsd_ort.rewrite.fold import Folder
+from dsd_ort.rewrite.names import make_unique
+from dsd_ort.rewrite.site import constant_value
+
+Sizes = Mapping[str, int]
+"""What the symbolic dimensions are."""
+
+
+def specialize(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Does what the module says, in place.
+
+    Args:
+        model: is changed.
+        shapes: of graph inputs; those that have none here must have fixed shapes already.
+
+    Raises:
+        DataError: the shapes contradict the graph's inputs, or each other in a dimension of one name.
+    """
+    model.graph.sort()
+    sizes = _sizes(model.graph, shapes)
+    for graph in (model.graph, *model.graph.subgraphs()):
+        _set_sizes(graph, sizes)
+    for value in model.graph.inputs:
+        if value.name is not None and value.name in shapes:
+            value.shape = ir.Shape([int(n) for n in shapes[value.name]])
+    of_broadcasts = [node for node in model.graph if node.op_type == "BroadcastGradientArgs"]
+    for node in of_broadcasts:
+        replace(node, broadcast.axes)
+    if of_broadcasts:
+        make_unique(model)
+    _specialize(model.graph, model.opset_imports.get("", 18))
+    RemoveUnusedNodesPass()(model)
+
+
+def _sizes(graph: ir.Graph, shapes: Mapping[str, Sequence[int]]) -> Sizes:
+    """The sizes that the names of dimensions stand for."""
+    sizes: dict[str, int] = {}
+    for value in graph.inputs:
+        given = None if value.name is None else shapes.get(value.name)
+        if given is None or value.shape is None:
+            continue
+        dims = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+        known = [
+            sizes.setdefault(dim, int(n)) if isinstance(dim, str) else dim for dim, n in zip(dims, given, strict=False)
+        ]
+        if len(dims) != len(given) or any(k is not None and k != n for k, n in zip(known, given, strict=True)):
+            raise DataError(
+                f"the shape {list(given)} is not one of [{', '.join(map(str, dims))}]"
+                + "".join(f", {name} = {size}" for name, size in sizes.items() if name in dims),
+                where=f"the array {value.name!r}",
+                fix="give all arrays of a batch as many examples, and steps where they share them",
+            )
+    return sizes
+
+
+def _set_sizes(graph: ir.Graph, sizes: Sizes) -> None:
+    for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
+        if value.shape is not None:
+            dims = [dim if isinstance(dim, int) else sizes.get(dim.value or "", dim) for dim in value.shape]
+            value.shape = ir.Shape(dims)
+
+
+def _specialize(graph: ir.Graph, opset: int) -> None:
+    def infer(node: ir.Node, folder: Folder) -> None:
+        if (node.domain, node.op_type) == ("", "Scan"):
+            _scan(node, opset)
+        else:
+            shape_rules.infer(node, lambda value: _content(value, folder), opset)
+
+    Folder(graph, opset, infer=infer).replace_fixed()
+    for node in list(graph):
+        _pass_through(node)
+
+
+def _content(value: ir.Value | None, folder: Folder) -> np.ndarray | None:
+    entries = folder.entries(value)
+    return entries.values if entries is not None and entries.complete else None
+
+
+def _scan(node: ir.Node, opset: int) -> None:
+    """Scan(state…, sequence…) => (state…, stacked…): its body sees the states, and the sequences without their axis.
+
+    States keep their shapes; what is stacked is as long as the sequences, along the first axis or one of its own.
+    """
+    body, count = node.attributes["body"].as_graph(), node.attributes.get_int("num_scan_inputs")
+    assert count is not None
+    states = len(node.inputs) - count
+    lengths: set[int] = set()
+    for i, (inner, outer) in enumerate(zip(body.inputs, node.inputs, strict=True)):
+        dims = None if outer is None or outer.shape is None else list(outer.shape)
+        if i >= states and dims is not None:
+            length = dims.pop(node.attributes.get_ints("scan_input_axes", [0] * count)[i - states])
+            lengths |= {length} if isinstance(length, int) else set()
+        if inner.type is None and outer is not None:
+            inner.type = outer.type
+        shape_rules.refine(inner, dims)
+    _specialize(body, opset)
+    stacked = len(node.outputs) - states
+    for i, (inner, outer) in enumerate(zip(body.outputs, node.outputs, strict=True)):
+        outer.type = outer.type or inner.type
+        if i < states:
+            first = node.inputs[i]
+            shape_rules.refine(outer, None if first is None else first.shape)
+        elif inner.shape is not None and len(lengths) == 1:
+            axis = node.attributes.get_ints("scan_output_axes", [0] * stacked)[i - states]
+            dims = list(inner.shape)
+            dims.insert(axis if axis >= 0 else axis + len(dims) + 1, *lengths)
+            shape_rules.refine(outer, dims)
+
+
+def _pass_through(node: ir.Node) -> None:
+    """Takes away what now does nothing: a sum over no axes; a Reshape or Expand to the shape that is there already."""
+    if node.domain or not node.inputs or (x := node.inputs[0]) is None:
+        return
+    y = node.outputs[0]
+    if node.op_type == "ReduceSum":
+        axes = constant_value(node.inputs[1]) if len(node.inputs) > 1 else None
+        nothing = axes is not None and axes.size == 0 and node.attributes.get_int("noop_with_empty_axes", 0) == 1
+    else:
+        nothing = node.op_type in ("Reshape", "Expand") and _fixed(x) is not None and _fixed(x) == _fixed(y)
+    if nothing and not y.is_graph_output():
+        y.replace_all_uses_with(x)
+
+
+def _fixed(value: ir.Value) -> list[int] | None:
+    dims = None if value.shape is None else list(value.shape)
+    return None if dims is None or not all(isinstance(dim, int) for dim in dims) else dims  # type: ignore[return-value]

@@ -1,0 +1,154 @@
+"""Where the tensors that carry values of the model stand, and what they hold.
+
+Values of subgraphs (of If, Loop and Scan) count too, each under its public name (:meth:`wire.File.public`).  A tensor
+is stored in one of three ways: as an initializer, in a Constant node, or by a ConstantOfShape node with a
+constant shape, which has no bytes of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from dsd_ort.errors import ModelError
+from dsd_ort.file import payload, wire
+from dsd_ort.file.payload import Floats, Values
+
+_STRETCHES = 64
+
+
+class Filled(NamedTuple):
+    """A ConstantOfShape node with a constant shape: *dims* full of *value*."""
+
+    node: wire.Node
+    dims: tuple[int, ...]
+    dtype: int
+    value: float
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.dims)
+
+
+Place = wire.Tensor | Filled
+
+
+def locate(graph: ir.Graph, file: wire.File) -> dict[str, Place]:
+    """Value of *graph*, the main one → where the tensor stands that carries it.
+
+    Values of subgraphs take their public names, in place.
+
+    Raises:
+        ModelError: two tensors have one name.
+    """
+    found: dict[str, Place] = {}
+    graphs = dict(_graphs(graph))
+    for tensor in file.tensors:
+        if not tensor.value:
+            continue
+        if tensor.value in found:
+            what, where = f"two tensors are called {tensor.value!r}", f"{file.path}: {tensor.place}"
+            raise ModelError(what, where=where, fix="export the model again")
+        found[tensor.value] = tensor
+    nodes = {scope: list(graph) for scope, graph in graphs.items()}
+    for entry in file.nodes:
+        node = nodes[entry.scope][entry.index]
+        if node.op_type != "ConstantOfShape" or node.domain:
+            continue
+        shape = ir.convenience.get_const_tensor(node.inputs[0]) if node.inputs[0] is not None else None
+        fill = node.attributes.get_tensor("value")
+        if shape is not None:
+            dims = tuple(int(d) for d in shape.numpy())
+            dtype, value = (fill.dtype, fill.numpy().item()) if fill is not None else (ir.DataType.FLOAT, 0.0)
+            public = file.public(entry.scope, entry.outputs[0])
+            found[public] = Filled(entry, dims, int(dtype), float(value))
+    for scope, inner in graphs.items():
+        if scope:
+            _publish(inner, scope, file)
+    return found
+
+
+def _graphs(graph: ir.Graph, scope: wire.Scope = ()) -> Iterator[tuple[wire.Scope, ir.Graph]]:
+    """*graph* and the subgraphs in it, by scope."""
+    yield scope, graph
+    for index, node in enumerate(graph):
+        for name, attribute in node.attributes.items():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from _graphs(attribute.as_graph(), (*scope, wire.step_into(node.op_type, index, name)))
+
+
+def _publish(graph: ir.Graph, scope: wire.Scope, file: wire.File) -> None:
+    """Gives the values of a subgraph their public names: no two values of the model have the same then."""
+    values = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    for value in values:
+        if value.name and value.name != (public := file.public(scope, value.name)):
+            value.name = public
+
+
+def stored(path: Path, place: Place) -> Values:
+    """The tensor at a place of the model at *path*, in the type that it has there: a read-only array of its shape.
+
+    Raises:
+        ModelError: there is not data for all of its elements.
+    """
+    dtype = payload.TYPES[place.dtype]
+    parts: list[Values | None]
+    if isinstance(place, Filled):
+        parts = [np.full(place.size, place.value, dtype)]
+    elif place.external:
+        with (path.parent / place.external.location).open("rb") as stream:
+            parts = [_decoded(stream, place.external.offset, place.external.length, payload.Coding(dtype))]
+    else:
+        with path.open("rb") as stream:
+            parts = [_decoded(stream, span.body, span.end - span.body, span.coding) for span in place.spans]
+    whole = [part for part in parts if part is not None]
+    flat = whole[0] if len(whole) == 1 else np.concatenate([np.empty(0, dtype), *whole])
+    if len(whole) < len(parts) or flat.size != place.size:
+        what, where = "a tensor has not the data that its shape takes", getattr(place, "place", "ConstantOfShape")
+        raise ModelError(what, where=f"{path}: {where}", fix="copy or export the file again")
+    value = flat.reshape(place.dims)
+    value.flags.writeable = False
+    return value
+
+
+def read(path: Path, place: Place) -> Floats:
+    """The same in float32, as :func:`payload.to_float32` makes it."""
+    value = payload.to_float32(stored(path, place))
+    value.flags.writeable = False
+    return value
+
+
+def sample(path: Path, place: Place, most: int) -> Floats:
+    """About *most* entries ``[n]`` of the same, spread over all of them in stretches; all, if there are not more."""
+    whole = None
+    if isinstance(place, wire.Tensor) and place.external:
+        file, begin, whole = path.parent / place.external.location, place.external.offset, place.size
+    elif isinstance(place, wire.Tensor) and len(place.spans) == 1 and place.spans[0].plain:
+        file, begin, whole = path, place.spans[0].body, place.spans[0].numbers
+    if whole is None or whole <= most:
+        return read(path, place).reshape(-1)[:: -(-place.size // most)]
+    coding = payload.Coding(payload.TYPES[place.dtype])
+    length = most // _STRETCHES
+    with file.open("rb") as stream:
+        starts = np.linspace(0, whole - length, _STRETCHES, dtype=np.int64) * coding.width
+        parts = [_decoded(stream, begin + int(start), length * coding.width, coding) for start in starts]
+    return payload.to_float32(np.concatenate([part for part in parts if part is not None]))
+
+
+def _decoded(stream: BinaryIO, start: int, size: int, coding: payload.Coding) -> Values | None:
+    stream.seek(start)
+    return coding.decode(stream.read(size))
+
+
+def identity(place: Place) -> object:
+    """What is equal for tensors that are the same bytes, and for no others."""
+    if isinstance(place, Filled):
+        return place.node.field.start
+    if place.external is None:
+        return place.field.start
+    return place.external.location, place.external.offset, place.dims, place.dtype

@@ -1,0 +1,71 @@
+"""What a bug of ONNX Runtime's gradient builder wants of a graph.
+
+The builder calls the gradient of v ``v_grad`` and defines it once a node that it differentiates, except that
+it sums those of a value that carries gradient.  So it defines one name twice, and fails, where
+
+- a node reads the same trainable input twice, as in Mul(w, w);
+- two nodes whose gradient has an output for every input share an input that carries no gradient.
+
+An Identity in front gives each its own name (:func:`separate`).  Single numbers are :func:`settle_numbers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+import onnx_ir as ir
+
+from dsd_ort.graph.legalize.table import NATIVE, key
+from dsd_ort.rewrite.path import Path
+
+_GRADIENT_OF_ALL_INPUTS = {"Concat", "LayerNormalization", "com.microsoft.BatchNormInternal"}
+
+
+def separate(path: Path, trainable: Set[ir.Value]) -> None:
+    """Inserts those Identities, in place."""
+    for node in path.nodes():
+        all_inputs = NATIVE[key(node)] if key(node) in _GRADIENT_OF_ALL_INPUTS else ()
+        for i, value in enumerate(node.inputs):
+            if value is None:
+                continue
+            repeated = value in trainable and value in node.inputs[:i]
+            shared = i in all_inputs and not path.carries(value) and len(value.uses()) > 1
+            if repeated or shared:
+                node.replace_input_with(i, _copy(node, value))
+
+
+def settle_numbers(path: Path) -> None:
+    """Puts a Reshape behind every single number on the path, in place.
+
+    The builder's constants have one axis, and so has the gradient of a value without any that met one of them.  That
+    is one too many for a gradient that puts reduced axes back, but not for Reshape's.
+    """
+    for node in list(path.nodes()):
+        for value in node.outputs:
+            number = value.shape is not None and value.shape.rank() == 0
+            if number and path.carries(value) and node.op_type != "Reshape":
+                _reshape(node, value)
+
+
+def _reshape(node: ir.Node, value: ir.Value) -> None:
+    assert node.graph is not None
+    constant = ir.node("Constant", [], {"value": ir.tensor(np.zeros(0, np.int64))}, name=f"{value.name}/Constant")
+    reshape = ir.node("Reshape", [value, constant.outputs[0]], name=f"{value.name}/Reshape")
+    (new,) = reshape.outputs
+    new.name, new.shape, new.type = value.name, value.shape, value.type
+    value.name = f"{value.name}/number"
+    constant.outputs[0].name, constant.outputs[0].type = constant.name, ir.TensorType(ir.DataType.INT64)
+    value.replace_all_uses_with(new, replace_graph_outputs=True)
+    reshape.replace_input_with(0, value)
+    node.graph.insert_after(node, [constant, reshape])
+
+
+def _copy(node: ir.Node, value: ir.Value) -> ir.Value:
+    name = f"{value.name}/Identity"
+    identity = ir.node("Identity", [value], name=name)
+    (copy,) = identity.outputs
+    copy.name, copy.shape, copy.type = name, value.shape, value.type
+    assert node.graph is not None
+    node.graph.insert_before(node, identity)
+    return copy

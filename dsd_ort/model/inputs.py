@@ -1,0 +1,120 @@
+"""The model's inputs: what a recipe fixes of them, and which of them an output needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from dsd_ort.errors import RecipeError, nearest
+from dsd_ort.recipe import Input
+from dsd_ort.rewrite.flow import cut_to, reads
+
+
+def keep_only(model: ir.Model, read: Collection[str], parameters: Collection[str]) -> None:
+    """Removes outputs that are not *read*, what only they need, and the inputs that only they need.
+
+    Parameters stay, and so do inputs that are *read* themselves.
+    """
+    graph = cut_to(model, read).graph
+    RemoveUnusedNodesPass()(model)
+    needed = {value.name for value in (*reads(graph), *graph.outputs) if value is not None} | {*read, *parameters}
+    graph.inputs[:] = [value for value in graph.inputs if value.name in needed]
+
+
+def fix(model: ir.Model, table: Mapping[str, Input], parameters: Collection[str]) -> None:
+    """Gives inputs the shapes and values that the recipe's *table* has for them, in place.
+
+    An input with a value is no input any more.  Its axes without a fixed length are as long as another input's of the
+    same name; an axis without a name is the batch.
+
+    Raises:
+        RecipeError: no such input, or a value or shape that does not fit it.
+    """
+    inputs = {str(value.name): value for value in model.graph.inputs if value.name not in parameters}
+    for name, entry in table.items():
+        where = f"recipe, input.{name}"
+        if name not in inputs:
+            hint = nearest(name, inputs) or f"its inputs are {', '.join(inputs)}"
+            raise RecipeError(f"the model has no input {name!r}", where=where, fix=hint)
+        if entry.shape is not None:
+            _set_shape(inputs[name], entry.shape, where)
+    for name, entry in table.items():
+        if entry.value is not None:
+            _set_value(
+                model.graph,
+                inputs[name],
+                entry.value,
+                [v for n, v in inputs.items() if n not in table or table[n].value is None],
+                f"recipe, input.{name}",
+            )
+
+
+def _set_shape(value: ir.Value, shape: tuple[int | str, ...], where: str) -> None:
+    old = None if value.shape is None else list(value.shape)
+    fits = old is None or (
+        len(old) == len(shape) and all(not isinstance(a, int) or a == b for a, b in zip(old, shape, strict=True))
+    )
+    if not fits:
+        what = f"the shape {list(shape)} does not fit the input {value.name!r}, whose shape is {value.shape}"
+        raise RecipeError(what, where=where, fix="keep the lengths that the model fixes, and give one for each axis")
+    value.shape = ir.Shape(shape)
+
+
+def _set_value(graph: ir.Graph, old: ir.Value, value: object, others: list[ir.Value], where: str) -> None:
+    if old.dtype is None or old.shape is None:
+        raise RecipeError(
+            f"the input {old.name!r} is no tensor of a known rank",
+            where=where,
+            fix="give its shape too, as shape = […]",
+        )
+    try:
+        array = np.asarray(value).astype(old.dtype.numpy(), casting="unsafe")
+        known = [size if isinstance(size, int) else 1 for size in old.shape]
+        array = np.ascontiguousarray(np.broadcast_to(array, known))
+    except (ValueError, TypeError) as error:
+        raise RecipeError(
+            f"the value does not fit the input {old.name!r}, whose shape is {old.shape}",
+            where=where,
+            fix="give one number, or nested lists of numbers of its shape",
+        ) from error
+    nodes = [ir.node("Constant", [], {"value": ir.tensor(array)}, name=f"{old.name}/value")]
+    if any(not isinstance(size, int) for size in old.shape):
+        sizes: list[ir.Value] = []
+        for axis, size in enumerate(old.shape):
+            if isinstance(size, int):
+                part = ir.node("Constant", [], {"value": ir.tensor(np.array([size]))}, name=f"{old.name}/{axis}")
+            else:
+                other, at = _source_of(size.value, others, old, where)
+                nodes += [
+                    ir.node("Shape", [other], name=f"{old.name}/{axis}/shape"),
+                    ir.node("Constant", [], {"value": ir.tensor(np.array([at]))}, name=f"{old.name}/{axis}/axis"),
+                ]
+                part = ir.node("Gather", [nodes[-2].outputs[0], nodes[-1].outputs[0]], name=f"{old.name}/{axis}")
+            nodes.append(part)
+            sizes.append(part.outputs[0])
+        nodes.append(ir.node("Concat", sizes, {"axis": 0}, name=f"{old.name}/shape"))
+        nodes.append(ir.node("Expand", [nodes[0].outputs[0], nodes[-1].outputs[0]], name=f"{old.name}/expanded"))
+    for node in nodes:
+        node.outputs[0].name = node.name
+    new = nodes[-1].outputs[0]
+    new.type, new.shape = old.type, old.shape
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    graph.inputs.remove(old)
+    for node in reversed(nodes):
+        graph.insert_before(graph[0], node) if len(graph) else graph.append(node)
+
+
+def _source_of(name: str | None, others: list[ir.Value], value: ir.Value, where: str) -> tuple[ir.Value, int]:
+    """The input and its axis that an axis called *name* of *value* is as long as."""
+    for other in others:
+        for axis, size in enumerate(other.shape or ()):
+            if not isinstance(size, int) and (size.value == name if name else axis == 0):
+                return other, axis
+    raise RecipeError(
+        f"the length of an axis of {value.name!r} is not known: no other input has an axis {name!r}",
+        where=where,
+        fix='give its shape too, with the name of another input\'s axis, as shape = [2, "batch", 128]',
+    )

@@ -1,0 +1,153 @@
+"""Parameters: the tensors that training changes.
+
+A *parameter* is a floating-point tensor, of the main graph or of a branch of If in it, that sits where weights sit
+(:mod:`dsd_ort.model.roles`) on a path to an output.  Two tensors that are the same bytes (``Identity(initializer)``,
+equal places in an external file) are tied: one parameter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from dsd_ort.errors import ModelError, UnsupportedError
+from dsd_ort.file import wire
+from dsd_ort.file.tensors import Filled, Place, identity
+from dsd_ort.model.roles import PRUNABLE_ROLES, Use, uses
+from dsd_ort.rewrite.branches import flatten
+
+UNMERGED = "PyTorch: torch.onnx.export with optimize=False, or with keep_initializers_as_inputs=True if dynamo=False"
+"""How a network that was never trained, in which many tensors are equal, is exported with all of them."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A tensor that training changes."""
+
+    name: str
+    """The graph value that carries it: an initializer's name, or a Constant or ConstantOfShape node's output.
+
+    In a subgraph with the way to it in front, where another graph has a value of this name:
+    ``If_3.then_branch/weight``."""
+    shape: tuple[int, ...]
+    role: str
+    layer: str
+    """Operator and name of the first node that uses it, for people: ``Conv conv1``."""
+    storage: str
+    """``initializer``, ``constant`` or ``constant-of-shape``."""
+    first_conv: bool = False
+    """A kernel that a model input reaches through no other matrix product."""
+    aliases: tuple[str, ...] = ()
+    """Other values that are always equal to it."""
+    dtype: str = "float"
+    """Its type in the file, as ONNX calls it: ``float``, ``float16``, ``bfloat16`` or ``double``."""
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def prunable(self) -> bool:
+        return self.role in PRUNABLE_ROLES
+
+
+def inlined(model: ir.Model) -> ir.Model:
+    """*model*, changed: without functions of its own."""
+    try:
+        InlinePass()(model)
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedError(
+            f"the model's own functions cannot be put into its graph: {error}",
+            where=", ".join(name for _, name, _ in model.functions),
+            fix="export the model without functions",
+        ) from error
+    model.functions.clear()
+    return model
+
+
+def find(model: ir.Model, places: Mapping[str, Place], file: wire.File) -> Iterator[Parameter]:
+    """Parameters and statistics, in the order in which the graph uses them.
+
+    Raises:
+        UnsupportedError: a weight that shares bytes with another tensor; a statistic that is also
+            something else; functions that cannot be inlined.
+        ModelError: a weight without data for all of its elements.
+    """
+    graph = inlined(model.clone()).graph if model.functions else model.clone().graph
+    flatten(graph)
+    groups: dict[object, list[Use]] = {}
+    for use in uses(graph, places, file.path):
+        groups.setdefault(identity(places[use.name]), []).append(use)
+    _refuse_overlaps(groups, file)
+    names: dict[object, list[str]] = {}
+    for name, origin in {**{name: name for name in places}, **_identity_copies(graph, places)}.items():
+        names.setdefault(identity(places[origin]), []).append(name)
+    for key, group in groups.items():
+        first, place, roles = group[0], places[group[0].name], [use.role for use in group]
+        _refuse_unusable(place, group, file.path)
+        yield Parameter(
+            first.name,
+            place.dims,
+            # A table that is looked up and also multiplied by (tied embeddings) is not pruned.
+            next((role for role in roles if role not in PRUNABLE_ROLES), roles[0]),
+            first.layer,
+            "constant-of-shape" if isinstance(place, Filled) else "initializer" if place.initializer else "constant",
+            any(use.first_conv for use in group),
+            tuple(name for name in names[key] if name != first.name),
+            ir.DataType(place.dtype).name.lower(),
+        )
+
+
+def _identity_copies(graph: ir.Graph, places: Mapping[str, Place]) -> dict[str, str]:
+    """Output of an Identity → the tensor that it copies, also through several of them."""
+    copies: dict[str, str] = {}
+    for node in graph:
+        if node.op_type == "Identity" and not node.domain and node.inputs[0] is not None:
+            origin = node.inputs[0].name or ""
+            origin = copies.get(origin, origin)
+            if origin in places and node.outputs[0].name:
+                copies[node.outputs[0].name] = origin
+    return copies
+
+
+def _refuse_overlaps(parameters: Collection[object], file: wire.File) -> None:
+    """Refuses a parameter whose bytes in an external file are also another tensor's."""
+    stored = [(tensor.external, tensor) for tensor in file.tensors if tensor.external and tensor.size]
+    furthest: tuple[wire.External, wire.Tensor] | None = None
+    for external, tensor in sorted(stored, key=lambda pair: (pair[0].location, pair[0].offset)):
+        if not furthest or furthest[0].location != external.location:
+            furthest = external, tensor
+            continue
+        reach, other = furthest
+        if external.offset < reach.end:
+            tied = identity(tensor) == identity(other) and tensor.value and other.value
+            if not tied and (identity(tensor) in parameters or identity(other) in parameters):
+                raise UnsupportedError(
+                    f"{other.place} and {tensor.place} share bytes of {external.location!r}, but are not one tensor",
+                    where=str(file.path),
+                    fix="export the model again, each tensor with data of its own",
+                )
+        if external.end > reach.end:
+            furthest = external, tensor
+
+
+def _refuse_unusable(place: Place, uses: list[Use], path: Path) -> None:
+    name, where = uses[0].name, f"{path}: {uses[0].layer}"
+    if len({(use.role, use.slot) for use in uses}) > 1 and any(use.role == "statistic" for use in uses):
+        raise UnsupportedError(
+            f"the running statistic {name!r} is also {uses[1].role} of {uses[1].layer}: one tensor cannot be both",
+            where=where,
+            fix=f"export the model again without merging equal tensors ({UNMERGED})",
+        )
+    if isinstance(place, wire.Tensor) and not place.external and sum(s.numbers for s in place.spans) != place.size:
+        raise ModelError(
+            f"the tensor {name!r} has data for {sum(s.numbers for s in place.spans)} elements, "
+            f"but its shape {list(place.dims)} takes {place.size}",
+            where=f"{path}: {place.place}",
+            fix="copy or export the file again",
+        )

@@ -1,0 +1,80 @@
+"""How values depend on each other along a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable, Iterator
+
+import onnx_ir as ir
+
+SHAPING = {"Reshape", "Expand", "Tile", "Slice", "Pad", "Squeeze", "Unsqueeze"}
+"""Moving operators of which the other inputs may depend on the shape of data, and the result is no data for that."""
+
+
+def live(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes that an output depends on, in graph order."""
+    needed: set[ir.Value | None] = set(graph.outputs)
+    live = []
+    for node in reversed(graph):
+        if not needed.isdisjoint(node.outputs):
+            live.append(node)
+            needed |= reads([node])
+    return live[::-1]
+
+
+def reads(nodes: Iterable[ir.Node]) -> set[ir.Value | None]:
+    """The values that *nodes* and their bodies read."""
+    return {value for node in nodes for reader in (node, *inner_nodes(node)) for value in reader.inputs}
+
+
+def cut_to(model: ir.Model, outputs: Collection[str]) -> ir.Model:
+    """*model*, changed: the *outputs*, and the nodes that they are computed from; all inputs stay.
+
+    onnx-ir's own pass leaves what only the body of a removed node reads, such as that of the Scan in a ctc.  Here too,
+    such a body still counts among the uses of a value.
+    """
+    graph = model.graph
+    graph.outputs[:] = [value for value in graph.outputs if value.name in outputs]
+    kept = set(live(graph))
+    graph.remove([node for node in graph if node not in kept])
+    return model
+
+
+def inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes of If's, Loop's or Scan's bodies; they read values of the graph around them too."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
+
+
+def varying(graph: ir.Graph, nodes: list[ir.Node], stored: Container[str | None]) -> set[ir.Value]:
+    """The values that are not constant: they depend on an input of the model that is not *stored*, or on chance."""
+    found = {value for value in graph.inputs if value.name not in stored}
+    for node in nodes:
+        data = node.inputs[:1] if node.op_type in SHAPING else node.inputs
+        fixed = node.op_type == "Constant" or (
+            any(value is not None for value in data)
+            and found.isdisjoint(data)
+            and not node.op_type.startswith("Random")
+            and not any(True for _ in inner_nodes(node))
+        )
+        if not fixed:
+            found.update(node.outputs)
+    return found
+
+
+def behind(nodes: list[ir.Node], marked: set[ir.Node]) -> set[ir.Value]:
+    """The values that depend on a marked node."""
+    found: set[ir.Value] = set()
+    for node in nodes:
+        if node in marked or not found.isdisjoint(node.inputs):
+            found.update(node.outputs)
+    return found
+
+
+def ahead(nodes: list[ir.Node], marked: set[ir.Node]) -> set[ir.Value | None]:
+    """The values that a marked node depends on."""
+    found: set[ir.Value | None] = set()
+    for node in reversed(nodes):
+        if node in marked or not found.isdisjoint(node.outputs):
+            found.update(node.inputs)
+    return found

@@ -1,0 +1,210 @@
+"""What the file fixes is computed, and an If whose condition is fixed gives way to its branch.
+
+A value is *fixed* if constants and static shapes decide it.  Entries are fixed one by one: of the shape of
+f32[N, 3, 8] the last two are, so ``Equal(Gather(Shape(x), -1), 8)`` is, whatever N.  Random operators and everything
+that reads an input of the model are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
+
+from dsd_ort.rewrite.branches import inline
+
+LARGEST = 1 << 16
+"""Entries: larger values are left to be computed at run time."""
+MOVING = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Gather", "Expand", "Tile"}
+"""Operators whose output has entries of their first input."""
+BY_ENTRY = {
+    *("Abs", "Add", "And", "Cast", "Ceil", "Div", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+    *("Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Round", "Sqrt", "Sub", "Where", "Xor"),
+}
+"""Operators that compute each entry of their output from one entry of each input."""
+RANDOM = {
+    "Bernoulli",
+    "Dropout",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
+DISPUTED = {
+    *("AffineGrid", "AveragePool", "Col2Im", "Conv", "ConvTranspose", "DFT", "GlobalLpPool", "GridSample", "GRU"),
+    *("LpPool", "LSTM", "MaxPool", "MaxRoiPool", "MaxUnpool", "Resize", "RNN", "RoiAlign", "STFT", "Upsample"),
+}
+"""Operators of which ONNX's reference evaluator and ONNX Runtime make different numbers, here or there: the latter
+computes them, when it runs the graph."""
+UNFIXED = RANDOM | DISPUTED | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+
+Array = npt.NDArray[Any]
+
+
+class Entries(NamedTuple):
+    """A value as far as it is fixed: its entries, and which of them count; the others are 1."""
+
+    values: Array
+    fixed: npt.NDArray[np.bool_]
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.fixed.all())
+
+
+def fold(model: ir.Model, *, shapes: bool = True) -> None:
+    """Does what the module says, in place.
+
+    Requires values that have names of their own, in subgraphs too.
+
+    Args:
+        model: is changed.
+        shapes: if not, only conditions may be decided by shapes: lengths that are fixed now will not be.
+    """
+    while True:
+        ShapeInferencePass(check_type=False, strict_mode=False)(model)
+        opset = model.opset_imports.get("", 18)
+        folder = Folder(model.graph, opset, shapes=shapes)
+        folder.replace_fixed()
+        if not (folder if shapes else Folder(model.graph, opset)).take_branches():
+            break
+    RemoveUnusedNodesPass()(model)
+
+
+class Folder:
+    """What is fixed in *graph*, but for what is inside its subgraphs.
+
+    Args:
+        graph: sorted.
+        opset: its version of ONNX's operators.
+        shapes: whether shapes decide values.
+        infer: is called with each node, in order, before what is fixed of its outputs is decided; may set their shapes.
+    """
+
+    def __init__(
+        self,
+        graph: ir.Graph,
+        opset: int,
+        *,
+        shapes: bool = True,
+        infer: Callable[[ir.Node, Folder], None] | None = None,
+    ) -> None:
+        self.graph, self.opset, self.shapes = graph, opset, shapes
+        self.known: dict[ir.Value, Entries] = {}
+        for node in self.graph:
+            if infer is not None:
+                infer(node, self)
+            results = self.compute(node) or () if _can_be_fixed(node) else ()
+            self.known.update(zip(node.outputs, results, strict=bool(results)))
+
+    def replace_fixed(self) -> None:
+        """Puts Constants in the place of fixed values."""
+        for old, entries in list(self.known.items()):
+            node = old.producer()
+            if node is None or node.op_type == "Constant" or not entries.complete:
+                continue
+            if node.graph is not self.graph or not old.uses() or old.is_graph_output():
+                continue
+            constant = ir.node("Constant", [], {"value": ir.tensor(entries.values)}, name=f"{old.name}/fixed")
+            (new,) = constant.outputs
+            new.name, new.type, new.shape = constant.name, old.type, ir.Shape(entries.values.shape)
+            self.graph.insert_before(node, constant)
+            self.known[new] = entries
+            old.replace_all_uses_with(new)
+
+    def take_branches(self) -> bool:
+        """Puts branches in the place of Ifs; whether there were any, so that more may be fixed now."""
+        nodes = [node for node in self.graph if node.op_type == "If" and not node.domain]
+        conditions = {node: self.entries(node.inputs[0]) for node in nodes}
+        taken = {node: entries for node, entries in conditions.items() if entries is not None and entries.complete}
+        for node, entries in taken.items():
+            inline(node, bool(entries.values.reshape(-1)[0]))
+        return bool(taken)
+
+    def entries(self, value: ir.Value | None) -> Entries | None:
+        """What is fixed of *value*; None if nothing is."""
+        if value is None or value.is_graph_input():
+            return None
+        if value not in self.known:
+            tensor = ir.convenience.get_const_tensor(value)
+            if tensor is None or tensor.size > LARGEST or tensor.dtype == ir.DataType.STRING:
+                return None
+            array = tensor.numpy()
+            self.known[value] = Entries(array, np.ones(array.shape, np.bool_))
+        return self.known[value]
+
+    def compute(self, node: ir.Node) -> list[Entries] | None:
+        """What is fixed of the outputs of *node*; None if nothing is."""
+        if node.op_type in ("Shape", "Size"):
+            return _of_shape(node) if self.shapes else None
+        inputs = [self.entries(value) for value in node.inputs]
+        if any(value is not None and entries is None for value, entries in zip(node.inputs, inputs, strict=True)):
+            return None
+        values = self.run(node, [entries and entries.values for entries in inputs])
+        if values is None or any(array.size > LARGEST for array in values):
+            return None
+        fixed = self.fixed(node, inputs, values)
+        return None if fixed is None else [Entries(*pair) for pair in zip(values, fixed, strict=True)]
+
+    def fixed(
+        self, node: ir.Node, inputs: Sequence[Entries | None], values: Sequence[Array]
+    ) -> list[npt.NDArray[np.bool_]] | None:
+        """Which entries of the outputs of *node* are fixed."""
+        given = [entries for entries in inputs if entries is not None]
+        if all(entries.complete for entries in given):
+            return [np.ones(array.shape, np.bool_) for array in values]
+        if node.op_type in BY_ENTRY:
+            return [np.logical_and.reduce(np.broadcast_arrays(*(entries.fixed for entries in given)))]
+        moved = given if node.op_type == "Concat" else given[:1] if node.op_type in MOVING else []
+        if not moved or not all(entries.complete for entries in given[len(moved) :]):
+            return None
+        marks = [entries.fixed.astype(entries.values.dtype) for entries in moved]
+        results = self.run(node, [*marks, *(entries and entries.values for entries in inputs[len(moved) :])])
+        return None if results is None else [results[0].astype(np.bool_)]
+
+    def run(self, node: ir.Node, inputs: Sequence[Array | None]) -> list[Array] | None:
+        """The outputs of *node* by ONNX's reference evaluator; None where it cannot compute them."""
+        proto = onnx.NodeProto()
+        proto.CopyFrom(ir.to_proto(node))
+        given = {name: array for name, array in zip(proto.input, inputs, strict=True) if array is not None}
+        graph = onnx.GraphProto(name="node", node=[proto])
+        graph.input.extend(onnx.ValueInfoProto(name=name) for name in given)
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in proto.output)
+        model = onnx.ModelProto(ir_version=8, graph=graph, opset_import=[onnx.OperatorSetIdProto(version=self.opset)])
+        try:
+            with np.errstate(all="ignore"):
+                arrays = ReferenceEvaluator(model).run(None, given)
+        except Exception:  # whatever it says: the node stays, and is computed at run time
+            return None
+        return [np.asarray(array) for array in arrays] if all(not isinstance(a, list) for a in arrays) else None
+
+
+def _can_be_fixed(node: ir.Node) -> bool:
+    graphs = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+    plain = not node.domain and not any(attribute.type in graphs for attribute in node.attributes.values())
+    small = all((size := _size(value)) is None or size <= LARGEST for value in node.outputs)
+    return plain and small and any(node.inputs) and node.op_type not in UNFIXED
+
+
+def _of_shape(node: ir.Node) -> list[Entries] | None:
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    if shape is None:
+        return None
+    fixed = np.array([isinstance(size, int) for size in shape], np.bool_)
+    sizes = np.array([size if isinstance(size, int) else 1 for size in shape], np.int64)
+    if node.op_type == "Size":
+        return [Entries(np.asarray(sizes.prod()), np.asarray(True))] if fixed.all() else None
+    part = slice(node.attributes.get_int("start", 0), node.attributes.get_int("end", None))
+    return [Entries(sizes[part], fixed[part])]
+
+
+def _size(value: ir.Value) -> int | None:
+    sizes = [size for size in value.shape or () if isinstance(size, int)]
+    return int(np.prod(sizes)) if value.shape is not None and len(sizes) == len(value.shape) else None

@@ -1,0 +1,241 @@
+"""Trained weights into a copy of the source: every byte but the weights' own stays as it is.
+
+The new file is the old one with *holes* where the weights' numbers stand; each hole is filled with as many bytes as it
+has.  Weights of float16, bfloat16 and double are rounded back to their type; what training did not change keeps its
+bytes (:mod:`dsd_ort.file.payload`).
+
+Two kinds of weights have no holes of the length of their bytes.  float16 and bfloat16 in ``int32_data`` are varints of
+1 to 3 bytes: changed ones are written with 3 bytes each, and the lengths around them grow.  And a ConstantOfShape
+node has no bytes for its weights, so its field in the graph gives way, in its place, to::
+
+    node { op_type: "ConstantOfShape", output: w, … }  →  initializer { name: w, dims, data_type, raw_data: ⟨hole⟩ }
+
+and the lengths of the graph around it grow.  Files of IR version 3, where every initializer has to be an input of the
+model too, get a Constant node instead.  :func:`layout` says what a file then consists of: :func:`write_weights` writes
+it, and :mod:`dsd_ort.ship.verify` compares a file with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import onnx
+
+from dsd_ort.errors import DivergedError, ModelError, RunError, nearest
+from dsd_ort.file.payload import TYPES, Coding, Floats, Values, bits, from_float32
+from dsd_ort.file.protobuf import opened
+from dsd_ort.file.splice import Copy, Edit, Hole, Piece, splice
+from dsd_ort.file.tensors import Filled, Place, stored
+from dsd_ort.file.wire import LARGEST
+from dsd_ort.model.source import Source
+
+CHUNK = 1 << 20
+"""Bytes that are copied or compared at a time."""
+
+
+def layout(source: Source, names: Iterable[str]) -> dict[Path, list[Piece]]:
+    """Each of the source's files → the pieces of its copy, with holes for the weights called *names*."""
+    edits: dict[Path, list[Edit]] = {file: [] for file in source.files}
+    for name in names:
+        place = source.places[name]
+        if isinstance(place, Filled):
+            pieces = _stored(name, place, source.file.ir_version)
+            field = place.node.field
+            edits[source.path].append(Edit(field.start, field.end, pieces, field.parent))
+        elif place.external:
+            start = place.external.offset
+            hole = Hole(name, 0, place.size, Coding(TYPES[place.dtype]))
+            edits[source.path.parent / place.external.location].append(Edit(start, start + len(hole), (hole,)))
+        else:
+            first = 0
+            for span in place.spans:
+                hole = Hole(name, first, span.numbers, span.coding)
+                edits[source.path].append(Edit(span.body, span.end, (hole,), span.parent))
+                first += span.numbers
+    return {file: splice(file.stat().st_size, edits[file]) for file in source.files}
+
+
+def _stored(name: str, place: Filled, ir_version: int) -> tuple[bytes, Hole]:
+    """The field of GraphProto that holds what a ConstantOfShape node makes; its last bytes are the hole."""
+    hole = Hole(name, 0, place.size, Coding(TYPES[place.dtype]))
+    tensor = onnx.TensorProto(dims=place.dims, data_type=place.dtype)
+    own = place.node.outputs[0]  # in a subgraph it may be another than the public name
+    if ir_version > 3:
+        tensor.name = own
+        return _opened([(5, tensor.SerializeToString()), (9, b"")], hole), hole
+    attribute = onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR).SerializeToString()
+    node = onnx.NodeProto(op_type="Constant", name=place.node.name, output=[own]).SerializeToString()
+    return _opened([(1, node), (5, attribute), (5, tensor.SerializeToString()), (9, b"")], hole), hole
+
+
+def _opened(levels: list[tuple[int, bytes]], hole: Hole) -> bytes:
+    """What stands in front of a hole that lies in field in field: (number, the bytes in it before the next one)."""
+    out = b""
+    for number, before in reversed(levels):
+        out = before + out
+        out = opened(number, len(out) + len(hole)) + out
+    return out
+
+
+def write_weights(source: Source, weights: Mapping[str, Floats], destination: Path) -> None:
+    """Writes the source with other weights to *destination*, and its external-data files beside it.
+
+    The files appear under their names only when they are complete; the model file appears last.
+
+    Args:
+        source: the model; its files are only read.
+        weights: parameters and statistics by name, float32 of their shapes; what is not there stays as it is.
+        destination: the new model file; an existing one is replaced.
+
+    Raises:
+        RunError: a name or shape that the model does not have, a destination that would overwrite the source or another
+            model's data, a file that cannot be written, or a source that changed meanwhile.
+        DivergedError: a weight is NaN or infinite, or too large for its type in the file.
+        ModelError: the file would be too large for one ONNX file.
+    """
+    destination = Path(destination)
+    _require_fitting(source, weights)
+    source.require_unchanged()
+    names = [name for name in weights if not (is_relaid(source.places[name]) and _same(source, name, weights[name]))]
+    pieces = layout(source, names)
+    targets = {file: destination.parent / file.relative_to(source.path.parent) for file in source.files}
+    targets[source.path] = destination
+    _require_room(source, pieces, targets)
+    size = sum(len(piece) for piece in pieces[source.path])
+    if size > LARGEST:
+        raise ModelError(
+            f"with its weights the model takes {size} bytes, and an ONNX file can have {LARGEST}",
+            where=str(source.path),
+            fix="save the model with external data first: onnx.save(model, path, save_as_external_data=True)",
+        )
+    temporary = {file: _beside(target) for file, target in targets.items() if not _is_same(file, target)}
+    try:
+        for file, path in temporary.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as old, path.open("xb") as new:
+                _fill(old, new, pieces[file], source, weights)
+                new.flush()
+                os.fsync(new.fileno())
+        for file in reversed(temporary):  # the model file last: whoever sees it finds its data
+            temporary[file].replace(targets[file])
+        for folder in {target.parent for target in targets.values()}:
+            _sync_folder(folder)
+    except OSError as error:
+        what = f"the model cannot be written: {error.strerror}"
+        raise RunError(what, where=str(destination), fix="choose another place for it") from error
+    finally:
+        for path in temporary.values():
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _require_fitting(source: Source, weights: Mapping[str, Floats]) -> None:
+    """Names, shapes and values."""
+    parameters = {parameter.name: parameter for parameter in (*source.parameters, *source.statistics)}
+    for name, value in weights.items():
+        if name not in parameters:
+            what, fix = f"the model has no parameter {name!r}", nearest(name, parameters) or None
+            raise RunError(what, where=str(source.path), fix=fix or "give weights of this model")
+        shape = parameters[name].shape
+        if value.shape != shape or value.dtype != np.float32:
+            raise RunError(
+                f"the weights of {name!r} are {value.dtype}{list(value.shape)}, the model's are float32{list(shape)}",
+                where=str(source.path),
+                fix="give weights of this model",
+            )
+        if not np.isfinite(value).all():
+            raise DivergedError(
+                f"the weights of {name!r} are not finite",
+                where=parameters[name].layer,
+                fix="export an earlier phase, and train with a smaller learning rate",
+            )
+        dtype = TYPES[source.places[name].dtype]
+        if dtype.itemsize == 2 and not np.isfinite(from_float32(value, dtype)).all():
+            raise DivergedError(
+                f"the weights of {name!r} reach {np.abs(value).max():g}, which is infinite as {dtype}",
+                where=parameters[name].layer,
+                fix="train with a smaller learning rate or more weight decay, or export the model in float32",
+            )
+
+
+def is_relaid(place: Place) -> bool:
+    """Whether new weights take other bytes of the file than the old ones: then unchanged ones stay as they are."""
+    return isinstance(place, Filled) or any(span.coding.varint for span in place.spans)
+
+
+def _same(source: Source, name: str, value: Floats) -> bool:
+    """Whether the file holds these weights already, to the bit."""
+    return np.array_equal(bits(stored(source.path, source.places[name])), bits(_in_own_type(source, name, value)))
+
+
+def _in_own_type(source: Source, name: str, value: Floats) -> Values:
+    """The weights as the file gets them."""
+    place = source.places[name]
+    dtype = TYPES[place.dtype]
+    return from_float32(value, dtype, stored(source.path, place) if dtype == np.float64 else None)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
+def _require_room(source: Source, pieces: Mapping[Path, list[Piece]], targets: Mapping[Path, Path]) -> None:
+    """Refuses to overwrite the source, or data that another model may use."""
+    destination = targets[source.path]
+    if any(_is_same(file, destination) for file in source.files):
+        raise RunError("the source is never overwritten", where=str(destination), fix="choose another name")
+    if destination.is_dir():
+        raise RunError("the destination is a folder", where=str(destination), fix="give the name of a new .onnx file")
+    for file, target in list(targets.items())[1:]:
+        if target == destination or not target.exists():
+            clash = target == destination
+        elif _is_same(file, target):
+            clash = any(isinstance(piece, Hole) for piece in pieces[file])
+        else:  # left from an earlier export to the same name, unless there is another model that it may belong to
+            others = [path for path in destination.parent.glob("*.onnx") if path != destination]
+            clash = bool(others) or not destination.exists()
+        if clash:
+            raise RunError(
+                f"the model's external data would overwrite {target.name!r}, whose name cannot be changed",
+                where=str(destination),
+                fix=f"choose another folder, as {destination.parent / destination.stem / destination.name}",
+            )
+
+
+def _fill(old: BinaryIO, new: BinaryIO, pieces: Iterable[Piece], source: Source, weights: Mapping[str, Floats]) -> None:
+    for piece in pieces:
+        if isinstance(piece, Hole):
+            values = _in_own_type(source, piece.name, weights[piece.name]).reshape(-1)
+            new.write(piece.encode(values[piece.first : piece.first + piece.count]).data)
+        elif isinstance(piece, Copy):
+            old.seek(piece.start)
+            left = len(piece)
+            while left:
+                chunk = old.read(min(left, CHUNK))
+                if not chunk:
+                    raise RunError("the model changed while it was in use", where=old.name, fix="start again with it")
+                new.write(chunk)
+                left -= len(chunk)
+        else:
+            new.write(piece)
+
+
+def _beside(path: Path) -> Path:
+    """A temporary name in the same folder, so that a rename is atomic."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the renames last through a power failure, where the system knows how to (not on Windows)."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,211 @@
+"""The lowered graph computes what the gradient builder's graph computes: the oracle is the unlowered graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import pytest
+
+from dsd_ort import runtime
+from dsd_ort.device.lower import BLOCKED, channel_block, lower
+from dsd_ort.graph.differentiate import differentiate
+
+HEADER = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1, "com.microsoft.nchwc": 1]>'
+BLOCKS = [1] if channel_block() == 1 else [1, channel_block()]
+TOLERANCE = 1e-5  # of the norm: float32 sums in another order
+
+
+def model_of(text: str) -> ir.Model:
+    return ir.from_proto(onnx.parser.parse_model(f"{HEADER}\n{text}"))
+
+
+def run(model: ir.Model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    session = runtime.session(ir.to_proto(model), runtime.session_options(1))
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def operators(model: ir.Model) -> list[str]:
+    return [f"{node.domain}:{node.op_type}".removeprefix(":").removeprefix("com.microsoft") for node in model.graph]
+
+
+def assert_equal_after_lowering(
+    text: str, feeds: dict[str, np.ndarray], block: int
+) -> tuple[ir.Model, tuple[str, ...]]:
+    expected = run(model_of(text), feeds)
+    lowered = model_of(text)
+    notes = lower(lowered, block=block)
+    got = run(lowered, feeds)
+    assert list(got) == list(expected)
+    for name, value in expected.items():
+        assert np.linalg.norm(got[name] - value) <= TOLERANCE * np.linalg.norm(value), name
+    return lowered, notes
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def dimensions(shape: tuple[int, ...]) -> str:
+    return ", ".join(["N", *map(str, shape[1:])])
+
+
+CONVOLUTIONS = {
+    # name: shape of x, shape of w, attributes, is dX a convolution?
+    "3x3": ((2, 16, 9, 7), (32, 16, 3, 3), "pads=[1,1,1,1]", True),
+    "3x3-without-attributes": ((2, 16, 9, 7), (32, 16, 3, 3), "", True),
+    "asymmetric": ((2, 32, 9, 7), (16, 32, 3, 2), "pads=[0,1,2,1]", True),
+    "dilated": ((2, 16, 9, 11), (16, 16, 3, 3), "pads=[2,3,2,3], dilations=[2,3]", True),
+    "5x5-odd-channels": ((2, 6, 9, 8), (5, 6, 5, 5), "pads=[2,2,2,2]", True),
+    "1x1": ((2, 16, 4, 5), (8, 16, 1, 1), "", True),
+    "grouped": ((2, 16, 6, 5), (24, 4, 3, 3), "group=4, pads=[1,1,1,1]", True),
+    "depthwise": ((2, 16, 6, 5), (16, 1, 3, 3), "group=16, pads=[1,1,1,1]", True),
+    "1-D": ((2, 4, 19), (6, 4, 5), "pads=[2,1]", True),
+    "3-D": ((2, 4, 5, 6, 4), (6, 4, 3, 2, 3), "pads=[1,0,1,1,0,1]", True),
+    "strided": ((2, 16, 9, 8), (16, 16, 3, 3), "strides=[2,2], pads=[1,1,1,1]", False),
+    "padded-beyond-the-kernel": ((2, 3, 4, 4), (5, 3, 1, 1), "pads=[1,1,1,1]", False),
+}
+
+
+def convolution_texts(x: tuple[int, ...], w: tuple[int, ...], attributes: str) -> tuple[str, str]:
+    """The convolution, and its ConvGrad, as graphs with a symbolic batch."""
+    inside = f"<{attributes}>" if attributes else ""
+    xs, ws, ys = (
+        ", ".join(map(str, s)) for s in (("N", *x[1:]), w, ("N", w[0], *(f"S{i}" for i in range(len(x) - 2))))
+    )
+    forward = f"agraph (float[{xs}] x, float[{ws}] w) => (float[{ys}] y) {{ y = Conv{inside}(x, w) }}"
+    backward = f"""agraph (float[{ys}] dy, float[{xs}] x, float[{ws}] w) => (float[{xs}] dx, float[{ws}] dw)
+        {{ dx, dw = com.microsoft.ConvGrad{inside}(dy, x, w) }}"""
+    return forward, backward
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(("x", "w", "attributes", "applies"), CONVOLUTIONS.values(), ids=CONVOLUTIONS.keys())
+def test_both_gradients_of_a_convolution_stay(
+    x: tuple[int, ...], w: tuple[int, ...], attributes: str, applies: bool, block: int
+) -> None:
+    forward, backward = convolution_texts(x, w, attributes)
+    feeds = {"x": normal(*x), "w": normal(*w)}
+    feeds["dy"] = normal(*run(model_of(forward), feeds)["y"].shape)
+    lowered, notes = assert_equal_after_lowering(backward, feeds, block)
+    assert bool(notes) == applies
+    assert any(name.endswith("Conv") for name in operators(lowered)) == applies
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("x", "w", "attributes"), [c[:3] for c in CONVOLUTIONS.values()], ids=CONVOLUTIONS.keys())
+def test_a_convolution_stays(x: tuple[int, ...], w: tuple[int, ...], attributes: str, batch: int, bias: bool) -> None:
+    forward, _ = convolution_texts(x, w, attributes)
+    feeds = {"x": normal(batch, *x[1:]), "w": normal(*w)}
+    if bias:
+        forward = forward.replace("] w)", f"] w, float[{w[0]}] b)").replace("(x, w) }", "(x, w, b) }")
+        feeds["b"] = normal(w[0])
+    assert_equal_after_lowering(forward, feeds, channel_block())
+
+
+blocked_only = pytest.mark.skipif(channel_block() == 1, reason="MLAS has no blocked layout on this machine")
+
+
+@blocked_only
+def test_a_first_convolution_reads_its_input_unblocked() -> None:
+    text = """agraph (float[N, 3, 11, 9] x, float[32, 3, 7, 7] w) => (float[N, 32, P, Q] y)
+        { y = Conv<strides=[2, 2], pads=[3, 3, 3, 3]>(x, w) }"""
+    lowered, notes = assert_equal_after_lowering(
+        text, {"x": normal(2, 3, 11, 9), "w": normal(32, 3, 7, 7)}, channel_block()
+    )
+    assert notes == ("Conv → blocked Conv (1×)",)
+    assert operators(lowered).count(f"{BLOCKED}:ReorderInput".removeprefix("com.microsoft")) == 1  # of the kernel
+
+
+@blocked_only
+def test_kernel_and_data_are_laid_out_once_for_all_their_readers() -> None:
+    text = """agraph (float[N, 16, 5, 5] x, float[16, 16, 3, 3] w, float[N, 16, 5, 5] dy)
+        => (float[N, 16, 5, 5] y, float[N, 16, 5, 5] z, float[N, 16, 5, 5] dx)
+        { y = Conv<pads=[1, 1, 1, 1]>(x, w)
+          z = Conv<pads=[2, 2, 2, 2], dilations=[2, 2]>(x, w)
+          dx, dw = com.microsoft.ConvGrad<pads=[1, 1, 1, 1]>(dy, x, w) }"""
+    feeds = {"x": normal(2, 16, 5, 5), "w": normal(16, 16, 3, 3), "dy": normal(2, 16, 5, 5)}
+    lowered, _ = assert_equal_after_lowering(text, feeds, channel_block())
+    reorders = [name for name in operators(lowered) if name.endswith("ReorderInput")]
+    assert len(reorders) == 2 + 1 + 1 + 1  # kernel in two steps, x, flipped kernel, dy
+
+
+def test_the_gradient_of_relu_is_zero_where_its_output_is() -> None:
+    text = """agraph (float[N] dy, float[N] y) => (float[N] dx) { dx = com.microsoft.ReluGrad(dy, y) }"""
+    y = np.array([0, -0.0, 1e-30, 1, 3e38, np.inf, 0, 2], np.float32)
+    dy = np.array([5, 5, -7, 2, 3, 4, -1e30, 1e-30], np.float32)
+    lowered, notes = assert_equal_after_lowering(text, {"dy": dy, "y": y}, 1)
+    assert operators(lowered) == ["HardSigmoid", "Mul"]
+    assert notes == ("ReluGrad → HardSigmoid · Mul (1×)",)
+    np.testing.assert_array_equal(run(lowered, {"dy": dy, "y": y})["dx"], np.where(y > 0, dy, 0))
+
+
+def test_the_gradient_of_the_bias_stays_with_convgrad() -> None:
+    text = """agraph (float[N, 4, 5, 5] dy, float[N, 3, 5, 5] x, float[4, 3, 3, 3] w)
+        => (float[N, 3, 5, 5] dx, float[4, 3, 3, 3] dw, float[4] db)
+        { dx, dw, db = com.microsoft.ConvGrad<pads=[1, 1, 1, 1]>(dy, x, w) }"""
+    feeds = {"dy": normal(2, 4, 5, 5), "x": normal(2, 3, 5, 5), "w": normal(4, 3, 3, 3)}
+    lowered, _ = assert_equal_after_lowering(text, feeds, 1)
+    (node,) = [node for node in lowered.graph if node.op_type == "ConvGrad"]
+    assert [output.name for output in node.outputs] == ["", "dw", "db"]
+
+
+def test_convgrad_of_a_frozen_kernel_goes_away() -> None:
+    text = """agraph (float[N, 4, 5, 5] dy, float[N, 3, 5, 5] x, float[4, 3, 3, 3] w) => (float[N, 3, 5, 5] dx)
+        { dx, = com.microsoft.ConvGrad<pads=[1, 1, 1, 1]>(dy, x, w) }""".replace("dx, =", "dx =")
+    feeds = {"dy": normal(2, 4, 5, 5), "x": normal(2, 3, 5, 5), "w": normal(4, 3, 3, 3)}
+    lowered, _ = assert_equal_after_lowering(text, feeds, 1)
+    assert "ConvGrad" not in " ".join(operators(lowered))
+
+
+def test_a_kernel_of_unknown_shape_is_left_alone() -> None:
+    text = """agraph (float[N, 16, 5, 5] x, float[M, 16, A, B] w) => (float[N, M, P, Q] y) { y = Conv(x, w) }"""
+    model = model_of(text)
+    assert lower(model) == ()
+    assert operators(model) == ["Conv"]
+
+
+def test_a_large_kernel_keeps_convgrad_without_blocks() -> None:
+    text = """agraph (float[N, 512, 7, 7] dy, float[N, 512, 7, 7] x, float[512, 512, 3, 3] w)
+        => (float[N, 512, 7, 7] dx, float[512, 512, 3, 3] dw)
+        { dx, dw = com.microsoft.ConvGrad<pads=[1, 1, 1, 1]>(dy, x, w) }"""
+    assert lower(model_of(text), block=1) == ()
+    assert lower(model_of(text), block=16) != ()
+
+
+def test_what_cuda_has_is_left_alone() -> None:
+    text = """agraph (float[N, 4, 5, 5] dy, float[N, 3, 5, 5] x, float[4, 3, 3, 3] w) => (float[N, 3, 5, 5] dx)
+        { r = com.microsoft.ReluGrad(dy, dy)
+          dx = com.microsoft.ConvGrad<pads=[1, 1, 1, 1]>(r, x, w) }"""
+    model = model_of(text)
+    assert lower(model, "cuda") == ()
+    assert operators(model) == [":ReluGrad", ":ConvGrad"]
+
+
+def network() -> str:
+    return """agraph (float[N, 3, 12, 12] x, float[N, 10, 6, 6] t, float[16, 3, 3, 3] w1, float[16] b1,
+                   float[32, 16, 3, 3] w2, float[10, 32, 3, 3] w3) => (float loss)
+        { c1 = Conv<pads=[1, 1, 1, 1]>(x, w1, b1)
+          r1 = Relu(c1)
+          c2 = Conv<pads=[1, 1, 1, 1]>(r1, w2)
+          r2 = Relu(c2)
+          y = Conv<pads=[1, 1, 1, 1], strides=[2, 2]>(r2, w3)
+          e = Sub(y, t)
+          s = Mul(e, t)
+          loss = ReduceMean<keepdims=0>(s) }"""
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_differentiated_network_keeps_all_its_gradients(block: int) -> None:
+    shapes = {"x": (2, 3, 12, 12), "t": (2, 10, 6, 6), "w1": (16, 3, 3, 3), "b1": (16,), "w2": (32, 16, 3, 3)}
+    feeds = {name: normal(*shape) for name, shape in {**shapes, "w3": (10, 32, 3, 3)}.items()}
+    step = differentiate(model_of(network()), ["w1", "b1", "w2", "w3"]).model
+    expected = run(step, feeds)
+    assert len(lower(step, block=block)) >= 2
+    assert lower(step, block=block) == ()
+    got = run(step, feeds)
+    assert list(got) == list(expected)
+    for name, value in expected.items():
+        assert np.linalg.norm(got[name] - value) <= TOLERANCE * np.linalg.norm(value), name
