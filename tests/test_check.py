@@ -14,8 +14,9 @@ import pytest
 import dsd_ort
 from dsd_ort.errors import DataError, RecipeError, UnsupportedError
 from dsd_ort.graph.legalize.rules import batch_norm
-from dsd_ort.graph.legalize.table import NATIVE, RULES
+from dsd_ort.graph.legalize.table import RULES
 from dsd_ort.proof import Report, gradients
+from dsd_ort.rewrite.operators import OPERATORS, Facts
 from tests.models import cnn_data, write_cnn
 
 
@@ -90,7 +91,7 @@ def test_a_native_gradient_that_is_wrong_is_found(
     model = write(tmp_path / "m.onnx", text, shapes)
     assert check(model).ok
     monkeypatch.delitem(RULES, operator)
-    monkeypatch.setitem(NATIVE, operator, range(5))
+    monkeypatch.setitem(OPERATORS, operator, OPERATORS.get(operator, Facts())._replace(gradient=5))
     report = check(model)
     assert not report.ok
     assert verdicts(report)[wrong] == "wrong"

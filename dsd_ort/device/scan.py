@@ -7,15 +7,8 @@ from enum import Enum
 
 import onnx_ir as ir
 
-from dsd_ort.rewrite.fold import RANDOM
+from dsd_ort.rewrite.operators import Does, facts, key
 
-_BY_ENTRY = (
-    "Abs Add And Cast Ceil Clip Div Elu Equal Erf Exp Floor Greater GreaterOrEqual HardSigmoid LeakyRelu Less "
-    "LessOrEqual Log Max Min Mul Neg Not Or Pow Reciprocal Relu Round Selu Sigmoid Softplus Softsign Sqrt Sub Sum Tanh "
-    "ThresholdedRelu Where Xor"
-)
-BY_ENTRY = frozenset(_BY_ENTRY.split())
-"""Operators that compute each entry of their output from one entry of each input, which they broadcast."""
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
@@ -87,7 +80,7 @@ class Scan:
 
     def _sort_in(self, node: ir.Node) -> None:
         kinds = [self.kind(value) for value in node.inputs]
-        if Kind.STEP in kinds or node.op_type in RANDOM:
+        if Kind.STEP in kinds or Does.RANDOM in facts(node).does:
             kind = Kind.STEP
         elif Kind.SEQUENCE not in kinds:
             kind = Kind.FIXED
@@ -101,7 +94,7 @@ class Scan:
 
     def _for_all_steps(self, node: ir.Node, sequences: Sequence[ir.Value]) -> bool:
         """Does *node* compute the same with one more axis in front of *sequences*, which then broadcast the same?"""
-        if node.domain or node.op_type not in BY_ENTRY | {"Identity", "Split"}:
+        if Does.ENTRYWISE not in facts(node).does and key(node) not in ("Identity", "Split"):
             return False
         first_only = node.op_type in {"Clip", "Split"}
         if (first_only and list(sequences) != [node.inputs[0]]) or None in map(sizes_of, node.outputs):

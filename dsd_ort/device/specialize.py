@@ -22,7 +22,8 @@ from dsd_ort.errors import DataError
 from dsd_ort.rewrite import shapes as shape_rules
 from dsd_ort.rewrite.fold import Folder
 from dsd_ort.rewrite.names import make_unique
-from dsd_ort.rewrite.site import constant_value
+from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.operators import key
 
 Sizes = Mapping[str, int]
 """What the symbolic dimensions are."""
@@ -84,7 +85,7 @@ def _set_sizes(graph: ir.Graph, sizes: Sizes) -> None:
 
 def _specialize(graph: ir.Graph, opset: int) -> None:
     def infer(node: ir.Node, folder: Folder) -> None:
-        if (node.domain, node.op_type) == ("", "Scan"):
+        if key(node) == "Scan":
             _scan(node, opset)
         else:
             shape_rules.infer(node, lambda value: _content(value, folder), opset)

@@ -27,7 +27,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dsd_ort.device.scan import Kind, Scan, rank_of, sizes_of
 from dsd_ort.device.steps import Writer, cut, from_front, put_together, to_front
-from dsd_ort.rewrite.site import label
+from dsd_ort.rewrite.names import label
 
 MOST = 1 << 17
 """New nodes in a model."""

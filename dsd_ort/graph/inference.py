@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from dsd_ort.rewrite.site import constant_value
+from dsd_ort.rewrite.nodes import constant_value
 
 
 def is_training(node: ir.Node) -> bool:

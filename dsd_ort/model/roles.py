@@ -1,10 +1,10 @@
 """Where weights sit: which stored tensor has which role.
 
-Operators that have weights have slots for them (:data:`SLOTS`).  What comes into a slot may be computed: a parameter is
-the tensor that is stored, wherever the way from it to the slot leads through :data:`MOVING` operators only, which
-compute from the numbers of one tensor, and :data:`JOINING` ones, which compute from those of several (gates of an LSTM
-in another order, weight norm, low-rank updates).  Single numbers and patterns (:func:`is_pattern`: masks, grids) that
-others are joined with are no parameters.  If is seen through, both its branches.
+Operators that have weights have slots for them (``weights`` in :mod:`dsd_ort.rewrite.operators`).  What comes into a
+slot may be computed: a parameter is the tensor that is stored, wherever the way from it to the slot leads only through
+operators that compute from the numbers of one tensor (``PASSES``, ``CARRIES``) or of several (``JOINS``: gates of an
+LSTM in another order, weight norm, low-rank updates).  Single numbers and patterns (:func:`is_pattern`: masks, grids)
+that others are joined with are no parameters.  If is seen through, both its branches.
 
 Add, Mul, Concat and Where say nothing about their constants, so these count by their place:
 
@@ -32,6 +32,7 @@ import onnx_ir as ir
 
 from dsd_ort.file.tensors import Place, read, sample
 from dsd_ort.rewrite import flow
+from dsd_ort.rewrite.operators import Does, facts
 
 ROLES = {
     "kernel": "convolution kernel",
@@ -44,58 +45,6 @@ ROLES = {
 }
 PRUNABLE_ROLES = {"kernel", "matrix", "recurrent"}
 
-_RECURRENT = {1: "recurrent", 2: "recurrent", 3: "bias"}
-_KERNEL = {1: "kernel", 2: "bias"}
-_SCALE = {1: "norm", 2: "norm"}
-_PRODUCT = {0: "matrix", 1: "matrix"}
-SLOTS: dict[tuple[str, str], dict[int, str]] = {
-    ("", "Conv"): _KERNEL,
-    ("", "ConvTranspose"): _KERNEL,
-    ("", "DeformConv"): {1: "kernel", 3: "bias"},
-    ("", "Gemm"): {**_PRODUCT, 2: "bias"},
-    ("", "MatMul"): _PRODUCT,
-    ("", "LSTM"): {**_RECURRENT, 7: "norm"},
-    ("", "GRU"): _RECURRENT,
-    ("", "RNN"): _RECURRENT,
-    ("", "Gather"): {0: "embedding"},
-    ("", "BatchNormalization"): {1: "norm", 2: "norm", 3: "statistic", 4: "statistic"},
-    ("", "LayerNormalization"): _SCALE,
-    ("", "SimplifiedLayerNormalization"): {1: "norm"},
-    ("", "RMSNormalization"): {1: "norm"},
-    ("", "InstanceNormalization"): _SCALE,
-    ("", "GroupNormalization"): _SCALE,
-    ("", "PRelu"): {1: "norm"},
-    ("com.microsoft", "FusedConv"): _KERNEL,
-    ("com.microsoft", "FusedMatMul"): _PRODUCT,
-    ("com.microsoft", "FusedGemm"): {**_PRODUCT, 2: "bias"},
-    ("com.microsoft", "Attention"): {1: "matrix", 2: "bias"},
-    ("com.microsoft", "BiasGelu"): {1: "bias"},
-    ("com.microsoft", "ConvTransposeWithDynamicPads"): {1: "kernel", 3: "bias"},
-    ("com.microsoft", "FastGelu"): {1: "bias"},
-    ("com.microsoft", "MultiHeadAttention"): {3: "bias"},
-    ("com.microsoft", "TransposeMatMul"): _PRODUCT,
-    ("com.microsoft", "SkipLayerNormalization"): {2: "norm", 3: "norm", 4: "bias"},
-    ("com.microsoft", "SkipSimplifiedLayerNormalization"): {2: "norm", 3: "bias"},
-    ("com.microsoft", "EmbedLayerNormalization"): {
-        2: "embedding",
-        3: "embedding",
-        4: "embedding",
-        5: "norm",
-        6: "norm",
-    },
-}
-"""Operator → input → role: where weights sit."""
-_PASSING = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"}
-_PASSING |= {"QuantizeLinear", "DequantizeLinear"}  # in pairs: the number, rounded
-MOVING = {
-    *_PASSING,
-    *("Slice", "Split", "Expand", "Tile", "Gather", "Pad", "DepthToSpace", "SpaceToDepth", "Trilu"),
-    *("Exp", "Log", "Neg", "Abs", "Sqrt", "Reciprocal", "Pow", "Clip", "Sigmoid", "Tanh", "Softplus", "Softmax"),
-    *("ReduceSum", "ReduceMean", "ReduceL2", "ReduceSumSquare", "CastLike"),
-}
-"""Operators whose first input holds the numbers that they compute with; the others say how."""
-JOINING = {"Concat", "Add", "Sub", "Mul", "Div", "Sum", "MatMul", "Einsum", "Where"}
-"""Operators that compute with the numbers of several inputs."""
 _FLOATING = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
 
@@ -246,9 +195,10 @@ class _Finder:
         node = value.producer()
         if node is None or node.domain:
             return
-        if node.op_type in MOVING:
+        does = facts(node).does
+        if (Does.PASSES | Does.CARRIES) & does:
             yield from self.carriers(node.inputs[0])
-        elif node.op_type in JOINING:
+        elif Does.JOINS in does:
             for x in node.inputs[1:] if node.op_type == "Where" else node.inputs:
                 for name in self.carriers(x):
                     place = self.places[name]
@@ -265,11 +215,9 @@ def _axes(place: Place) -> int:
     return sum(dim > 1 for dim in place.dims)
 
 
-def _slots(node: ir.Node) -> dict[int, str]:
+def _slots(node: ir.Node) -> Mapping[int, str]:
     """Input → role, for an operator that has weights."""
-    if node.op_type == "Einsum" and not node.domain:
-        return dict.fromkeys(range(len(node.inputs)), "matrix")
-    return SLOTS.get((node.domain, node.op_type), {})
+    return facts(node).weights
 
 
 def _back(value: ir.Value | None) -> Iterator[ir.Value]:
@@ -277,7 +225,7 @@ def _back(value: ir.Value | None) -> Iterator[ir.Value]:
     while value is not None:
         yield value
         node = value.producer()
-        value = node.inputs[0] if node is not None and node.op_type in _PASSING and not node.domain else None
+        value = node.inputs[0] if node is not None and Does.PASSES in facts(node).does else None
 
 
 def _origin(value: ir.Value) -> ir.Node | None:

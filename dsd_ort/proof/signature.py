@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from dsd_ort.errors import DataError, nearest
 from dsd_ort.fields import Field
+from dsd_ort.rewrite.operators import Does, facts
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 Shapes = dict[str, tuple[int, ...]]
@@ -41,12 +42,6 @@ _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Div: operator.floordiv,
 }
-_PASSING = {
-    "Cast", "Concat", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze",
-}  # fmt: skip
-_COUNTING = {"Add", "Ceil", "Clip", "Div", "Floor", "Max", "Min", "Mul", "Sub"}
-_SEQUENCE_LENGTHS = {"GRU": 4, "LSTM": 4, "ReverseSequence": 1, "RNN": 4}
-"""Operators that read lengths, and the slot where they do."""
 
 
 def candidates(fields: Sequence[Field], given: Mapping[str, Sequence[int]]) -> Iterator[Shapes]:
@@ -177,7 +172,7 @@ def index_limits(graph: ir.Graph) -> dict[str, int]:
     limits: dict[str, int] = {}
     for value in graph.inputs:
         if value.dtype is not None and value.dtype.is_integer():
-            found = [_table_length(node, slot) for node, slot in _uses(value, _PASSING)]
+            found = [_table_length(node, slot) for node, slot in _uses(value, Does.MOVES | Does.PASSES)]
             if known := [length for length in found if length is not None]:
                 limits[str(value.name)] = min(known)
     return limits
@@ -189,17 +184,19 @@ def lengths(graph: ir.Graph) -> set[str]:
         str(value.name)
         for value in graph.inputs
         if value.dtype is not None and value.dtype.is_integer() and value.shape is not None and value.shape.rank() == 1
-        if any(_SEQUENCE_LENGTHS.get(node.op_type) == slot for node, slot in _uses(value, _PASSING | _COUNTING))
+        if any(facts(node).lengths == slot for node, slot in _uses(value, Does.MOVES | Does.PASSES | Does.ENTRYWISE))
     }
 
 
-def _uses(value: ir.Value, passing: Collection[str]) -> Iterator[tuple[ir.Node, int]]:
-    """The nodes that read *value*, and where; so too for what operators that are *passing* make of it."""
+def _uses(value: ir.Value, passing: Does) -> Iterator[tuple[ir.Node, int]]:
+    """The nodes that read *value*, and where; so too for what operators that do one of *passing* make of it."""
     seen, stack = {value}, [value]
     while stack:
         for use in stack.pop().uses():
             yield use.node, use.idx
-            if use.node.op_type in passing and not use.node.domain:
+            known = facts(use.node)
+            entrywise = Does.ENTRYWISE in known.does & passing
+            if entrywise or (known.does & passing and use.idx in known.data(len(use.node.inputs))):
                 new = set(use.node.outputs) - seen
                 seen |= new
                 stack.extend(new)

@@ -6,8 +6,7 @@ from collections.abc import Collection, Container, Iterable, Iterator
 
 import onnx_ir as ir
 
-SHAPING = {"Reshape", "Expand", "Tile", "Slice", "Pad", "Squeeze", "Unsqueeze"}
-"""Moving operators of which the other inputs may depend on the shape of data, and the result is no data for that."""
+from dsd_ort.rewrite.operators import Does, facts
 
 
 def live(graph: ir.Graph) -> list[ir.Node]:
@@ -50,11 +49,11 @@ def varying(graph: ir.Graph, nodes: list[ir.Node], stored: Container[str | None]
     """The values that are not constant: they depend on an input of the model that is not *stored*, or on chance."""
     found = {value for value in graph.inputs if value.name not in stored}
     for node in nodes:
-        data = node.inputs[:1] if node.op_type in SHAPING else node.inputs
+        data = node.inputs[:1] if Does.LAYOUT in facts(node).does else node.inputs
         fixed = node.op_type == "Constant" or (
             any(value is not None for value in data)
             and found.isdisjoint(data)
-            and not node.op_type.startswith("Random")
+            and Does.RANDOM not in facts(node).does
             and not any(True for _ in inner_nodes(node))
         )
         if not fixed:

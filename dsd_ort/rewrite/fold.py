@@ -18,32 +18,12 @@ from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.rewrite.branches import inline
+from dsd_ort.rewrite.operators import Does, facts
 
 LARGEST = 1 << 16
 """Entries: larger values are left to be computed at run time."""
-MOVING = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Gather", "Expand", "Tile"}
-"""Operators whose output has entries of their first input."""
-BY_ENTRY = {
-    *("Abs", "Add", "And", "Cast", "Ceil", "Div", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
-    *("Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Round", "Sqrt", "Sub", "Where", "Xor"),
-}
-"""Operators that compute each entry of their output from one entry of each input."""
-RANDOM = {
-    "Bernoulli",
-    "Dropout",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-}
-DISPUTED = {
-    *("AffineGrid", "AveragePool", "Col2Im", "Conv", "ConvTranspose", "DFT", "GlobalLpPool", "GridSample", "GRU"),
-    *("LpPool", "LSTM", "MaxPool", "MaxRoiPool", "MaxUnpool", "Resize", "RNN", "RoiAlign", "STFT", "Upsample"),
-}
-"""Operators of which ONNX's reference evaluator and ONNX Runtime make different numbers, here or there: the latter
-computes them, when it runs the graph."""
-UNFIXED = RANDOM | DISPUTED | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+UNFIXED = Does.RANDOM | Does.DISPUTED | Does.QUANTISES
+"""What keeps an operator from being computed here; a pair that quantises is for training to see."""
 
 Array = npt.NDArray[Any]
 
@@ -160,14 +140,15 @@ class Folder:
         given = [entries for entries in inputs if entries is not None]
         if all(entries.complete for entries in given):
             return [np.ones(array.shape, np.bool_) for array in values]
-        if node.op_type in BY_ENTRY:
+        does = facts(node).does
+        if Does.ENTRYWISE in does:
             return [np.logical_and.reduce(np.broadcast_arrays(*(entries.fixed for entries in given)))]
-        moved = given if node.op_type == "Concat" else given[:1] if node.op_type in MOVING else []
+        moved = [given[i] for i in facts(node).data(len(given))] if Does.MOVES in does else []
         if not moved or not all(entries.complete for entries in given[len(moved) :]):
             return None
         marks = [entries.fixed.astype(entries.values.dtype) for entries in moved]
         results = self.run(node, [*marks, *(entries and entries.values for entries in inputs[len(moved) :])])
-        return None if results is None else [results[0].astype(np.bool_)]
+        return None if results is None else [array.astype(np.bool_) for array in results]
 
     def run(self, node: ir.Node, inputs: Sequence[Array | None]) -> list[Array] | None:
         """The outputs of *node* by ONNX's reference evaluator; None where it cannot compute them."""
@@ -190,7 +171,7 @@ def _can_be_fixed(node: ir.Node) -> bool:
     graphs = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
     plain = not node.domain and not any(attribute.type in graphs for attribute in node.attributes.values())
     small = all((size := _size(value)) is None or size <= LARGEST for value in node.outputs)
-    return plain and small and any(node.inputs) and node.op_type not in UNFIXED
+    return plain and small and any(node.inputs) and not UNFIXED & facts(node).does
 
 
 def _of_shape(node: ir.Node) -> list[Entries] | None:

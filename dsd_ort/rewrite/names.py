@@ -1,4 +1,4 @@
-"""One thing, one name."""
+"""One thing, one name: free ones for what is new, unique ones for a whole model, and what messages call a node."""
 
 from __future__ import annotations
 
@@ -6,7 +6,26 @@ import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 from onnx_ir.passes.common.naming import SimpleNameGenerator
 
-from dsd_ort.rewrite.site import label
+
+class Names:
+    """The names of nodes and values of *graph*, its subgraphs included, and new ones."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        graphs = [graph, *graph.subgraphs()]
+        self.taken: set[str | None] = {v.name for g in graphs for v in (*g.inputs, *g.initializers.values())}
+        for node in graph.all_nodes():
+            self.taken |= {node.name, *(value.name for value in node.outputs)}
+        self._next: dict[str, int] = {}
+
+    def free(self, name: str) -> str:
+        """*name*, with a number behind it if it is taken; taken from now on."""
+        number, free = self._next.get(name, 0), name
+        while free in self.taken:
+            number += 1
+            free = f"{name}_{number}"
+        self._next[name] = number
+        self.taken.add(free)
+        return free
 
 
 class _Labels(SimpleNameGenerator):
@@ -28,3 +47,13 @@ def make_unique(model: ir.Model) -> None:
 def _is_absent(value: ir.Value, node: ir.Node) -> bool:
     named = any(other.name for other in node.outputs)
     return value.name == "" and named and not value.uses() and not value.is_graph_output()
+
+
+def label(node: ir.Node) -> str:
+    """The name of *node*, or its first output's where it has none."""
+    return node.name or node.outputs[0].name or node.op_type
+
+
+def place(node: ir.Node) -> str:
+    """*node* as messages call it: operator and name."""
+    return f"{node.op_type} {label(node)!r}"

@@ -11,18 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
-STOPS = {
-    "Bernoulli",
-    "Ceil",
-    "EyeLike",
-    "Floor",
-    "Hardmax",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Round",
-    "Sign",
-}
-"""Operators whose floating-point output has a derivative of zero wherever it has one, or depends on a shape only."""
+from dsd_ort.rewrite.operators import Does, facts
 
 
 class Path:
@@ -84,7 +73,7 @@ def subgraphs(attribute: ir.Attr) -> list[ir.Graph]:
 
 
 def _stops(node: ir.Node) -> bool:
-    return node.domain == "" and node.op_type in STOPS
+    return Does.FLAT in facts(node).does
 
 
 def _is_floating(value: ir.Value) -> bool:

@@ -1,4 +1,4 @@
-"""Shapes behind one node, from shapes and constants in front of it.
+"""Types and shapes behind one node, from shapes and constants in front of it.
 
 ONNX knows those of its own operators.  Those of the training operators, and of com.microsoft's others in prepared
 graphs, are in :data:`RULES`: a gradient has the shape of what it is the gradient of.
@@ -16,6 +16,9 @@ import onnx.defs
 import onnx.shape_inference
 import onnx_ir as ir
 
+from dsd_ort.rewrite import element_types
+from dsd_ort.rewrite.operators import key
+
 Dims: TypeAlias = "ir.Shape | Sequence[int | ir.SymbolicDim]"
 Content: TypeAlias = "Callable[[ir.Value | None], npt.NDArray[Any] | None]"
 """The content of a value, where it is fixed."""
@@ -26,13 +29,13 @@ MICROSOFT = "com.microsoft"
 
 
 def infer(node: ir.Node, content: Content, opset: int) -> None:
-    """Sets the shapes of *node*'s outputs, as far as they follow; what is known already stays."""
-    rule = RULES.get(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
+    """Sets types and shapes of *node*'s outputs, as far as they follow; what is known already stays."""
+    rule = RULES.get(key(node))
     if rule is not None:
-        for output, dims in zip(node.outputs, rule(node, content), strict=False):
+        for i, (output, dims) in enumerate(zip(node.outputs, rule(node, content), strict=False)):
             refine(output, dims)
-            if output.type is None:
-                output.type = node.inputs[0].type if node.inputs[0] is not None else None
+            if output.type is None and (dtype := element_types.result(node, i)) is not None:
+                output.type = ir.TensorType(dtype)
     elif node.domain == "":
         _by_schema(node, content, opset)
 

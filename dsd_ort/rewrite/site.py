@@ -6,71 +6,38 @@
         x = site.input(0)
         return site.Div(x, site.Add(site.Abs(x), 1.0))
 
-``site.Op(inputs…, attribute=…)`` is a node of the replacement, opset 18, and stands for its first output.  Among the
-inputs a float is a float32 scalar, an int or a list of ints an int64 constant, None an absent input.
+How nodes are written, :mod:`dsd_ort.rewrite.nodes` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.rewrite.autograd import DOMAIN, Operator
+from dsd_ort.rewrite.autograd import OPSET
+from dsd_ort.rewrite.names import label, place
+from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.path import Path
 
-Operand: TypeAlias = "ir.Value | float | Sequence[int] | npt.NDArray[Any] | None"
 Replacement: TypeAlias = "ir.Value | Sequence[ir.Value] | None"
 
 
-class Site:
+class Site(Nodes):
     """The place of *node*, on or off the gradient *path*."""
 
     def __init__(self, node: ir.Node, path: Path, statistics: dict[ir.Value, ir.Value] | None = None) -> None:
+        super().__init__(label(node), opset=path.graph.opset_imports.get("", OPSET))
         self.node = node
         self.path = path
-        self.nodes: list[ir.Node] = []
-        self.operators: list[Operator] = []
         self.statistics = {} if statistics is None else statistics
         """Running statistic → its value after this step, as far as rules have come."""
 
-    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
-        if not op_type[0].isupper():
-            raise AttributeError(op_type)
-        return partial(self.op, op_type)
-
-    def op(self, op_type: str, *inputs: Operand, **attributes: Any) -> ir.Value:
-        """The first output of a new node; another domain's operator carries the domain in front."""
-        return self.several(op_type, 1, *inputs, **attributes)[0]
-
-    def several(self, op_type: str, count: int, *inputs: Operand, **attributes: Any) -> Sequence[ir.Value]:
-        """All outputs of a new node that has *count* of them."""
-        values = [value if value is None or isinstance(value, ir.Value) else self.constant(value) for value in inputs]
-        domain, _, name = op_type.rpartition(".")
-        node = ir.node(name, values, attributes, domain=domain, num_outputs=count, name=self._name(name))
-        for output in node.outputs:
-            output.name = node.name
-        self.nodes.append(node)
-        return node.outputs
-
-    def call(self, operator: Operator, *inputs: Operand) -> Sequence[ir.Value]:
-        """The outputs of a new node of an operator with a backward of its own."""
-        self.operators.append(operator)
-        return self.several(f"{DOMAIN}.{operator.name}", len(operator.forward.output), *inputs)
-
-    def _name(self, op_type: str) -> str:
-        own = label(self.node)
-        return own if op_type == self.node.op_type else f"{own}/{op_type}"
-
-    def constant(self, value: float | Sequence[int] | npt.NDArray[Any]) -> ir.Value:
-        if not isinstance(value, np.ndarray):
-            value = np.asarray(value, np.float32 if isinstance(value, float) else np.int64)
-        return self.Constant(value=ir.tensor(value))
+    def _named(self, op_type: str) -> str:
+        return self.name if op_type == self.node.op_type else super()._named(op_type)
 
     def input(self, index: int) -> ir.Value:
         """The node's input *index*, which must be there."""
@@ -130,21 +97,6 @@ class Site:
 Rule: TypeAlias = Callable[[Site], Replacement]
 """The values that replace the node's outputs, in order (trailing ones that nothing reads may be missing), or None: it
 is right as it is.  The first line of its docstring says what it does, in ``inspect`` too."""
-
-
-def place(node: ir.Node) -> str:
-    """*node* as error messages call it: operator and name, or its first output's where it has none."""
-    return f"{node.op_type} {label(node)!r}"
-
-
-def label(node: ir.Node) -> str:
-    return node.name or node.outputs[0].name or node.op_type
-
-
-def constant_value(value: ir.Value | None) -> npt.NDArray[Any] | None:
-    """The content of *value* if the file fixes it."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
 
 
 def apply(rule: Rule, site: Site) -> bool:

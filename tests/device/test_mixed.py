@@ -15,11 +15,11 @@ from dsd_ort import runtime
 from dsd_ort.device import portable
 from dsd_ort.device.lower import lower
 from dsd_ort.device.mixed import LOSS_SCALE, Precision, mix, scale_loss
-from dsd_ort.device.mixed.kinds import FACTORS, KINDS, NO_KERNEL, TYPES, Kind
+from dsd_ort.device.mixed.precisions import TYPES
 from dsd_ort.graph import masks
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.rewrite import element_types
-from dsd_ort.rewrite.element_types import key
+from dsd_ort.rewrite.operators import Does, Half, facts
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.prune import write_masks
 from tests.stock.siblings import BATCH, SIBLINGS, SPARSITY, data, prepare
@@ -137,8 +137,10 @@ def test_on_cuda_products_are_16_bit_and_norms_softmax_and_losses_float32(
             continue
         assert len(types & {FLOAT, TYPES[precision]}) <= 1, node  # one of the two
         if TYPES[precision] in types:
-            assert KINDS[key(node)] in {Kind.HALF, Kind.FOLLOW} and key(node) not in NO_KERNEL[precision], node
-            half += key(node) in FACTORS
+            known = facts(node)
+            assert known.half in {Half.HALF, Half.FOLLOW}, node
+            assert precision == "fp16" or Does.NO_BFLOAT16 not in known.does, node
+            half += known.factors > 0
     assert half and half == sum(int(note.split("(")[1][:-2]) for note in notes if "float16" in note)
     if stock:  # all operators are ONNX's: its own checker knows what they take
         onnx.shape_inference.infer_shapes(ir.to_proto(model), check_type=True, strict_mode=True)

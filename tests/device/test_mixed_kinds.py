@@ -12,8 +12,9 @@ import pytest
 
 from dsd_ort import runtime
 from dsd_ort.device.mixed import LOSS_SCALE, Precision, mix, scale_loss
-from dsd_ort.device.mixed.kinds import FACTORS, KINDS, NO_KERNEL, TYPES, Kind
+from dsd_ort.device.mixed.precisions import TYPES
 from dsd_ort.errors import UnsupportedError
+from dsd_ort.rewrite.operators import OPERATORS, Does, Half
 
 HEADER = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>'
 FLOAT, FLOAT16, BFLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
@@ -144,7 +145,7 @@ def test_without_a_gradient_of_the_loss_it_refuses() -> None:
         scale_loss(model, "loss")
 
 
-def test_the_table_names_no_operator_twice_and_all_that_has_no_kernel() -> None:
-    assert NO_KERNEL["bf16"] <= KINDS.keys()
-    assert {KINDS[op_type] for op_type in NO_KERNEL["bf16"]} == {Kind.HALF, Kind.FOLLOW}
-    assert set(FACTORS) == {op_type for op_type, kind in KINDS.items() if kind is Kind.HALF}
+def test_what_has_no_kernel_would_be_16_bit_otherwise_and_products_say_what_their_factors_are() -> None:
+    missing = [known for known in OPERATORS.values() if Does.NO_BFLOAT16 in known.does]
+    assert {known.half for known in missing} == {Half.HALF, Half.FOLLOW}
+    assert all((known.factors > 0) == (known.half is Half.HALF) for known in OPERATORS.values())

@@ -14,7 +14,6 @@ Y: f32[N, M, H'…]; dX, dW, dY are the gradients of the loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count
 
 import onnx_ir as ir
 
@@ -23,6 +22,8 @@ from dsd_ort.device.lower.blocked import BLOCKED, Layout, channel_block
 from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_transpose
 from dsd_ort.device.lower.form import Choices, Form
 from dsd_ort.rewrite import autograd
+from dsd_ort.rewrite.names import Names
+from dsd_ort.rewrite.operators import key
 from dsd_ort.rewrite.path import Path
 from dsd_ort.rewrite.site import Site
 
@@ -66,13 +67,13 @@ def lower(
         cuda.raise_opset(model)
     model.graph.sort()
     choices = Choices(Layout(_block(device) if block is None else block), deterministic)
-    path, counts, names = Path(model.graph, [], []), dict.fromkeys(forms, 0), _Names(model.graph)
+    path, counts, names = Path(model.graph, [], []), dict.fromkeys(forms, 0), Names(model.graph)
 
     def walk(*graphs: ir.Graph) -> None:
         for node in [node for graph in graphs for node in graph]:
-            key = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            if key in forms and _apply(forms[key], Site(node, path), choices, names):
-                counts[key] += 1
+            form = forms.get(key(node))
+            if form is not None and _apply(form, Site(node, path), choices, names):
+                counts[key(node)] += 1
 
     walk(model.graph, *_bodies(model.graph, device))
     if choices.layout.used:
@@ -83,12 +84,12 @@ def lower(
             function.opset_imports[""] = model.opset_imports[""]
         autograd.inline(model)
         walk(*_bodies(model.graph, device))
-    return tuple(f"{forms[key].note} ({times}×)" for key, times in counts.items() if times)
+    return tuple(f"{forms[name].note} ({times}×)" for name, times in counts.items() if times)
 
 
 def _bodies(graph: ir.Graph, device: str) -> list[ir.Graph]:
     """Those of Scans, whose steps are nodes of the graph in the end (:mod:`~.unroll`)."""
-    scans = [node for node in graph if (node.domain, node.op_type) == ("", "Scan")] if device == "cuda" else []
+    scans = [node for node in graph if key(node) == "Scan"] if device == "cuda" else []
     return [node.attributes["body"].as_graph() for node in scans]
 
 
@@ -96,36 +97,22 @@ def _block(device: str) -> int:
     return channel_block() if device == "cpu" else 1
 
 
-class _Names:
-    """Names of nodes and of values in *graph*, its subgraphs included, and new ones."""
-
-    def __init__(self, graph: ir.Graph) -> None:
-        nodes = list(graph.all_nodes())
-        values = [*graph.inputs, *graph.initializers.values(), *(value for node in nodes for value in node.outputs)]
-        self.of_nodes, self.of_values = {node.name for node in nodes}, {value.name for value in values}
-
-    def give(self, nodes: Sequence[ir.Node]) -> None:
-        """Names of their own for new *nodes* and what they give."""
-        for node in nodes:
-            node.name = _free(node.name or node.op_type, self.of_nodes)
-            for value in node.outputs:
-                value.name = _free(value.name or node.op_type, self.of_values)
+def _name(nodes: Sequence[ir.Node], names: Names) -> None:
+    """Names of their own for new *nodes* and what they give."""
+    for node in nodes:
+        node.name = names.free(node.name or node.op_type)
+        for value in node.outputs:
+            value.name = names.free(value.name or node.op_type)
 
 
-def _free(name: str, taken: set[str | None]) -> str:
-    free = next(other for i in count() if (other := f"{name}_{i}" if i else name) not in taken)
-    taken.add(free)
-    return free
-
-
-def _apply(form: Form, site: Site, choices: Choices, names: _Names) -> bool:
+def _apply(form: Form, site: Site, choices: Choices, names: Names) -> bool:
     """What the form builds takes over names and readers of the node's outputs; it goes if nothing of it is left."""
     built = form.rule(site, choices)
     if built is None:
         return False
     node, graph = site.node, site.node.graph
     assert isinstance(graph, ir.Graph)
-    names.give(site.nodes)
+    _name(site.nodes, names)
     graph.insert_before(node, site.nodes)
     for old, new in zip(node.outputs, [built] if isinstance(built, ir.Value) else built, strict=False):
         new.shape, new.type = old.shape, old.type

@@ -18,6 +18,7 @@ from dsd_ort.device.lower.form import Choices
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import opset
 from dsd_ort.graph.legalize.rules import recurrent
+from dsd_ort.rewrite.operators import facts
 from dsd_ort.rewrite.site import Site
 
 FLAT = [-1]
@@ -172,12 +173,12 @@ def _scan(rule: Callable[[Site], Sequence[ir.Value]], site: Site, choices: Choic
         built = rule(site)
     except UnsupportedError:  # a layer that training would refuse: it stays, on the CPU
         return None
-    choices.operators |= {operator.name: operator for operator in site.operators}
+    choices.operators |= site.operators
     return built
 
 
 def raise_opset(model: ir.Model) -> None:
     """The forms of recurrent layers are of opset 18: an older model that has one is brought there."""
-    layers = any(node.domain == "" and node.op_type in ("GRU", "LSTM", "RNN") for node in model.graph)
+    layers = any(facts(node).gates for node in model.graph)
     if layers and model.opset_imports.get("", opset.TARGET) < opset.TARGET:
         opset.to_opset(model)

@@ -19,7 +19,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.device.lower.form import Choices
-from dsd_ort.rewrite.site import Site, constant_value
+from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.site import Site
 
 SEED = "dsd_ort.seed"
 """The graph input i64[2] that the masks of a step are a function of; each number in [0, PRIME)."""

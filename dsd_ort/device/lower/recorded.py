@@ -1,4 +1,4 @@
-"""Forms for CUDA of what :mod:`~.recording` names as unsafe, where there is an equal one that is not.
+"""Forms for CUDA of what it cannot record (:mod:`dsd_ort.rewrite.operators.cuda`), where there is an equal one.
 
 They depend on sizes, so nothing is done where those are not known.
 """
@@ -13,8 +13,9 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.device.lower.form import Choices
-from dsd_ort.device.recording import PARTS
-from dsd_ort.rewrite.site import Site, constant_value
+from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.operators.cuda import PARTS
+from dsd_ort.rewrite.site import Site
 
 ONE_HOT = 1 << 26
 """Entries of a one-hot matrix up to which a gradient of rows is a product with it."""

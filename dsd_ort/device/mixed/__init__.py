@@ -5,7 +5,7 @@ A prepared graph computes in float32.  This is the last rewrite before a session
 weights, masks, statistics and the loss stay what they were, and only values inside the graph become 16 bit.  One more
 input, :data:`LOSS_SCALE`, is what all gradients come out multiplied by.
 
-The table in :mod:`~.mixed.kinds` says what an operator computes in, as PyTorch's autocast does:
+The rows of :mod:`dsd_ort.rewrite.operators` say what an operator computes in, as PyTorch's autocast does:
 
 * HALF: products of what is learnt or depends on data.  Both factors are cast, and so is the result; inside, a tensor
   core adds up in float32.
@@ -21,7 +21,7 @@ value with itself.  Each value is cast once, where it is made: a weight that a S
 
 **On the CPU**, which has next to no 16-bit kernels, the rewrite emulates: a value "in 16 bit" is a float32 that was
 rounded by a Cast there and back.  Products of 16-bit factors are exact in float32 and added up in it, as in a tensor
-core; so results differ from CUDA's by the order of sums, and by what :data:`~.mixed.kinds.NO_KERNEL` keeps
+core; so results differ from CUDA's by the order of sums, and by what ``NO_BFLOAT16`` keeps
 in float32 there.
 """
 
@@ -31,12 +31,12 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from dsd_ort.device.mixed.kinds import KINDS, Kind, Precision
+from dsd_ort.device.mixed.precisions import Precision
 from dsd_ort.device.mixed.walk import Mixer
 from dsd_ort.graph.differentiate import seed
 from dsd_ort.rewrite import element_types
-from dsd_ort.rewrite.element_types import key
 from dsd_ort.rewrite.names import make_unique
+from dsd_ort.rewrite.operators import Half, facts
 
 __all__ = ["LOSS_SCALE", "Precision", "mix"]
 
@@ -81,7 +81,7 @@ def scale_loss(model: ir.Model, loss: str) -> None:
     (new,) = positive.outputs
     new.name, new.type, new.shape = positive.name, number, one.shape
     for node, i in tuple(one.uses()):
-        if KINDS.get(key(node)) is not Kind.AS_IS:  # its size is 1 all the same
+        if facts(node).half is not Half.AS_IS:  # its size is 1 all the same
             node.replace_input_with(i, new)
     if not one.uses():
         graph.initializers.pop(str(one.name))

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.device.mixed.kinds import FACTORS, KINDS, NO_KERNEL, ONE_TENSOR, RANGES, THRESHOLDS, TYPES, Kind, Precision
-from dsd_ort.rewrite.element_types import key
+from dsd_ort.device.mixed.precisions import RANGES, TYPES, Precision
+from dsd_ort.rewrite.operators import Does, Half, facts, key
 
 
 class Mixer:
@@ -18,7 +18,8 @@ class Mixer:
     def __init__(self, precision: Precision, device: str) -> None:
         self.dtype, self.range = TYPES[precision], RANGES[precision]
         self.emulated = device == "cpu"
-        self.missing = frozenset() if self.emulated else NO_KERNEL[precision]
+        self.missing = Does.NO_BFLOAT16 if precision == "bf16" and not self.emulated else Does(0)
+        """What keeps an operator in float32, as it has no kernel; a convolution runs in TF32 then."""
         self.narrow: set[ir.Value] = set()
         """Values in 16 bit; where that is emulated, float32 values that are rounded."""
         self.halves: dict[ir.Value, ir.Value] = {}
@@ -31,10 +32,10 @@ class Mixer:
         self.fixed |= {value: self.holds(value.const_value) for value in graph.initializers.values()}
         for node in list(graph):
             kind = self.kind(node)
-            if kind is Kind.HALF:
+            if kind is Half.HALF:
                 self.to_half(node)
-            elif kind in {Kind.FLOAT, Kind.BACK}:
-                handed = kind is Kind.BACK and node.inputs[0] in self.narrow
+            elif kind in {Half.FLOAT, Half.BACK}:
+                handed = kind is Half.BACK and node.inputs[0] in self.narrow
                 self.to_float(node)
                 if handed:
                     self.hand_on(node.outputs[0])
@@ -47,25 +48,25 @@ class Mixer:
                 graph.outputs[i] = full = self.full(value)
                 full.name, value.name = value.name, f"{value.name}/{self.dtype.name.lower()}"
 
-    def kind(self, node: ir.Node) -> Kind:
+    def kind(self, node: ir.Node) -> Half:
         """HALF or FLOAT for a node that follows."""
-        op_type = key(node)
-        kind = KINDS.get(op_type, Kind.FLOAT)
-        if kind is Kind.FOLLOW:
-            return Kind.FLOAT if op_type in self.missing or not self.follows(node) else Kind.HALF
-        if kind is Kind.HALF and self.is_float(node.outputs):
-            layer = self.fixed.keys().isdisjoint(node.inputs[: FACTORS[op_type]])
-            kind = Kind.HALF if layer and op_type not in self.missing else Kind.FLOAT
-            self.products[op_type, self.dtype.name.lower() if kind is Kind.HALF else "float32"] += 1
+        known = facts(node)
+        missing = bool(self.missing & known.does)
+        if known.half is Half.FOLLOW:
+            return Half.FLOAT if missing or not self.follows(node) else Half.HALF
+        if known.half is Half.HALF and self.is_float(node.outputs):
+            layer = self.fixed.keys().isdisjoint(node.inputs[: known.factors])
+            kind = Half.HALF if layer and not missing else Half.FLOAT
+            self.products[key(node), self.dtype.name.lower() if kind is Half.HALF else "float32"] += 1
             return kind
-        return Kind.FLOAT if kind is Kind.HALF else kind
+        return Half.FLOAT if known.half is Half.HALF else known.half
 
     def follows(self, node: ir.Node) -> bool:
         values = [value for value in self.tensors(node) if self.is_float([value])]
         square = node.op_type == "Mul" and values[:1] == values[1:]
         constants = [value for value in values if value not in self.narrow]
         held = all(self.fixed.get(value, False) for value in constants)
-        sharp = key(node) in THRESHOLDS and not all(map(self.is_exact, constants))
+        sharp = Does.THRESHOLD in facts(node).does and not all(map(self.is_exact, constants))
         return held and not square and not sharp and len(constants) < len(values)
 
     def is_exact(self, value: ir.Value) -> bool:
@@ -75,7 +76,7 @@ class Mixer:
         return array is not None and bool((array.astype(self.dtype.numpy()).astype(array.dtype) == array).all())
 
     def tensors(self, node: ir.Node) -> list[ir.Value]:
-        inputs = node.inputs[:1] if key(node) in ONE_TENSOR else node.inputs
+        inputs = node.inputs[:1] if Does.ONE_TENSOR in facts(node).does else node.inputs
         return [value for value in inputs if value is not None]
 
     def is_float(self, values: Iterable[ir.Value]) -> bool:
@@ -152,7 +153,7 @@ class Mixer:
         floats = [value for value in node.inputs if value is not None and self.is_float([value])]
         if not self.fixed.keys() >= set(floats):
             return
-        held = bool(floats) and KINDS.get(key(node)) is Kind.FOLLOW and all(self.fixed[value] for value in floats)
+        held = bool(floats) and facts(node).half is Half.FOLLOW and all(self.fixed[value] for value in floats)
         if key(node) == "Constant":
             held = self.holds(ir.convenience.get_const_tensor(node.outputs[0]))
         if key(node) == "ConstantOfShape":

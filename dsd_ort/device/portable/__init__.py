@@ -28,10 +28,12 @@ import onnx_ir as ir
 from dsd_ort.device.portable import activation, broadcast, convolution, losses, normalization, selection
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.rewrite import names
+from dsd_ort.rewrite.names import place
+from dsd_ort.rewrite.operators import Does, facts, key
 from dsd_ort.rewrite.path import Path
-from dsd_ort.rewrite.site import Site, place
+from dsd_ort.rewrite.site import Site
 
-__all__ = ["DETERMINISTIC", "FORMS", "RULES", "STOCK", "expand", "is_portable", "replace"]
+__all__ = ["DETERMINISTIC", "FORMS", "RULES", "expand", "is_portable", "replace"]
 
 Rule: TypeAlias = Callable[[Site], "ir.Value | Sequence[ir.Value | None]"]
 """From a node to the values that take the place of its outputs; None for one that nothing reads."""
@@ -64,7 +66,7 @@ RULES: dict[str, Rule] = {
     "com.microsoft.SoftmaxGrad_13": activation.softmax,
     "com.microsoft.TanhGrad": activation.tanh,
 }
-"""All that the gradient builder writes for what :data:`dsd_ort.graph.legalize.table.NATIVE` lets through."""
+"""All that the gradient builder writes for what it has a right gradient of."""
 
 FORMS: dict[str, dict[str, Rule]] = {
     "cpu": {},
@@ -84,8 +86,6 @@ DETERMINISTIC: dict[str, dict[str, Rule]] = {
 }
 """And other ones again where a run must repeat to the bit."""
 
-STOCK = {"BiasGelu", "FastGelu", "FusedMatMul", "Gelu", "QuickGelu", "Trilu"}
-"""Operators of com.microsoft in prepared graphs that every build of ONNX Runtime has."""
 _BLOCKED = "com.microsoft.nchwc"
 
 
@@ -104,11 +104,11 @@ def expand(model: ir.Model, device: str = "cpu", *, deterministic: bool = False)
     path = Path(model.graph, [], [])
     rules = RULES | FORMS[device] | (DETERMINISTIC[device] if deterministic else {})
     for node in list(model.graph):
-        if (rule := rules.get(_key(node))) is not None:
+        if (rule := rules.get(key(node))) is not None:
             replace(node, rule, path)
         elif not is_portable(node):
             raise UnsupportedError(
-                f"the operator {_key(node)} runs only in ONNX Runtime's training build",
+                f"the operator {key(node)} runs only in ONNX Runtime's training build",
                 where=place(node),
                 fix="train this run where onnxruntime-training or onnxruntime-training-cpu 1.19.2 is installed",
             )
@@ -121,7 +121,7 @@ def expand(model: ir.Model, device: str = "cpu", *, deterministic: bool = False)
 def is_portable(node: ir.Node) -> bool:
     """Has every ONNX Runtime this operator?"""
     if node.domain == MICROSOFT:
-        return node.op_type in STOCK
+        return Does.EVERYWHERE in facts(node).does
     return node.domain == _BLOCKED or onnx.defs.has(node.op_type, node.domain)
 
 

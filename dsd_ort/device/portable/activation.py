@@ -7,7 +7,8 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.rewrite.site import Site, constant_value
+from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.site import Site
 
 
 def relu(site: Site) -> ir.Value:

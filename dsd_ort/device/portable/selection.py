@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.rewrite.site import Site, constant_value
+from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.site import Site
 
 FLAT = [-1]
 

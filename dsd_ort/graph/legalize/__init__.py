@@ -24,13 +24,15 @@ from dsd_ort.errors import ModelError, UnsupportedError, nearest
 from dsd_ort.graph.legalize import builder_bugs, precision
 from dsd_ort.graph.legalize.expand import expand, note, refuse_stored_forms, unpaired
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
-from dsd_ort.graph.legalize.table import FIXES, MANY_OUTPUTS, MODES, NATIVE, REASONS, RULES, key
-from dsd_ort.graph.legalize.without_derivative import WITHOUT_DERIVATIVE
+from dsd_ort.graph.legalize.table import MODES, RULES
 from dsd_ort.graph.logits import Logits, peel
 from dsd_ort.rewrite import autograd, names
 from dsd_ort.rewrite.autograd import Operator
+from dsd_ort.rewrite.names import place
+from dsd_ort.rewrite.operators import facts, key
+from dsd_ort.rewrite.operators.facts import Stop
 from dsd_ort.rewrite.path import Path
-from dsd_ort.rewrite.site import Site, apply, place
+from dsd_ort.rewrite.site import Site, apply
 
 __all__ = ["Legalized", "legalize", "refuse_stored_forms", "to_supported"]
 
@@ -141,7 +143,7 @@ def _apply_rules(
         try:
             if apply(rule, site):
                 notes.append(note(node, rule))
-                operators |= {f"{autograd.DOMAIN}.{made.name}": made for made in site.operators}
+                operators |= {f"{autograd.DOMAIN}.{name}": made for name, made in site.operators.items()}
         except UnsupportedError as error:
             refusals.append(error)
     return statistics, notes, operators
@@ -154,12 +156,11 @@ def _keeps_statistics(node: ir.Node, frozen: Collection[str]) -> bool:
 
 def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> UnsupportedError | None:
     """Why the gradient of *node* would be missing or wrong, or None; *own* operators have a backward of their own."""
-    operator = key(node)
-    differentiable = own[operator].differentiable if operator in own else NATIVE.get(operator)
-    if differentiable is None:
-        reason = _reason(operator) or _unknown(node)
-        fix = FIXES.get(reason, "replace it in the model, or freeze the parameters in front of it")
-        return UnsupportedError(f"the operator {operator} {reason}", where=place(node), fix=fix)
+    operator, known = key(node), facts(node)
+    differentiable = own[operator].differentiable if operator in own else range(known.gradient)
+    if not differentiable:
+        why, fix = known.stops or _unknown(node)
+        return UnsupportedError(f"the operator {operator} {why}", where=place(node), fix=fix)
     for i, value in enumerate(node.inputs):
         if value is not None and path.is_active(value) and i not in differentiable:
             return UnsupportedError(
@@ -171,7 +172,7 @@ def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> Unsupporte
         if operator in own:
             if (i in own[operator].outputs_with_gradient) != path.carries(value):
                 raise AssertionError(f"{operator} reads a gradient of output {i} that is not there, or none that is")
-        elif i and path.carries(value) and operator not in MANY_OUTPUTS:
+        elif i and path.carries(value) and not known.every_output:
             return UnsupportedError(
                 f"the operator {operator} has a gradient for its first output only",
                 where=f"{place(node)}, output {value.name!r}",
@@ -180,16 +181,13 @@ def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> Unsupporte
     return None
 
 
-def _unknown(node: ir.Node) -> str:
+def _unknown(node: ir.Node) -> Stop:
+    why = "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
     if node.domain not in ("", "com.microsoft"):
-        return f"belongs to the domain {node.domain!r}, of which dsd-ort knows no operator"
-    if not node.domain and not onnx.defs.has(node.op_type):
-        return "is none that ONNX defines"
-    return "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
-
-
-def _reason(operator: str) -> str | None:
-    return REASONS.get(operator) or WITHOUT_DERIVATIVE.get(operator)
+        why = f"belongs to the domain {node.domain!r}, of which dsd-ort knows no operator"
+    elif not node.domain and not onnx.defs.has(node.op_type):
+        why = "is none that ONNX defines"
+    return Stop(why, "replace it in the model, or freeze the parameters in front of it")
 
 
 def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:
@@ -197,7 +195,8 @@ def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:
     end = path.end_of(weight)
     if end is None:
         return UnsupportedError(f"{what}: no output depends on it", fix=fix)
-    why = _reason(key(end)) or "has a derivative of zero, or none"
+    stops = facts(end).stops
+    why = stops.why if stops else "has a derivative of zero, or none"
     fix = f"name an output in front of {end.op_type} with --output, or {fix}"
     return UnsupportedError(f"{what}: {place(end)} {why}", where=place(end), fix=fix)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,12 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.rewrite.site import constant_value, place
+from dsd_ort.rewrite.names import place
+from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.operators import Does, facts, key
 
 BATCH = "batch"
 _END = 2**63 - 1
-_RECURRENT = {"LSTM", "GRU", "RNN"}
 _NO_DATA = {"Shape", "Size"}
 
 Array = npt.NDArray[Any]
@@ -85,8 +86,7 @@ class _Freer:
                 continue
             if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
                 raise self.refusal(node, "it computes with a subgraph")
-            rule = RULES.get(node.op_type, _Freer.carry) if not node.domain else _Freer.carry
-            rule(self, node)
+            self.rule(node)(self, node)
             if not any(value in self.marks for value in node.outputs):
                 raise self.refusal(node, "it mixes or picks examples of the batch")
         for output in self.graph.outputs:
@@ -103,6 +103,13 @@ class _Freer:
                 value.shape = None
         RemoveUnusedNodesPass()(self.model)  # an Expand that nothing reads would still be run, and fail
         ShapeInferencePass(check_type=False, strict_mode=False)(self.model)
+
+    @staticmethod
+    def rule(node: ir.Node) -> Rule:
+        """What carries the batch through *node*: a rule of its own, or of its kind."""
+        known = facts(node)
+        of_kind = _Freer.by_entry if Does.ENTRYWISE in known.does else _Freer.recurrent if known.gates else _Freer.carry
+        return RULES.get(key(node), of_kind)
 
     def refusal(self, node: ir.Node, why: str) -> UnsupportedError:
         what = f"the batch size is fixed at {self.k}, and {node.op_type} keeps it from being any other: {why}"
@@ -306,7 +313,7 @@ class _Freer:
             indices, at = self.read(maker, 1), axis - maker.attributes.get_int("axis", 0)
             return [(indices, at)] if 0 <= at < len(self.shape(node, indices)) else None
         operands: Sequence[ir.Value | None] = maker.inputs[:1] if maker.op_type == "Expand" else maker.inputs
-        if maker.op_type not in (*_BY_ENTRY, "Expand", "Identity", "Cast", "Tanh", "Sigmoid", "Not"):
+        if Does.ENTRYWISE not in facts(maker).does and maker.op_type not in ("Expand", "Identity"):
             return [] if maker.op_type == "ConstantOfShape" else None
         rank = len(self.shape(node, value))
         places = [(other, axis - rank + len(self.shape(node, other))) for other in operands if other is not None]
@@ -354,13 +361,9 @@ class _Freer:
         return new.outputs[0]
 
 
-_BY_ENTRY = (
-    *("Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max", "Mod", "PRelu", "Sum", "Mean"),
-    *("And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
-)
-RULES: Mapping[str, Callable[[_Freer, ir.Node], None]] = {
-    **dict.fromkeys(_BY_ENTRY, _Freer.by_entry),
-    **dict.fromkeys(_RECURRENT, _Freer.recurrent),
+Rule: TypeAlias = Callable[[_Freer, ir.Node], None]
+
+RULES: Mapping[str, Rule] = {
     "Concat": _Freer.concat,
     "Einsum": _Freer.einsum,
     "Expand": _Freer.expand,

@@ -16,7 +16,7 @@ from collections.abc import Set
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.table import NATIVE, key
+from dsd_ort.rewrite.operators import facts, key
 from dsd_ort.rewrite.path import Path
 
 _GRADIENT_OF_ALL_INPUTS = {"Concat", "LayerNormalization", "com.microsoft.BatchNormInternal"}
@@ -25,7 +25,7 @@ _GRADIENT_OF_ALL_INPUTS = {"Concat", "LayerNormalization", "com.microsoft.BatchN
 def separate(path: Path, trainable: Set[ir.Value]) -> None:
     """Inserts those Identities, in place."""
     for node in path.nodes():
-        all_inputs = NATIVE[key(node)] if key(node) in _GRADIENT_OF_ALL_INPUTS else ()
+        all_inputs = range(facts(node).gradient) if key(node) in _GRADIENT_OF_ALL_INPUTS else ()
         for i, value in enumerate(node.inputs):
             if value is None:
                 continue

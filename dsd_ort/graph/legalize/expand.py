@@ -16,26 +16,15 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize.rules.quantization import FIX
-from dsd_ort.graph.legalize.table import FUSED, key
+from dsd_ort.graph.legalize.table import FUSED
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.autograd import Operator
-from dsd_ort.rewrite.names import make_unique
+from dsd_ort.rewrite.names import make_unique, place
+from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.operators import Does, facts, key
 from dsd_ort.rewrite.path import Path
-from dsd_ort.rewrite.site import Rule, Site, apply, constant_value, place
+from dsd_ort.rewrite.site import Rule, Site, apply
 
-_QUANTIZED = {
-    "ConvInteger",
-    "MatMulInteger",
-    "QLinearConv",
-    "QLinearMatMul",
-    *(
-        f"com.microsoft.{name}"
-        for name in (
-            *("DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulBnb4", "MatMulFpQ4", "MatMulInteger16"),
-            *("MatMulIntegerToFloat", "MatMulNBits", "QAttention", "QEmbedLayerNormalization", "QGemm", "QMoE"),
-        )
-    ),
-}
 _BLOCKED = "com.microsoft.nchwc"
 
 
@@ -54,7 +43,7 @@ def refuse_stored_forms(graph: ir.Graph) -> None:
                 where=place(node),
                 fix="save it with ORT_ENABLE_EXTENDED, or train the model that was optimized",
             )
-        if operator in _QUANTIZED or operator.startswith("com.microsoft.QLinear"):
+        if Does.QUANTISED in facts(node).does or operator.startswith("com.microsoft.QLinear"):
             what = f"the operator {operator} computes with quantised numbers, through which no gradient passes"
             raise UnsupportedError(what, where=place(node), fix=FIX)
         if node.op_type == "DequantizeLinear" and constant_value(node.inputs[0]) is not None:
@@ -85,7 +74,7 @@ def expand(model: ir.Model) -> Expanded:
             try:
                 if apply(rule, site):
                     done.notes.append(note(node, rule))
-                    done.operators.update({f"{autograd.DOMAIN}.{made.name}": made for made in site.operators})
+                    done.operators.update({f"{autograd.DOMAIN}.{name}": made for name, made in site.operators.items()})
             except UnsupportedError as error:
                 done.refused[node] = error
         if len(done.notes) == before:

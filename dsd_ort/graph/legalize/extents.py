@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
-from dsd_ort.rewrite.site import constant_value
+from dsd_ort.rewrite.nodes import constant_value
 
 Extent: TypeAlias = "int | tuple[ir.Value, int] | None"
 """A length: a number, or a value and the axis of it that is so long; None where nothing is known."""

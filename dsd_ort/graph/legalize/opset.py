@@ -33,9 +33,9 @@ from dsd_ort.graph.legalize.rules import (
     sampling,
     spectral,
 )
-from dsd_ort.rewrite.names import make_unique
+from dsd_ort.rewrite.names import make_unique, place
 from dsd_ort.rewrite.path import Path
-from dsd_ort.rewrite.site import Replacement, Rule, Site, apply, place
+from dsd_ort.rewrite.site import Replacement, Rule, Site, apply
 
 TARGET = 18
 IR_VERSION = 10

@@ -14,7 +14,7 @@ is what mixed-precision training calls master weights, without the mixing.  So
 What does not depend on floating-point data or weights is no part of it: shapes and positions that the model computes in
 double or float16 from integers and constants stay as they are, as a rounded one can be another.  They become float32
 where they meet the rest.  Only what ONNX Runtime's CPU has no kernels for goes everywhere: all of bfloat16, and the
-operators :data:`NOT_IN_DOUBLE`.
+operators that have no kernel for double.
 """
 
 from __future__ import annotations
@@ -26,15 +26,11 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dsd_ort.file.payload import to_float32 as in_float32
 from dsd_ort.rewrite.names import make_unique
+from dsd_ort.rewrite.operators import Does, facts
 from dsd_ort.rewrite.path import reads, subgraphs
 
 OTHERS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 """The types that become float32."""
-NOT_IN_DOUBLE = {
-    *("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Erf", "Sinh", "Tan"),
-    *("Conv", "ConvTranspose", "GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization", "Mean", "ReduceProd"),
-}
-"""Operators without a kernel for double."""
 _TYPE_ATTRIBUTES = {"to", "dtype", "stash_type", "output_datatype", "output_dtype", "softmax_precision"}
 """Attributes that are a ``TensorProto.data_type``."""
 
@@ -161,7 +157,7 @@ class _Converter:
 
 def _has_no_kernel(node: ir.Node) -> bool:
     found = {value.dtype for value in node.outputs}
-    return ir.DataType.BFLOAT16 in found or (ir.DataType.DOUBLE in found and node.op_type in NOT_IN_DOUBLE)
+    return ir.DataType.BFLOAT16 in found or (ir.DataType.DOUBLE in found and Does.NO_DOUBLE in facts(node).does)
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:

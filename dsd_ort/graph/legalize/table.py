@@ -1,12 +1,11 @@
 """What legalize does with each operator.  This is the whole list: an operator on the gradient path that is neither
-native after its rule was applied, nor rewritten by it, is refused.
+native after its rule was applied, nor rewritten by it, is refused.  Native is one that ONNX Runtime's builder has a
+right gradient of, as :mod:`dsd_ort.rewrite.operators` says.
 
 Keys are operators of opset 18; those of other domains carry the domain in front.
 """
 
 from __future__ import annotations
-
-import onnx_ir as ir
 
 from dsd_ort.graph.legalize.rules import (
     activation,
@@ -35,7 +34,6 @@ from dsd_ort.graph.legalize.rules import (
     transposed,
     trigonometric,
 )
-from dsd_ort.graph.legalize.without_derivative import FIX, WITHOUT_DERIVATIVE
 from dsd_ort.rewrite.site import Rule
 
 MODES: dict[str, dict[str, Rule]] = {
@@ -174,116 +172,3 @@ FUSED: dict[str, Rule] = {
     "com.microsoft.Trilu": fused.same,
 }
 """Operators that stand for several: how they are expanded, on the gradient path and off it, before RULES apply."""
-
-_ALL = range(2**31)
-
-NATIVE: dict[str, range] = {
-    "Abs": range(1),
-    "Add": range(2),
-    "Cast": range(1),
-    "Clip": range(1),
-    "Concat": _ALL,
-    "Conv": range(3),
-    "Cos": range(1),
-    "Div": range(2),
-    "Dropout": range(1),
-    "Erf": range(1),
-    "Exp": range(1),
-    "Expand": range(1),
-    "Flatten": range(1),
-    "Gather": range(1),
-    "GatherElements": range(1),
-    "GatherND": range(1),
-    "Gemm": range(3),
-    "GlobalAveragePool": range(1),
-    "Identity": range(1),
-    "LayerNormalization": range(3),
-    "LeakyRelu": range(1),
-    "Log": range(1),
-    "LogSoftmax": range(1),
-    "MatMul": range(2),
-    "Max": _ALL,
-    "MaxPool": range(1),
-    "Min": _ALL,
-    "Mul": range(2),
-    "Neg": range(1),
-    "Pad": range(1),
-    "Pow": range(1),
-    "Reciprocal": range(1),
-    "ReduceL2": range(1),
-    "ReduceLogSumExp": range(1),
-    "ReduceMean": range(1),
-    "ReduceSum": range(1),
-    "Relu": range(1),
-    "Reshape": range(1),
-    "ScatterElements": range(3),
-    "ScatterND": range(3),
-    "Sigmoid": range(1),
-    "Sin": range(1),
-    "Slice": range(1),
-    "Softmax": range(1),
-    "Split": range(1),
-    "Sqrt": range(1),
-    "Squeeze": range(1),
-    "Sub": range(2),
-    "Tanh": range(1),
-    "Tile": range(1),
-    "TopK": range(1),
-    "Transpose": range(1),
-    "Trilu": range(1),
-    "Unsqueeze": range(1),
-    "Where": range(3),
-    "com.microsoft.BatchNormInternal": range(3),
-    "com.microsoft.BiasGelu": range(2),
-    "com.microsoft.FastGelu": range(1),
-    "com.microsoft.Gelu": range(1),
-    "com.microsoft.QuickGelu": range(1),
-}
-"""Operators whose gradient ONNX Runtime computes rightly, and with respect to which inputs."""
-
-MANY_OUTPUTS = {"Split"}
-"""Native operators that have a gradient for every output; all others for output 0 only."""
-
-_CONDITION = "runs a subgraph by a condition that is only known with the data, which cannot be differentiated"
-_CONTROL_FLOW = "runs a subgraph, which ONNX Runtime cannot differentiate (it would end the process)"
-_QUANTIZED = "computes with quantised numbers, through which no gradient passes"
-_SEQUENCE = "handles sequences of tensors, through which ONNX Runtime passes no gradient"
-_OPTIONAL = "handles optional values, through which ONNX Runtime passes no gradient"
-
-REASONS: dict[str, str] = {
-    "ConcatFromSequence": _SEQUENCE,
-    "ConvInteger": _QUANTIZED,
-    "DequantizeLinear": _QUANTIZED,
-    "DynamicQuantizeLinear": _QUANTIZED,
-    "If": _CONDITION,
-    "Loop": _CONTROL_FLOW,
-    "MatMulInteger": _QUANTIZED,
-    "Optional": _OPTIONAL,
-    "OptionalGetElement": _OPTIONAL,
-    "QLinearConv": _QUANTIZED,
-    "QLinearMatMul": _QUANTIZED,
-    "QuantizeLinear": _QUANTIZED,
-    "Scan": _CONTROL_FLOW,
-    "SequenceAt": _SEQUENCE,
-    "SequenceConstruct": _SEQUENCE,
-    "SequenceErase": _SEQUENCE,
-    "SequenceInsert": _SEQUENCE,
-    "SequenceMap": _CONTROL_FLOW,
-    "SplitToSequence": _SEQUENCE,
-}
-"""Why an operator is refused, where there is more to say than that it is on no list."""
-
-FIXES: dict[str, str] = {
-    _CONDITION: "if the condition depends on an input that is no data, or on a length, fix it in the recipe, as "
-    '[input.NAME] value = 16000, or shape = ["batch", 512]; or export the model by tracing',
-    **dict.fromkeys(WITHOUT_DERIVATIVE.values(), FIX),
-    _SEQUENCE: "export the model so that it splits and concatenates tensors, not sequences",
-    _OPTIONAL: "export the model without optional values",
-    _CONTROL_FLOW: "export the model by tracing, with constant folding, so that no control flow is left",
-    _QUANTIZED: "train the model that it was quantised from, and quantise the result",
-}
-
-
-def key(node: ir.Node) -> str:
-    """How the tables call *node*'s operator."""
-    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type

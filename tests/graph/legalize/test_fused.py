@@ -15,7 +15,8 @@ import pytest
 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import Legalized, legalize
-from dsd_ort.graph.legalize.table import FUSED, key
+from dsd_ort.graph.legalize.table import FUSED
+from dsd_ort.rewrite.operators import key
 from dsd_ort.rewrite.path import Path
 from tests.graph.expression import expression
 from tests.graph.gradient import Exact, disagreement, loss_weights, model, quiet, random_inputs, step

@@ -11,7 +11,8 @@ import onnxruntime as ort
 import pytest
 
 from dsd_ort.graph.legalize.opset import to_opset
-from dsd_ort.graph.legalize.precision import NOT_IN_DOUBLE, OTHERS, other_types, round_inputs, to_float32
+from dsd_ort.graph.legalize.precision import OTHERS, other_types, round_inputs, to_float32
+from dsd_ort.rewrite.operators import Does, those_that
 from tests.models import retyped
 
 TWIN = """
@@ -133,7 +134,7 @@ def test_what_has_no_kernel_for_double_is_float32_also_where_nothing_is_trained(
     np.testing.assert_allclose(run(ir.to_proto(model), feeds)[0], want, atol=1e-6)
 
 
-@pytest.mark.parametrize("operator", sorted(NOT_IN_DOUBLE))
+@pytest.mark.parametrize("operator", sorted(those_that(Does.NO_DOUBLE)))
 def test_operators_without_a_kernel_for_double_are_those(operator):
     shapes = {"Conv": "[1, 1, 2, 2]", "ConvTranspose": "[1, 1, 2, 2]", "InstanceNormalization": "[2]"}
     inputs = ["x", "w", "b"][: onnx.defs.get_schema(operator, 18).min_input]

@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 
 from dsd_ort.graph.legalize import Legalized, legalize
-from dsd_ort.graph.legalize.table import NATIVE, RULES, key
+from dsd_ort.graph.legalize.table import RULES
+from dsd_ort.rewrite.operators import OPERATORS, key
 from dsd_ort.rewrite.path import Path
 from tests.graph.expression import expression, operator_of, settles_number
 from tests.graph.gradient import Exact, disagreement, loss_weights, model, quiet, random_inputs, step
@@ -75,6 +76,9 @@ def run(proto: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
     session = onnxruntime.InferenceSession(proto.SerializeToString(), quiet(), providers=["CPUExecutionProvider"])
     known = {value.name for value in session.get_inputs()}
     return session.run(["y"], {name: value for name, value in inputs.items() if name in known})[0]
+
+
+NATIVE = {name for name, known in OPERATORS.items() if known.gradient}
 
 
 @pytest.mark.parametrize("opset", OPSETS)

@@ -18,7 +18,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dsd_ort.model.parameters import UNMERGED
-from dsd_ort.rewrite.site import Site, place
+from dsd_ort.rewrite.names import place
+from dsd_ort.rewrite.site import Site
 
 FROZEN = 'set batch_norm = "frozen" in the recipe'
 

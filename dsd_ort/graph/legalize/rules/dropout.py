@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.rewrite.site import Site, constant_value
+from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.site import Site
 
 
 def activate(site: Site) -> ir.Value | Sequence[ir.Value]:

@@ -8,25 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import onnx.defs
 import onnx_ir as ir
 
 from dsd_ort.rewrite.autograd import operator
-from dsd_ort.rewrite.site import Operand, Site
-
-_PARAMETERS = {
-    "Celu": ("alpha",),
-    "Elu": ("alpha",),
-    "HardSigmoid": ("alpha", "beta"),
-    "LeakyRelu": ("alpha",),
-    "Relu": (),
-    "Selu": ("alpha", "gamma"),
-    "Sigmoid": (),
-    "Softplus": (),
-    "Softsign": (),
-    "Tanh": (),
-    "ThresholdedRelu": ("alpha",),
-}
-"""Activation in a fused operator → its attributes, in the order of FusedConv's ``activation_params``."""
+from dsd_ort.rewrite.nodes import Operand
+from dsd_ort.rewrite.operators import OPERATORS, Does
+from dsd_ort.rewrite.site import Site
 
 
 def _activated(site: Site, y: ir.Value, parameters: Sequence[float] | None = None) -> ir.Value:
@@ -37,12 +25,14 @@ def _activated(site: Site, y: ir.Value, parameters: Sequence[float] | None = Non
         return site.Clip(y, *(float(bound) for bound in parameters))
     if not name:
         return y
-    if name not in _PARAMETERS:
+    known = OPERATORS.get(name)
+    if known is None or Does.ACTIVATION not in known.does:
         raise site.refusal(f"with the activation {name} has no rule", "save the model with a lower optimization level")
+    keys = sorted(onnx.defs.get_schema(name).attributes)  # FusedConv's activation_params come in this order
     if parameters is None:
-        given = {key: attributes.get_float(f"activation_{key}", None) for key in _PARAMETERS[name]}
+        given = {key: attributes.get_float(f"activation_{key}", None) for key in keys}
     else:
-        given = dict(zip(_PARAMETERS[name], parameters, strict=False))
+        given = dict(zip(keys, parameters, strict=False))
     return site.op(name, y, **{key: value for key, value in given.items() if value is not None})
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.rewrite.site import Site, constant_value
+from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.site import Site
 
 _END = 2**62
 """Behind the last entry, as Slice has it."""

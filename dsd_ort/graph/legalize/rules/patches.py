@@ -7,7 +7,8 @@ import onnx_ir as ir
 
 from dsd_ort.graph.legalize.rules.reduction import extreme_over
 from dsd_ort.graph.legalize.rules.separable import length, positions
-from dsd_ort.rewrite.site import Operand, Site
+from dsd_ort.rewrite.nodes import Operand
+from dsd_ort.rewrite.site import Site
 
 
 def col2im(site: Site) -> ir.Value:

@@ -30,7 +30,8 @@ import onnx_ir as ir
 from dsd_ort.graph.legalize.rules.convolution import axis_pads
 from dsd_ort.graph.legalize.rules.reduction import extreme_over
 from dsd_ort.graph.legalize.rules.separable import Matrix, along, identity, is_short, length
-from dsd_ort.rewrite.site import Operand, Site
+from dsd_ort.rewrite.nodes import Operand
+from dsd_ort.rewrite.site import Site
 
 
 def max_pool(site: Site) -> ir.Value | Sequence[ir.Value] | None:

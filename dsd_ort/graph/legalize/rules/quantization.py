@@ -14,7 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.rewrite.autograd import Operator, operator
-from dsd_ort.rewrite.site import Operand, Site, constant_value
+from dsd_ort.rewrite.nodes import Operand, constant_value
+from dsd_ort.rewrite.site import Site
 
 FIX = "train the float model, and quantise the result"
 _RANGES = {

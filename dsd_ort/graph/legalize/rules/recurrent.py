@@ -18,13 +18,12 @@ import onnx_ir as ir
 
 from dsd_ort.graph.autograd import recurrent_gru, recurrent_lstm, recurrent_rnn
 from dsd_ort.graph.autograd.recurrent import ACTIVATIONS, Activation, Recurrence
+from dsd_ort.rewrite.operators import facts
 from dsd_ort.rewrite.site import Site
 
 LARGE = 1 << 19
 """Entries of R from which a step multiplies with R on the left.  Measured on the CPU: with 8 to 64 sequences up to 1.6
 times as fast, and slower with smaller weights, or with one sequence."""
-
-_GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 
 _DEFAULTS = {"Elu": (1.0, 0.0), "HardSigmoid": (0.2, 0.5), "LeakyRelu": (0.01, 0.0)}
 """Alpha and beta that ONNX and ONNX Runtime agree on, where they are not given."""
@@ -100,7 +99,7 @@ class _Layer:
         self.reverse = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[direction]
         self.batch_first = attributes.get_int("layout", 0) == 1
         self.hidden = attributes.get_int("hidden_size", 0) or site.size(site.input(2), -1)
-        self.large = _GATES[site.node.op_type] * self.hidden**2 >= LARGE
+        self.large = facts(site.node).gates * self.hidden**2 >= LARGE
         clip = attributes.get_float("clip", 0.0)
         self.clip = clip if 0 < clip < math.inf else None
         self.activations = self._activations(functions)

@@ -8,10 +8,9 @@ from functools import wraps
 import onnx_ir as ir
 
 from dsd_ort.rewrite.autograd import operator
-from dsd_ort.rewrite.site import Replacement, Rule, Site, constant_value
-
-_SAME_WITHOUT_AXES = {"ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"}
-"""Over no axis these are the identity; the others are so in ONNX Runtime, but not in ONNX's own evaluator."""
+from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.operators import Does, facts
+from dsd_ort.rewrite.site import Replacement, Rule, Site
 
 
 def _rule(form: Callable[[Site, ir.Value, ir.Value | None, int], ir.Value | None]) -> Rule:
@@ -35,7 +34,7 @@ def _rule(form: Callable[[Site, ir.Value, ir.Value | None, int], ir.Value | None
 
 
 def _nothing(site: Site) -> ir.Value:
-    if site.node.op_type not in _SAME_WITHOUT_AXES:
+    if Does.IDENTITY_WITHOUT_AXES not in facts(site.node).does:
         raise site.refusal("over no axis is not the same in ONNX and in ONNX Runtime", "name the axes, or remove it")
     return site.Identity(site.input(0))
 

@@ -20,7 +20,8 @@ import onnx_ir as ir
 
 from dsd_ort.graph.legalize.extents import entry
 from dsd_ort.graph.legalize.rules.separable import LONGEST, along, identity, is_short, length, positions
-from dsd_ort.rewrite.site import Operand, Site, constant_value
+from dsd_ort.rewrite.nodes import Operand, constant_value
+from dsd_ort.rewrite.site import Site
 
 _ROI, _SCALES, _SIZES = 1, 2, 3
 

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from dsd_ort.rewrite.site import Operand, Site
+from dsd_ort.rewrite.nodes import Operand
+from dsd_ort.rewrite.site import Site
 
 Matrix: TypeAlias = "ir.Value | npt.NDArray[np.float32]"
 

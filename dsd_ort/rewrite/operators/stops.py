@@ -1,0 +1,42 @@
+"""Why no gradient passes an operator: no derivative in any framework, or none that a graph of ONNX's can express."""
+
+from __future__ import annotations
+
+from dsd_ort.rewrite.operators.facts import Stop
+
+_WITHOUT = (
+    "train what stands in front of it: name another output with --output; or freeze the parameters in front of it"
+)
+
+POSITIONS = Stop("yields positions, which have no derivative", _WITHOUT)
+LOGIC = Stop("yields true or false, which has no derivative", _WITHOUT)
+BITS = Stop("computes with bits, which have no derivative", _WITHOUT)
+SIZES = Stop("yields a number of entries, which has no derivative", _WITHOUT)
+MADE = Stop("makes values that depend on nothing that is trained", _WITHOUT)
+DRAWN = Stop("draws random numbers, which depend on nothing that is trained", _WITHOUT)
+CHOSEN = Stop("draws at random, which has no derivative", _WITHOUT)
+TEXT = Stop("reads text, which has no derivative", _WITHOUT)
+BYTES = Stop("reads an encoded image, which has no derivative", _WITHOUT)
+
+CONDITION = Stop(
+    "runs a subgraph by a condition that is only known with the data, which cannot be differentiated",
+    "if the condition depends on an input that is no data, or on a length, fix it in the recipe, as "
+    '[input.NAME] value = 16000, or shape = ["batch", 512]; or export the model by tracing',
+)
+CONTROL_FLOW = Stop(
+    "runs a subgraph, which ONNX Runtime cannot differentiate (it would end the process)",
+    "export the model by tracing, with constant folding, so that no control flow is left",
+)
+SEQUENCES = Stop(
+    "handles sequences of tensors, through which ONNX Runtime passes no gradient",
+    "export the model so that it splits and concatenates tensors, not sequences",
+)
+OPTIONALS = Stop(
+    "handles optional values, through which ONNX Runtime passes no gradient", "export the model without optional values"
+)
+QUANTISED = Stop(
+    "computes with quantised numbers, through which no gradient passes",
+    "train the model that it was quantised from, and quantise the result",
+)
+WITHOUT_DERIVATIVE = (POSITIONS, LOGIC, BITS, SIZES, MADE, DRAWN, CHOSEN, TEXT, BYTES)
+"""In no framework; the others stop a gradient here."""

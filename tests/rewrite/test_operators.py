@@ -1,0 +1,105 @@
+"""The table of what is known of operators: what its rows say is so, where somebody else can say it too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.defs
+import onnx_ir as ir
+import pytest
+from onnx.backend.test.case.node import collect_testcases
+from onnx.reference import ReferenceEvaluator
+
+from dsd_ort.rewrite import element_types
+from dsd_ort.rewrite.operators import OPERATORS, Does, those_that
+
+STANDARD = [name for name in OPERATORS if "." not in name and onnx.defs.has(name, max_inclusive_version=18)]
+"""Those of ONNX's own, in the opset of all rules."""
+X = np.linspace(0.1, 0.9, 6, dtype=np.float32).reshape(2, 3)
+
+
+def schema(name: str) -> onnx.defs.OpSchema:
+    return onnx.defs.get_schema(name, 18)
+
+
+@pytest.mark.parametrize("name", STANDARD)
+def test_a_row_names_inputs_and_outputs_that_there_are(name: str) -> None:
+    known, inputs = OPERATORS[name], schema(name).max_input
+    assert all(slot < inputs for slot in known.weights)
+    assert known.factors <= inputs and known.like <= max(inputs - 1, 0)
+    assert known.lengths is None or known.lengths < inputs
+    assert known.second is None or schema(name).max_output > 1
+    assert known.gradient <= inputs or known.gradient == 2**31
+
+
+@pytest.mark.parametrize("name", [name for name in STANDARD if OPERATORS[name].gives is not None])
+def test_what_an_operator_always_gives_is_what_onnx_says(name: str) -> None:
+    (output, *_) = schema(name).outputs
+    assert output.types == {f"tensor({OPERATORS[name].gives.name.lower()})"}
+
+
+def _scalars(name: str, of: Any) -> list[np.ndarray]:
+    """Small arrays for the inputs of an entrywise operator that has floats where it may, in the shapes *of*."""
+    kinds = {"Where": [np.bool_, np.float32, np.float32], "Clip": [np.float32] * 3, "BitShift": [np.uint8] * 2}
+    logic = name in ("And", "Or", "Xor", "Not")
+    bits = name.startswith("Bitwise")
+    count = 1 if schema(name).min_input == 1 and schema(name).max_input == 1 else 2
+    types = kinds.get(name, [np.bool_ if logic else np.int32 if bits else np.float32] * count)
+    rng = np.random.default_rng(7)
+    arrays = [rng.uniform(0.1, 0.9, shape) for shape, _ in zip(of, types, strict=False)]
+    if name == "Acosh":
+        arrays = [array + 1 for array in arrays]
+    if name == "Clip":  # its bounds are numbers
+        arrays = [arrays[0], np.array(0.3), np.array(0.6)]
+    return [
+        (array * 8 if np.dtype(t).kind in "iub" else array).astype(t) for array, t in zip(arrays, types, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(those_that(Does.ENTRYWISE) - {"Cast"}))
+def test_an_entrywise_operator_computes_each_entry_by_itself(name: str) -> None:
+    """On all entries at once, and on each alone: the same numbers."""
+    arrays = _scalars(name, [(2, 3), (2, 3), (2, 3)])
+    attributes = {"direction": "LEFT"} if name == "BitShift" else {"fmod": 1} if name == "Mod" else {}
+    names = [f"x{i}" for i in range(len(arrays))]
+    node = onnx.helper.make_node(name, names, ["y"], **attributes)
+
+    def run(given: list[np.ndarray]) -> np.ndarray:
+        infos = [onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), None)
+                 for n, a in zip(names, given, strict=True)]  # fmt: skip
+        graph = onnx.helper.make_graph([node], "g", infos, [onnx.helper.make_empty_tensor_value_info("y")])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+        return np.asarray(ReferenceEvaluator(model).run(None, dict(zip(names, given, strict=True)))[0])
+
+    whole = run(arrays)
+    for at in np.ndindex(2, 3):
+        alone = run([array[at].reshape(1, 1) if array.ndim else array for array in arrays])
+        np.testing.assert_array_equal(whole[at], alone.reshape(()))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of casts, where ONNX makes the vectors of its Cast
+def test_an_operator_that_moves_numbers_makes_none() -> None:
+    """In ONNX's own vectors: what comes out went in, or is the zero that is filled up with."""
+    seen = set()
+    for vectors in collect_testcases(None):
+        nodes = vectors.model.graph.node
+        if len(nodes) != 1 or nodes[0].op_type not in those_that(Does.MOVES) or vectors.data_sets is None:
+            continue
+        for inputs, outputs in vectors.data_sets:
+            if not all(isinstance(a, np.ndarray) and a.dtype.kind in "fiub" for a in (*inputs, *outputs)):
+                continue  # bfloat16, text, sequences
+            numbers = {0.0}.union(*(np.unique(array.astype(np.float64)).tolist() for array in inputs))
+            assert all(set(array.astype(np.float64).reshape(-1).tolist()) <= numbers for array in outputs), vectors.name
+            seen.add(nodes[0].op_type)
+    assert seen == those_that(Does.MOVES)
+
+
+def test_the_type_of_a_value_follows_that_of_the_input_that_the_row_names() -> None:
+    condition, x = ir.Value(name="c", type=ir.TensorType(ir.DataType.BOOL)), ir.Value(name="x")
+    x.type = ir.TensorType(ir.DataType.FLOAT)
+    where = ir.node("Where", [condition, x, x])
+    assert element_types.result(where, 0) == ir.DataType.FLOAT
+    assert element_types.result(ir.node("MaxPool", [x], num_outputs=2), 1) == ir.DataType.INT64
+    assert element_types.result(ir.node("Shape", [x]), 0) == ir.DataType.INT64
