@@ -49,27 +49,34 @@ def refine(value: ir.Value, dims: Dims | None) -> None:
 
 
 def _by_schema(node: ir.Node, content: Content, opset: int) -> None:
-    """What ONNX infers; nothing where it does not know the operator, or a type in front of it."""
+    """What ONNX infers; nothing where it does not know the operator, or a type in front of it.
+
+    Inputs and outputs go by their numbers: new nodes may have names that others have too.
+    """
     if not onnx.defs.has(node.op_type, max_inclusive_version=opset):
         return
-    inputs = {value.name: value for value in node.inputs if value is not None and value.name}
-    if any(value.type is None for value in inputs.values()):
+    given = [value for value in node.inputs if value is not None]
+    if any(value.type is None for value in given):
         return
+    proto = ir.to_proto(node)
+    proto.input[:] = ["" if value is None else f"i{i}" for i, value in enumerate(node.inputs)]
+    proto.output[:] = [f"o{i}" for i in range(len(node.outputs))]
+    inputs = {f"i{i}": value for i, value in enumerate(node.inputs) if value is not None}
     types = {name: _type_of(value) for name, value in inputs.items()}
     arrays = {name: array for name, value in inputs.items() if (array := content(value)) is not None}
     data = {name: onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()}
     schema, imports = onnx.defs.get_schema(node.op_type, opset), [onnx.OperatorSetIdProto(version=opset)]
     try:
         found = onnx.shape_inference.infer_node_outputs(
-            schema, ir.to_proto(node), types, data, opset_imports=imports, ir_version=10
+            schema, proto, types, data, opset_imports=imports, ir_version=10
         )
     except (onnx.shape_inference.InferenceError, RuntimeError):  # It stays as it is, and is seen at run time.
         return
-    for output in node.outputs:
-        proto = found.get(output.name or "")
-        if proto is not None and proto.HasField("tensor_type"):
-            output.type = output.type or ir.serde.deserialize_type_proto_for_type(proto)
-            refine(output, ir.serde.deserialize_type_proto_for_shape(proto))
+    for i, output in enumerate(node.outputs):
+        inferred = found.get(f"o{i}")
+        if inferred is not None and inferred.HasField("tensor_type"):
+            output.type = output.type or ir.serde.deserialize_type_proto_for_type(inferred)
+            refine(output, ir.serde.deserialize_type_proto_for_shape(inferred))
 
 
 def _type_of(value: ir.Value) -> onnx.TypeProto:
