@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from dsd_ort.rewrite import element_types
 from dsd_ort.rewrite.operators import OPERATORS, Does, those_that
+from tools.maintenance.operator_tables import HOME, tables
 
 STANDARD = [name for name in OPERATORS if "." not in name and onnx.defs.has(name, max_inclusive_version=18)]
 """Those of ONNX's own, in the opset of all rules."""
@@ -103,3 +105,23 @@ def test_the_type_of_a_value_follows_that_of_the_input_that_the_row_names() -> N
     assert element_types.result(where, 0) == ir.DataType.FLOAT
     assert element_types.result(ir.node("MaxPool", [x], num_outputs=2), 1) == ir.DataType.INT64
     assert element_types.result(ir.node("Shape", [x]), 0) == ir.DataType.INT64
+
+
+ELSEWHERE = {
+    "dsd_ort/graph/autograd/recurrent.py": "texts that compute an activation and its derivative",
+    "dsd_ort/graph/legalize/builder_bugs.py": "of ONNX Runtime's builder, not of the operators",
+    "dsd_ort/graph/legalize/legacy.py": "what operators were before opset 7",
+    "dsd_ort/graph/legalize/rules/recurrent.py": "defaults that ONNX and ONNX Runtime agree on, in recurrent layers only",
+    "dsd_ort/graph/legalize/rules/trigonometric.py": "texts that compute derivatives",
+    "dsd_ort/graph/logits.py": "what a loss calls the activations that it contains",
+    "dsd_ort/model/roles.py": "where constants may meet data, each kind with its own question",
+    "dsd_ort/proof/recurrence.py": "the judge knows nothing of what it judges",
+}
+"""Files with a table of operators that says something else than what an operator is, and what."""
+
+
+def test_what_is_known_of_an_operator_stands_nowhere_else() -> None:
+    root = Path(__file__).parents[2]
+    facts = [table for table in tables(root) if not table.dispatch]
+    assert {table.file for table in facts if not table.file.startswith(HOME)} <= ELSEWHERE.keys()
+    assert len([table for table in facts if table.file.startswith(HOME)]) == 2
