@@ -111,7 +111,7 @@ ELSEWHERE = {
     "dsd_ort/graph/autograd/recurrent.py": "texts that compute an activation and its derivative",
     "dsd_ort/graph/legalize/builder_bugs.py": "of ONNX Runtime's builder, not of the operators",
     "dsd_ort/graph/legalize/legacy.py": "what operators were before opset 7",
-    "dsd_ort/graph/legalize/rules/recurrent.py": "defaults that ONNX and ONNX Runtime agree on, in recurrent layers only",
+    "dsd_ort/graph/legalize/rules/recurrent.py": "defaults in recurrent layers that ONNX and ONNX Runtime agree on",
     "dsd_ort/graph/legalize/rules/trigonometric.py": "texts that compute derivatives",
     "dsd_ort/graph/logits.py": "what a loss calls the activations that it contains",
     "dsd_ort/model/roles.py": "where constants may meet data, each kind with its own question",
