@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort.errors import ModelError, RunError, UnsupportedError
-from dsd_ort.file import wire
+from dsd_ort.file import contents, reader
 from dsd_ort.file.payload import Floats
 from dsd_ort.file.splice import without_payloads
 from dsd_ort.file.tensors import Place, locate, read
@@ -27,14 +27,14 @@ class Source:
     path: Path
     model: ir.Model
     """Large tensors are external tensors that point into the files; values of subgraphs have their public names
-    (:meth:`wire.File.public`).  Never modified."""
+    (:meth:`contents.File.public`).  Never modified."""
     parameters: tuple[Parameter, ...]
     """What gradients train, in the order in which the graph uses it."""
     statistics: tuple[Parameter, ...]
     """Running statistics of batch norms."""
     places: Mapping[str, Place]
     """Where the tensors of the main graph and its subgraphs stand."""
-    file: wire.File
+    file: contents.File
     files: tuple[Path, ...]
     """The model file, then its external-data files."""
     stamps: tuple[tuple[int, int], ...]
@@ -83,8 +83,8 @@ def load(path: str | Path) -> Source:
         UnsupportedError: a weight that is sparse; a statistic that is also something else.
     """
     path = Path(path)
-    with wire.mapped(path) as data:
-        file = wire.read(data, path)
+    with reader.mapped(path) as data:
+        file = reader.read(data, path)
         files = (path, *_external_files(file))
         stamps = tuple(_stamp(file) for file in files)
         slim = without_payloads(data, file)
@@ -115,8 +115,8 @@ def outline(path: str | Path) -> ir.Model:
         ModelError: the file is no sound ONNX file.
     """
     path = Path(path)
-    with wire.mapped(path) as data:
-        file = wire.read(data, path)
+    with reader.mapped(path) as data:
+        file = reader.read(data, path)
         slim = without_payloads(data, file)
     return _deserialize(slim, file)
 
@@ -235,7 +235,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _external_files(file: wire.File) -> tuple[Path, ...]:
+def _external_files(file: contents.File) -> tuple[Path, ...]:
     """The files that external data stands in, each there and long enough."""
     folder = file.path.parent
     paths: dict[str, Path] = {}
@@ -280,7 +280,7 @@ def _digest(files: tuple[Path, ...]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _deserialize(content: bytes, file: wire.File) -> ir.Model:
+def _deserialize(content: bytes, file: contents.File) -> ir.Model:
     where = str(file.path)
     proto = onnx.ModelProto()
     try:
