@@ -10,7 +10,7 @@
     assert dsd_ort.verify("model.onnx", "final.onnx").same
 """
 
-from dsd_ort.api.comparison import Comparison, compare
+from dsd_ort.api.comparison.compare import Comparison, compare
 from dsd_ort.api.environment import Diagnosis, doctor
 from dsd_ort.api.models import check, default_recipe, inspect, verify
 from dsd_ort.api.runs import evaluate, export, phases, train
