@@ -25,6 +25,7 @@ from dsd_ort.graph import loss as losses
 from dsd_ort.graph.default_loss import fitting_loss
 from dsd_ort.graph.prepare import evaluation
 from dsd_ort.graph.program import Slice
+from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import source as source_files
 from dsd_ort.proof import gradients, made_up, reference
 from dsd_ort.recipe import Recipe
@@ -149,7 +150,7 @@ def alone(request: Request) -> Verdict:
 
 def _alone(request: Request) -> Verdict:
     source = source_files.load(request.path)
-    model = source_files.training_copy(source)
+    model = training_copy(source)
     old = model.opset_imports.get("", OLDEST_LOSS) < OLDEST_LOSS
     loss = fitting_loss(source, name="mse" if old else None)
     recipe = msgspec.structs.replace(api.default_recipe(), loss=loss)

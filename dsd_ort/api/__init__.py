@@ -8,9 +8,12 @@
     dsd_ort.train("run", "train.npz", eval_data="test.npz")
     dsd_ort.export("run", "final.onnx")
     assert dsd_ort.verify("model.onnx", "final.onnx").same
+
+In: paths, a recipe, data.  Out: records with all that there is to say, and files.  Nothing is printed, and the command
+line (``cli/``) is not imported here.
 """
 
-from dsd_ort.api.comparison import Comparison, compare
+from dsd_ort.api.comparison.compare import Comparison, compare
 from dsd_ort.api.environment import Diagnosis, doctor
 from dsd_ort.api.models import check, default_recipe, inspect, verify
 from dsd_ort.api.runs import evaluate, export, phases, train

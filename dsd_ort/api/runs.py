@@ -215,6 +215,6 @@ def _weights(program: Program, phase: int | None, best: bool, sparse: bool) -> A
     if not 1 <= phase <= len(kinds):
         raise RunError(f"there is no phase {phase}", where=str(program.folder), fix=f"give 1 to {len(kinds)}")
     arena = Arena.of(program)
-    path = checkpoint.weights_file(program.folder, phase - 1, kinds[phase - 1], ".best" if best else "")
+    path = checkpoint.weights_file(program.folder, phase - 1, kinds[phase - 1], best=best)
     checkpoint.load(path, arena, program.digest)
     return arena

@@ -20,6 +20,9 @@
     decode.scores.bleu(["a cat sits"], [["a cat sits", "the cat is sitting"]])[1]
 
 Pure NumPy but for :class:`Captioner`, which runs the model.  Nothing here needs what training needs.
+
+In: scores, or an ONNX file that gives them.  Out: labels and rates.  Of the package only what opens a session
+(``runtime``) and errors are imported.
 """
 
 from dsd_ort.decode import ctc, scores, words

@@ -20,6 +20,8 @@ from typing import NamedTuple
 from dsd_ort.errors import ModelError
 
 VARINT, FIXED64, LEN, FIXED32 = 0, 1, 2, 5
+LARGEST = 2**31 - 1
+"""Bytes of a message: no reader takes more."""
 _MODEL_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 """ModelProto's field numbers and their kinds: what tells a truncated model from a file that never was one."""
 

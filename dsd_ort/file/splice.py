@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from dsd_ort.file.contents import EXTERNAL, External, File, Tensor
 from dsd_ort.file.payload import Coding, Values
 from dsd_ort.file.protobuf import Buffer, Field, opened, varint
-from dsd_ort.file.wire import EXTERNAL, External, File, Tensor
 
 _LARGE = 1024
 """Payloads from this many bytes on are left in the file by :func:`without_payloads`."""

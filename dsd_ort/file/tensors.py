@@ -1,7 +1,7 @@
 """Where the tensors that carry values of the model stand, and what they hold.
 
-Values of subgraphs (of If, Loop and Scan) count too, each under its public name (:meth:`wire.File.public`).  A tensor
-is stored in one of three ways: as an initializer, in a Constant node, or by a ConstantOfShape node with a
+Values of subgraphs (of If, Loop and Scan) count too, each under its public name (:meth:`contents.File.public`).  A
+tensor is stored in one of three ways: as an initializer, in a Constant node, or by a ConstantOfShape node with a
 constant shape, which has no bytes of its own.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.errors import ModelError
-from dsd_ort.file import payload, wire
+from dsd_ort.file import contents, payload
 from dsd_ort.file.payload import Floats, Values
 
 _STRETCHES = 64
@@ -25,7 +25,7 @@ _STRETCHES = 64
 class Filled(NamedTuple):
     """A ConstantOfShape node with a constant shape: *dims* full of *value*."""
 
-    node: wire.Node
+    node: contents.Node
     dims: tuple[int, ...]
     dtype: int
     value: float
@@ -35,10 +35,10 @@ class Filled(NamedTuple):
         return math.prod(self.dims)
 
 
-Place = wire.Tensor | Filled
+Place = contents.Tensor | Filled
 
 
-def locate(graph: ir.Graph, file: wire.File) -> dict[str, Place]:
+def locate(graph: ir.Graph, file: contents.File) -> dict[str, Place]:
     """Value of *graph*, the main one → where the tensor stands that carries it.
 
     Values of subgraphs take their public names, in place.
@@ -73,16 +73,16 @@ def locate(graph: ir.Graph, file: wire.File) -> dict[str, Place]:
     return found
 
 
-def _graphs(graph: ir.Graph, scope: wire.Scope = ()) -> Iterator[tuple[wire.Scope, ir.Graph]]:
+def _graphs(graph: ir.Graph, scope: contents.Scope = ()) -> Iterator[tuple[contents.Scope, ir.Graph]]:
     """*graph* and the subgraphs in it, by scope."""
     yield scope, graph
     for index, node in enumerate(graph):
         for name, attribute in node.attributes.items():
             if attribute.type == ir.AttributeType.GRAPH:
-                yield from _graphs(attribute.as_graph(), (*scope, wire.step_into(node.op_type, index, name)))
+                yield from _graphs(attribute.as_graph(), (*scope, contents.step_into(node.op_type, index, name)))
 
 
-def _publish(graph: ir.Graph, scope: wire.Scope, file: wire.File) -> None:
+def _publish(graph: ir.Graph, scope: contents.Scope, file: contents.File) -> None:
     """Gives the values of a subgraph their public names: no two values of the model have the same then."""
     values = [*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)]
     for value in values:
@@ -126,9 +126,9 @@ def read(path: Path, place: Place) -> Floats:
 def sample(path: Path, place: Place, most: int) -> Floats:
     """About *most* entries ``[n]`` of the same, spread over all of them in stretches; all, if there are not more."""
     whole = None
-    if isinstance(place, wire.Tensor) and place.external:
+    if isinstance(place, contents.Tensor) and place.external:
         file, begin, whole = path.parent / place.external.location, place.external.offset, place.size
-    elif isinstance(place, wire.Tensor) and len(place.spans) == 1 and place.spans[0].plain:
+    elif isinstance(place, contents.Tensor) and len(place.spans) == 1 and place.spans[0].plain:
         file, begin, whole = path, place.spans[0].body, place.spans[0].numbers
     if whole is None or whole <= most:
         return read(path, place).reshape(-1)[:: -(-place.size // most)]

@@ -16,8 +16,9 @@ from dsd_ort import runtime
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph import loss as losses
 from dsd_ort.graph.legalize import batch_size, precision, to_supported
+from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import inputs
-from dsd_ort.model.source import Source, training_copy
+from dsd_ort.model.source import Source
 from dsd_ort.recipe import Recipe
 from dsd_ort.rewrite.fold import fold
 

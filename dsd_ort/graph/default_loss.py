@@ -8,7 +8,7 @@ import onnx_ir as ir
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.graph.legalize import to_supported
 from dsd_ort.graph.logits import peel, shape_of, value_of
-from dsd_ort.model import source as source_files
+from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model.source import Source
 from dsd_ort.recipe import Loss, LossName, Recipe
 from dsd_ort.rewrite.path import reads
@@ -29,7 +29,7 @@ def fitting_loss(source: Source, *, name: LossName | None = None, output: str | 
         RecipeError: there is no such output.
         UnsupportedError: an operator that this ONNX Runtime's opset cannot express.
     """
-    model = to_supported(source_files.training_copy(source))
+    model = to_supported(training_copy(source))
     names = [str(value.name) for value in model.graph.outputs]
     if output is not None and output not in names:
         fix = nearest(output, names) or f"the outputs are {', '.join(names)}"

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from dsd_ort.errors import ModelError, UnsupportedError
-from dsd_ort.file import wire
+from dsd_ort.file import contents
 from dsd_ort.file.tensors import Filled, Place, identity
 from dsd_ort.model.roles import PRUNABLE_ROLES, Use, uses
 from dsd_ort.rewrite.branches import flatten
@@ -70,7 +70,7 @@ def inlined(model: ir.Model) -> ir.Model:
     return model
 
 
-def find(model: ir.Model, places: Mapping[str, Place], file: wire.File) -> Iterator[Parameter]:
+def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> Iterator[Parameter]:
     """Parameters and statistics, in the order in which the graph uses them.
 
     Raises:
@@ -115,10 +115,10 @@ def _identity_copies(graph: ir.Graph, places: Mapping[str, Place]) -> dict[str, 
     return copies
 
 
-def _refuse_overlaps(parameters: Collection[object], file: wire.File) -> None:
+def _refuse_overlaps(parameters: Collection[object], file: contents.File) -> None:
     """Refuses a parameter whose bytes in an external file are also another tensor's."""
     stored = [(tensor.external, tensor) for tensor in file.tensors if tensor.external and tensor.size]
-    furthest: tuple[wire.External, wire.Tensor] | None = None
+    furthest: tuple[contents.External, contents.Tensor] | None = None
     for external, tensor in sorted(stored, key=lambda pair: (pair[0].location, pair[0].offset)):
         if not furthest or furthest[0].location != external.location:
             furthest = external, tensor
@@ -144,7 +144,7 @@ def _refuse_unusable(place: Place, uses: list[Use], path: Path) -> None:
             where=where,
             fix=f"export the model again without merging equal tensors ({UNMERGED})",
         )
-    if isinstance(place, wire.Tensor) and not place.external and sum(s.numbers for s in place.spans) != place.size:
+    if isinstance(place, contents.Tensor) and not place.external and sum(s.numbers for s in place.spans) != place.size:
         raise ModelError(
             f"the tensor {name!r} has data for {sum(s.numbers for s in place.spans)} elements, "
             f"but its shape {list(place.dims)} takes {place.size}",

@@ -1,9 +1,9 @@
-"""The user's ONNX file, read once and never changed: its parameters, its digest, and a copy of it to train."""
+"""The user's ONNX file, read once and never changed: its parameters, their values, its digest."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,11 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort.errors import ModelError, RunError, UnsupportedError
-from dsd_ort.file import wire
+from dsd_ort.file import contents, reader
 from dsd_ort.file.payload import Floats
 from dsd_ort.file.splice import without_payloads
 from dsd_ort.file.tensors import Place, locate, read
-from dsd_ort.model.parameters import Parameter, find, inlined
+from dsd_ort.model.parameters import Parameter, find
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Source:
     path: Path
     model: ir.Model
     """Large tensors are external tensors that point into the files; values of subgraphs have their public names
-    (:meth:`wire.File.public`).  Never modified."""
+    (:meth:`contents.File.public`).  Never modified."""
     parameters: tuple[Parameter, ...]
     """What gradients train, in the order in which the graph uses it."""
     statistics: tuple[Parameter, ...]
     """Running statistics of batch norms."""
     places: Mapping[str, Place]
     """Where the tensors of the main graph and its subgraphs stand."""
-    file: wire.File
+    file: contents.File
     files: tuple[Path, ...]
     """The model file, then its external-data files."""
     stamps: tuple[tuple[int, int], ...]
@@ -83,8 +83,8 @@ def load(path: str | Path) -> Source:
         UnsupportedError: a weight that is sparse; a statistic that is also something else.
     """
     path = Path(path)
-    with wire.mapped(path) as data:
-        file = wire.read(data, path)
+    with reader.mapped(path) as data:
+        file = reader.read(data, path)
         files = (path, *_external_files(file))
         stamps = tuple(_stamp(file) for file in files)
         slim = without_payloads(data, file)
@@ -115,70 +115,10 @@ def outline(path: str | Path) -> ir.Model:
         ModelError: the file is no sound ONNX file.
     """
     path = Path(path)
-    with wire.mapped(path) as data:
-        file = wire.read(data, path)
+    with reader.mapped(path) as data:
+        file = reader.read(data, path)
         slim = without_payloads(data, file)
     return _deserialize(slim, file)
-
-
-def training_copy(source: Source) -> ir.Model:
-    """A copy in which each parameter and statistic is a graph input under its name, behind the model's own inputs.
-
-    These inputs are float32; where the file has another type, a Cast to that type follows.
-
-    Constant, ConstantOfShape and Identity nodes that only carry parameters, unused nodes and unused initializers are
-    gone, the model's own functions are inlined, and all other constants are in memory: it serialises to a small model
-    that needs no other file.  ``source.model`` stays as it is.
-
-    Raises:
-        UnsupportedError: the model's functions cannot be inlined.
-    """
-    model = inlined(source.model.clone())
-    graph = model.graph
-    values = {str(value.name): value for inner in (graph, *graph.subgraphs()) for value in _stored(inner)}
-    inputs = [value for value in graph.inputs if value.name not in graph.initializers]
-    for parameter in (*source.parameters, *source.statistics):
-        new = ir.val(parameter.name, ir.DataType.FLOAT, parameter.shape)
-        inputs.append(new)
-        graph.inputs.append(new)
-        own = _in_own_type(new, ir.DataType[parameter.dtype.upper()])
-        for name in (parameter.name, *parameter.aliases):
-            _replace(values[name], own)
-    for value in inputs:
-        if value.dtype == ir.DataType.BFLOAT16:  # NumPy has no such type, so data cannot have it
-            value.type = ir.TensorType(ir.DataType.FLOAT)
-            uses = tuple(value.uses())
-            own = _in_own_type(value, ir.DataType.BFLOAT16)
-            for node, i in uses:
-                node.replace_input_with(i, own)
-    graph.inputs[:] = inputs
-    for value in (*graph.inputs, *graph.outputs, *(value for node in graph.all_nodes() for value in node.outputs)):
-        if value.shape is not None:  # some exporters write -1 where any length will do
-            value.shape = ir.Shape([None if isinstance(n, int) and n < 0 else n for n in value.shape])
-    model.ir_version = max(model.ir_version, 4)  # from which on initializers are not inputs
-    _remove_unused(graph)
-    _bring_into_memory(model)
-    return model
-
-
-def _in_own_type(value: ir.Value, dtype: ir.DataType) -> ir.Value:
-    """*value*, a float32 input of its graph, in the type that the file has for it."""
-    graph = value.graph
-    assert graph is not None
-    if dtype == ir.DataType.FLOAT:
-        return value
-    node = ir.node("Cast", [value], {"to": dtype.value}, name=f"{value.name}/{dtype.name.lower()}")
-    (own,) = node.outputs
-    own.name, own.type, own.shape = node.name, ir.TensorType(dtype), value.shape
-    graph.insert_before(graph[0], node)
-    return own
-
-
-def _stored(graph: ir.Graph) -> Iterator[ir.Value]:
-    """The values of one graph that can be parameters or the same as one."""
-    yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs
 
 
 def _sort(graph: ir.Graph, path: Path) -> None:
@@ -190,52 +130,12 @@ def _sort(graph: ir.Graph, path: Path) -> None:
         raise ModelError(what, where=str(path), fix="export the model again") from error
 
 
-def _replace(old: ir.Value, new: ir.Value) -> None:
-    """Every node reads *new* instead of *old*; an output keeps its name, and so an Identity."""
-    inner = old.graph
-    if old.is_graph_output() and inner is not None:
-        node = old.producer()
-        if node is not None and node.op_type == "Identity":
-            return
-        output = new
-        if inner is not new.graph or old.name != new.name:
-            copy = ir.node("Identity", [new], name=f"{old.name}/Identity")
-            (output,) = copy.outputs
-            output.name = old.name if inner is new.graph else copy.name
-            output.type, output.shape = new.type, new.shape
-            inner.append(copy)
-        inner.outputs[:] = [output if value is old else value for value in inner.outputs]
-    old.replace_all_uses_with(new)
-
-
-def _remove_unused(graph: ir.Graph) -> None:
-    for node in reversed(graph):
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                _remove_unused(attribute.as_graph())
-        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
-            graph.remove(node, safe=True)
-    for name, value in list(graph.initializers.items()):
-        if not (value.uses() or value.is_graph_output()):
-            del graph.initializers[name]
-
-
-def _bring_into_memory(model: ir.Model) -> None:
-    """Turns external tensors, which a model in memory cannot find, into tensors in memory."""
-    ir.external_data.load_to_model(model)  # the initializers
-    for node in list(model.graph.all_nodes()):
-        for name, attribute in list(node.attributes.items()):
-            if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
-                (tensor,) = ir.external_data.convert_tensors_from_external([attribute.value])
-                node.attributes[name] = ir.AttrTensor(name, tensor)
-
-
 def _stamp(path: Path) -> tuple[int, int]:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
 
 
-def _external_files(file: wire.File) -> tuple[Path, ...]:
+def _external_files(file: contents.File) -> tuple[Path, ...]:
     """The files that external data stands in, each there and long enough."""
     folder = file.path.parent
     paths: dict[str, Path] = {}
@@ -280,7 +180,7 @@ def _digest(files: tuple[Path, ...]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _deserialize(content: bytes, file: wire.File) -> ir.Model:
+def _deserialize(content: bytes, file: contents.File) -> ir.Model:
     where = str(file.path)
     proto = onnx.ModelProto()
     try:

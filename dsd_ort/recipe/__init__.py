@@ -18,12 +18,16 @@
     epochs = 11
     learning_rate = { schedule = "cosine", initial = 1e-3, final = 1e-5 }
 
-:mod:`~dsd_ort.recipe.tables` is the whole format.  An unknown key is an error that names the nearest right one.
-``builtin/`` holds the recipes that ship with the package; those under ``paper/`` are the tables of the DSD paper.
+:mod:`~dsd_ort.recipe.tables` is the whole format, :class:`Recipe` what is read, checked and handed on.  An unknown key
+is an error that names the nearest right one.  ``builtin/`` holds the recipes that ship with the package; those under
+``paper/`` are the tables of the DSD paper.
+
+In: the path of a TOML file, or tables.  Out: a :class:`Recipe`.  Of the package only errors are imported.
 """
 
 from dsd_ort.recipe.names import DEFAULT_METRICS, FITTING_METRICS, LossName, MetricName, OptimizerName
 from dsd_ort.recipe.reading import BUILTIN, builtin_names, parse_value
+from dsd_ort.recipe.recipe import Recipe
 from dsd_ort.recipe.tables import (
     Audio,
     Data,
@@ -34,7 +38,6 @@ from dsd_ort.recipe.tables import (
     Optimizer,
     Phase,
     Prune,
-    Recipe,
     Schedule,
 )
 

@@ -4,50 +4,63 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from dsd_ort.errors import RecipeError
 from dsd_ort.recipe.names import FITTING_METRICS
+from dsd_ort.recipe.tables import Content, Data, Loss, Optimizer, Phase
 
-if TYPE_CHECKING:
-    from dsd_ort.recipe.tables import Data, Loss, Recipe
+Require = Callable[[bool, str, str], None]
+"""Refuses the recipe where the first is not so; the others are what is wrong, and what to do."""
 
 
-def refuse_bad_values(recipe: Recipe, where: str) -> None:
-    """What types cannot say: ranges, and keys that need or exclude each other."""
+def refuse_bad_values(recipe: Content, where: str) -> None:
+    """Holds a recipe to its ranges; *where* it stands is for messages.
+
+    Raises:
+        RecipeError: a value is out of its range, or does not go with another.
+    """
 
     def require(condition: bool, what: str, fix: str) -> None:
         if not condition:
             raise RecipeError(what, where=where, fix=fix)
-
-    def sparsity_in_range(value: float, key: str) -> None:
-        require(0 <= value < 1, f"{key} = {value:g} is outside [0, 1)", "give the share of weights to prune, as 0.3")
 
     require(bool(recipe.phase), "the recipe has no phase", "add at least one [[phase]]")
     require(bool(recipe.losses), "the recipe has no loss", "add a [loss]")
     require(recipe.batch_size > 0, f"batch_size = {recipe.batch_size} is not positive", "give a whole number, as 32")
     require(recipe.seed >= 0, f"seed = {recipe.seed} is negative", "give a whole number from 0")
     for i, phase in enumerate(recipe.phase):
-        at = f"phase[{i}]"
-        limits = [v for v in (phase.epochs, phase.steps) if v is not None]
-        require(len(limits) == 1, f"{at} needs either epochs or steps", "give exactly one of the two")
-        require(0 <= limits[0] < math.inf, f"{at} has a negative or infinite length", "give a number from 0")
-        require(phase.kind == "sparse" or phase.sparsity is None, f"{at} is dense but has a sparsity", "remove it")
-        if phase.kind == "sparse":
-            require(phase.sparsity is not None, f"{at} is sparse but has no sparsity", "add it, as sparsity = 0.3")
-            sparsity_in_range(phase.sparsity or 0.0, f"{at}.sparsity")
-        require(
-            phase.patience is None or phase.patience > 0, f"{at}.patience must be positive", "give 1 or more epochs"
-        )
-        schedule = phase.schedule
-        rates = (schedule.initial, schedule.final, schedule.factor)
-        require(all(rate >= 0 for rate in rates), f"{at} has a negative learning rate", "give a number from 0")
-        require(max(rates) < math.inf, f"{at} has an infinite learning rate", "give a number, as 1e-2")
-        require(schedule.every > 0, f"{at}.learning_rate.every must be positive", "give the epochs between two steps")
-        require(schedule.warmup >= 0, f"{at}.learning_rate.warmup is negative", "give a number of steps")
+        _check_phase(phase, f"phase[{i}]", require)
     for selector, value in recipe.prune.layers.items():
-        sparsity_in_range(value, f"prune.layers.{selector!r}")
-    optimizer = recipe.optimizer
+        _check_sparsity(value, f"prune.layers.{selector!r}", require)
+    _check_optimizer(recipe.optimizer, require)
+    for loss in recipe.losses:
+        _check_loss(loss, require)
+    _check_data(recipe.data, {loss.blank for loss in recipe.losses if loss.name == "ctc"}, require)
+    _check_metrics(recipe, require)
+
+
+def _check_phase(phase: Phase, at: str, require: Require) -> None:
+    limits = [v for v in (phase.epochs, phase.steps) if v is not None]
+    require(len(limits) == 1, f"{at} needs either epochs or steps", "give exactly one of the two")
+    require(0 <= limits[0] < math.inf, f"{at} has a negative or infinite length", "give a number from 0")
+    require(phase.kind == "sparse" or phase.sparsity is None, f"{at} is dense but has a sparsity", "remove it")
+    if phase.kind == "sparse":
+        require(phase.sparsity is not None, f"{at} is sparse but has no sparsity", "add it, as sparsity = 0.3")
+        _check_sparsity(phase.sparsity or 0.0, f"{at}.sparsity", require)
+    require(phase.patience is None or phase.patience > 0, f"{at}.patience must be positive", "give 1 or more epochs")
+    schedule = phase.schedule
+    rates = (schedule.initial, schedule.final, schedule.factor)
+    require(all(rate >= 0 for rate in rates), f"{at} has a negative learning rate", "give a number from 0")
+    require(max(rates) < math.inf, f"{at} has an infinite learning rate", "give a number, as 1e-2")
+    require(schedule.every > 0, f"{at}.learning_rate.every must be positive", "give the epochs between two steps")
+    require(schedule.warmup >= 0, f"{at}.learning_rate.warmup is negative", "give a number of steps")
+
+
+def _check_sparsity(value: float, key: str, require: Require) -> None:
+    require(0 <= value < 1, f"{key} = {value:g} is outside [0, 1)", "give the share of weights to prune, as 0.3")
+
+
+def _check_optimizer(optimizer: Optimizer, require: Require) -> None:
     require(optimizer.accumulate > 0, "optimizer.accumulate must be positive", "1 means every batch is an update")
     require(optimizer.clip_norm is None or optimizer.clip_norm > 0, "optimizer.clip_norm must be positive", "e.g. 1.0")
     decays = (optimizer.weight_decay, *(g.weight_decay for g in optimizer.groups if g.weight_decay is not None))
@@ -63,19 +76,16 @@ def refuse_bad_values(recipe: Recipe, where: str) -> None:
         "optimizer.nesterov needs a momentum and no dampening",
         "set momentum = 0.9, or remove nesterov",
     )
-    for loss in recipe.losses:
-        _check_loss(loss, require)
-    _check_data(recipe.data, {loss.blank for loss in recipe.losses if loss.name == "ctc"}, require)
-    first = recipe.losses[0].name
-    for metric in (*(recipe.metrics or ()), recipe.monitor):
+
+
+def _check_metrics(recipe: Content, require: Require) -> None:
+    first, wanted = recipe.losses[0].name, (*(recipe.metrics or ()), recipe.monitor)
+    for metric in wanted:
         fix = "with it, metrics and monitor can be " + ", ".join(FITTING_METRICS[first])
         require(metric in FITTING_METRICS[first], f"the metric {metric!r} does not fit the loss {first!r}", fix)
-    if "wer" in (*(recipe.metrics or ()), recipe.monitor):
+    if "wer" in wanted:
         fix = 'give the text of each class, as alphabet = "_ abc…"'
         require(bool(recipe.data.alphabet), "the metric 'wer' needs data.alphabet, to know words", fix)
-
-
-Require = Callable[[bool, str, str], None]
 
 
 def _check_loss(loss: Loss, require: Require) -> None:

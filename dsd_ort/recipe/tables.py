@@ -7,15 +7,11 @@ parameters: a glob over parameter names (``"layer4.*"``), the role of a paramete
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from dsd_ort.errors import RecipeError
 from dsd_ort.recipe.names import LossName, MetricName, OptimizerName
-from dsd_ort.recipe.ranges import refuse_bad_values
-from dsd_ort.recipe.reading import read_toml, refuse_unknown_keys
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,11 +157,11 @@ class Audio(_Table, frozen=True, kw_only=True):
     normalise: bool = True
     """Every band of a recording gets mean 0 and deviation 1."""
     layout: Literal["tf", "ft"] = "tf"
+    """``ft`` is frequencies first, ``f32[F, T]``."""
     time_mask: int = 0
     """In training, up to so many frames in a row are hidden by chance, anew each epoch: SpecAugment."""
     frequency_mask: int = 0
     """The same of bands."""
-    """``ft`` is frequencies first, ``f32[F, T]``."""
 
 
 class Data(_Table, frozen=True, kw_only=True):
@@ -204,8 +200,8 @@ class Input(_Table, frozen=True, kw_only=True):
     """A length for each axis; a text stands for any length."""
 
 
-class Recipe(_Table, frozen=True, kw_only=True):
-    """The whole recipe."""
+class Content(_Table, frozen=True, kw_only=True):
+    """All keys of a recipe, as data; :class:`dsd_ort.recipe.Recipe` is these, checked."""
 
     phase: tuple[Phase, ...]
     batch_size: int = 32
@@ -226,42 +222,5 @@ class Recipe(_Table, frozen=True, kw_only=True):
 
     @property
     def losses(self) -> tuple[Loss, ...]:
+        """``loss``, whether it is one or several."""
         return self.loss if isinstance(self.loss, tuple) else (self.loss,)
-
-    @classmethod
-    def from_dict(cls, table: dict[str, Any], *, where: str = "recipe") -> Recipe:
-        """A checked recipe.
-
-        Raises:
-            RecipeError: an unknown key, a wrong type, or a value out of its range.
-        """
-        refuse_unknown_keys(cls, table, where)
-        try:
-            recipe = msgspec.convert(table, cls)
-        except msgspec.ValidationError as error:
-            message, _, path = str(error).partition(" - at ")
-            at = path.strip("`").removeprefix("$.")
-            raise RecipeError(
-                f"the recipe's {at or 'content'} is wrong: {message}", where=where, fix="see the README's recipe"
-            ) from error
-        refuse_bad_values(recipe, where)
-        return recipe
-
-    @classmethod
-    def load(cls, path: str | Path) -> Recipe:
-        """Reads a TOML file, or a recipe that ships with the package, by its name: ``paper/resnet50``.
-
-        Raises:
-            RecipeError: no such file or name, not TOML, or not a recipe.
-        """
-        return cls.from_dict(read_toml(path), where=str(path))
-
-    def dense_only(self) -> Recipe:
-        """The same budget and learning rates without pruning: what a sparse phase's gain is measured against."""
-        phases = tuple(msgspec.structs.replace(phase, kind="dense", sparsity=None) for phase in self.phase)
-        return msgspec.structs.replace(self, phase=phases)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain tables that :meth:`from_dict` takes back."""
-        table: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
-        return table

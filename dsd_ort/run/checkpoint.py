@@ -28,9 +28,9 @@ from dsd_ort.run.execution import Precision
 FILE = "checkpoint.safetensors"
 
 
-def weights_file(folder: Path, index: int, kind: str, suffix: str = "") -> Path:
-    """Where a run keeps the weights of phase *index* (from 0); suffix ``.best`` for its best epoch."""
-    return folder / "phases" / f"{index + 1}-{kind}{suffix}.safetensors"
+def weights_file(folder: Path, index: int, kind: str, *, best: bool = False) -> Path:
+    """Where a run keeps the weights of phase *index* (from 0): those at its end, or of its *best* epoch."""
+    return folder / "phases" / f"{index + 1}-{kind}{'.best' if best else ''}.safetensors"
 
 
 def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = True) -> None:

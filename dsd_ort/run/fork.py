@@ -55,6 +55,6 @@ def fork(run: Program, other: Program) -> bool:
 def _weights(run: Program, phases: int) -> list[Path]:
     """What is kept of the first *phases* phases; one without an epoch has no best one."""
     kinds = [phase.kind for phase in run.recipe.phase[:phases]]
-    each = [(i, kind, suffix) for i, kind in enumerate(kinds) for suffix in ("", ".best")]
-    paths = [checkpoint.weights_file(run.folder, *phase) for phase in each]
+    each = [(i, kind, best) for i, kind in enumerate(kinds) for best in (False, True)]
+    paths = [checkpoint.weights_file(run.folder, i, kind, best=best) for i, kind, best in each]
     return [path for path in paths if path.exists()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,19 @@ class Position:
     def begins_phase(self) -> bool:
         """Nothing of the phase is done yet."""
         return (self.epoch, self.batch, self.phase_step) == (0, 0, 0)
+
+    def after_batch(self) -> Position:
+        return replace(self, batch=self.batch + 1)
+
+    def after_update(self) -> Position:
+        return replace(self, phase_step=self.phase_step + 1, step=self.step + 1)
+
+    def after_epoch(self) -> Position:
+        """Whole, or cut short by the end of the phase."""
+        return replace(self, epoch=self.epoch + 1, batch=0, epochs=self.epochs + 1)
+
+    def after_phase(self) -> Position:
+        return Position(phase=self.phase + 1, step=self.step, epochs=self.epochs)
 
 
 @dataclass

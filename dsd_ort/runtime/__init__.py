@@ -4,6 +4,8 @@ All distributions of ONNX Runtime (``onnxruntime``, ``onnxruntime-gpu``, ``onnxr
 same folder, so two of them overwrite one another's files: exactly one may be there.  Preparing a model takes a training
 build; what is prepared runs on any ONNX Runtime from 1.20 on.  ``onnxruntime.training`` is never imported, as it needs
 PyTorch.  :mod:`~dsd_ort.runtime.cuda` looks for what CUDA takes, before any session on it.
+
+In: a model as bytes, and a device.  Out: a session, or what to install.  Of the package only errors are imported.
 """
 
 from __future__ import annotations

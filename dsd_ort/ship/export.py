@@ -29,10 +29,9 @@ import onnx
 
 from dsd_ort.errors import DivergedError, ModelError, RunError, nearest
 from dsd_ort.file.payload import TYPES, Coding, Floats, Values, bits, from_float32
-from dsd_ort.file.protobuf import opened
+from dsd_ort.file.protobuf import LARGEST, opened
 from dsd_ort.file.splice import Copy, Edit, Hole, Piece, splice
 from dsd_ort.file.tensors import Filled, Place, stored
-from dsd_ort.file.wire import LARGEST
 from dsd_ort.model.source import Source
 
 CHUNK = 1 << 20

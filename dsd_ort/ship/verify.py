@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 
 from dsd_ort.errors import ModelError
-from dsd_ort.file import wire
+from dsd_ort.file import contents, reader
 from dsd_ort.file.payload import Values, bits
 from dsd_ort.file.splice import Copy, Hole, Piece, without_payloads
 from dsd_ort.file.tensors import Filled, stored
@@ -68,9 +68,9 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
         ModelError: *model* cannot be read, or there is no file *final*.
     """
     source, final = load(model), Path(final)
-    with wire.mapped(final) as data:
+    with reader.mapped(final) as data:
         try:
-            file = wire.read(data, final)
+            file = reader.read(data, final)
         except ModelError as error:
             return Verdict(False, reasons=(f"{final.name}: {error.what}",))
     names = [p.name for p in _weights(source) if not _left_alone(p.name, source, file)]
@@ -90,7 +90,7 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
     )
 
 
-def _left_alone(name: str, source: Source, file: wire.File) -> bool:
+def _left_alone(name: str, source: Source, file: contents.File) -> bool:
     """Whether a weight that would be written with other bytes than before is not: training did not change it."""
     place = source.places[name]
     if not is_relaid(place):
@@ -101,7 +101,7 @@ def _left_alone(name: str, source: Source, file: wire.File) -> bool:
     return new is not None and _content(place, source.path) == _content(new, file.path)
 
 
-def _content(tensor: wire.Tensor, path: Path) -> bytes:
+def _content(tensor: contents.Tensor, path: Path) -> bytes:
     with path.open("rb") as stream:
         stream.seek(tensor.field.start)
         return stream.read(tensor.field.end - tensor.field.start)
@@ -206,7 +206,7 @@ class _Comparison:
 # --- for people
 
 
-def _differences(source: Source, file: wire.File, initialized: set[str]) -> list[str]:
+def _differences(source: Source, file: contents.File, initialized: set[str]) -> list[str]:
     """What differs between the two models apart from their weights, in ONNX's terms."""
     weights = {parameter.name for parameter in _weights(source)}
     old, new = (_skeleton(file, weights, initialized) for file in (source.file, file))
@@ -217,9 +217,9 @@ def _differences(source: Source, file: wire.File, initialized: set[str]) -> list
     return found[:_MOST_REASONS] + ([f"and {more} more differences"] if more > 0 else [])
 
 
-def _skeleton(file: wire.File, weights: set[str], initialized: set[str]) -> onnx.ModelProto | None:
+def _skeleton(file: contents.File, weights: set[str], initialized: set[str]) -> onnx.ModelProto | None:
     """The model without what may differ; None if it cannot be read."""
-    with wire.mapped(file.path) as data:
+    with reader.mapped(file.path) as data:
         content = without_payloads(data, file, lambda tensor: {} if tensor.value in weights and tensor.spans else None)
     try:
         model = onnx.ModelProto()

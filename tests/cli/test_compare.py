@@ -162,7 +162,7 @@ def test_killed_between_its_steps_it_goes_on(
 
     write_cnn(tmp_path / "model.onnx", dropout=True)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(f"dsd_ort.api.comparison.{name}", killed)
+        patch.setattr(f"dsd_ort.api.comparison.compare.{name}", killed)
         compare(tmp_path / "comparison")
     compare(tmp_path / "comparison")
     assert trained(tmp_path / "comparison") == trained(finished)

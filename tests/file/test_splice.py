@@ -9,8 +9,8 @@ import onnx_ir as ir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsd_ort.file import splice, wire
-from tests.file.test_wire import field, model, read
+from dsd_ort.file import reader, splice
+from tests.file.test_reader import field, model, read
 
 
 @given(st.binary(max_size=300), st.binary(max_size=20000), st.integers(0, 2))
@@ -47,8 +47,8 @@ def test_a_model_without_payloads_is_small_and_reads_the_same(tmp_path):
     proto.graph.node[3].attribute[1].g.node[0].attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(ids, "ids"))
     path = tmp_path / "m.onnx"
     path.write_bytes(proto.SerializeToString())
-    with wire.mapped(path) as data:
-        content = splice.without_payloads(data, wire.read(data, path))
+    with reader.mapped(path) as data:
+        content = splice.without_payloads(data, reader.read(data, path))
     assert len(content) < 2000
     slim = ir.from_proto(onnx.ModelProto.FromString(content))
     for name in ("big", "packed"):

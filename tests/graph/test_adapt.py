@@ -16,6 +16,7 @@ import dsd_ort
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.prepare import build
+from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import source
 from dsd_ort.rewrite.fold import fold
 from tests.graph.gradient import Exact, disagreement, loss_weights, random_inputs, step
@@ -101,7 +102,7 @@ def test_functions_of_functions_with_the_same_names_inside(tmp_path):
     path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
     found = source.load(path)
     assert {p.name: p.role for p in found.parameters} == {"w": "matrix", "b": "bias", "v": "matrix"}
-    copy = ir.to_proto(source.training_copy(found))
+    copy = ir.to_proto(training_copy(found))
     weights = {p.name: found.value(p.name) for p in found.parameters}
     x = floats(5, 3)
     np.testing.assert_allclose(run(copy, {"x": x, **weights})[0], run(path, {"x": x})[0], rtol=1e-6)
@@ -187,7 +188,7 @@ COMPUTED = (
 def test_gradients_reach_the_tensors_that_weights_are_computed_from(tmp_path, case):
     text, shapes, _ = ROLES[case]
     found = source.load(write(tmp_path / "m.onnx", text, shapes))
-    copy = source.training_copy(found)
+    copy = training_copy(found)
     original = ir.to_proto(copy)
     names = [p.name for p in found.parameters]
     fold(copy)

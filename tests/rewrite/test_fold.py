@@ -13,6 +13,7 @@ import pytest
 import dsd_ort
 from dsd_ort.errors import RecipeError, UnsupportedError
 from dsd_ort.graph.prepare import build
+from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import source
 from dsd_ort.rewrite.fold import fold
 from tests.graph.gradient import Exact, disagreement, loss_weights, step
@@ -145,7 +146,7 @@ def test_weights_of_both_branches_are_parameters_under_names_of_their_own(branch
 @pytest.mark.parametrize("rate", [16000, 8000])
 def test_the_training_copy_computes_the_same_in_both_branches(branches, rate):
     found = source.load(branches)
-    copy = ir.to_proto(source.training_copy(found))
+    copy = ir.to_proto(training_copy(found))
     onnx.checker.check_model(copy, full_check=True)
     feeds = {"x": np.float32([[1, 2, 3]]), "rate": np.array(rate)}
     weights = {p.name: found.value(p.name) for p in found.parameters}
@@ -174,7 +175,7 @@ def test_a_fixed_input_decides_which_branch_is_trained_and_only_its_bytes_change
 
 def test_gradients_of_weights_in_a_branch_are_those_of_the_file(branches):
     found = source.load(branches)
-    copy = source.training_copy(found)
+    copy = training_copy(found)
     rate = next(value for value in copy.graph.inputs if value.name == "rate")
     constant = ir.node("Constant", [], {"value": ir.tensor(np.array(16000))}, name="rate/value")
     constant.outputs[0].name = "rate/value"

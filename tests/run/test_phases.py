@@ -121,7 +121,7 @@ def test_law_3_a_pruned_weight_is_exactly_zero_after_every_step(
                 steps.append(bool(np.all(pruned == 0.0)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dsd_ort.run.phases.Engine", Watched)
+        patch.setattr("dsd_ort.run.state.Engine", Watched)
         dsd_ort.train(run, DATA, threads=1)
     sparse_steps = 2 * -(-7 // program.recipe.optimizer.accumulate)
     assert all(steps[:sparse_steps])

@@ -26,7 +26,7 @@ from dsd_ort.errors import DivergedError, ModelError, RunError
 from dsd_ort.model import source
 from dsd_ort.ship import export
 from dsd_ort.ship.verify import verify
-from tests.file.test_wire import field, varint
+from tests.file.test_reader import field, varint
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 KINDS = ("raw", "packed", "unpacked", "constant", "tied", "external", "filled")

@@ -13,6 +13,7 @@ import onnx.numpy_helper
 import pytest
 
 from dsd_ort.errors import ModelError
+from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import source
 from dsd_ort.ship import export
 from dsd_ort.ship.verify import verify
@@ -294,7 +295,7 @@ def test_a_model_larger_than_two_gigabytes_needs_no_memory_for_its_weights(tmp_p
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = source.load(path)
     assert [(p.name, p.shape) for p in found.parameters] == [("w", (rows, 1024)), ("v", (2, 1024))]
-    source.training_copy(found)
+    training_copy(found)
     verdict = verify(path, path)
     assert verdict.same, verdict.reasons
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB

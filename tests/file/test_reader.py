@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsd_ort.errors import ModelError
-from dsd_ort.file import protobuf, wire
+from dsd_ort.file import contents, protobuf, reader
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17, "own" : 1], producer_name: "test">
@@ -54,11 +54,11 @@ def unpacked(values: np.ndarray) -> bytes:
     return b"".join(b"\x25" + value.tobytes() for value in values.ravel())
 
 
-def read(content: bytes) -> wire.File:
-    return wire.read(content, Path("m.onnx"))
+def read(content: bytes) -> contents.File:
+    return reader.read(content, Path("m.onnx"))
 
 
-def payload(content: bytes, tensor: wire.Tensor) -> np.ndarray:
+def payload(content: bytes, tensor: contents.Tensor) -> np.ndarray:
     parts = [s.coding.decode(content[s.body : s.end]) for s in tensor.spans]
     return np.concatenate(parts).reshape(tensor.dims)
 
@@ -231,7 +231,7 @@ def test_a_path_that_is_no_file_is_refused(tmp_path):
     }
     (tmp_path / "empty.onnx").touch()
     for path, (what, fix) in cases.items():
-        with pytest.raises(ModelError) as caught, wire.mapped(path):
+        with pytest.raises(ModelError) as caught, reader.mapped(path):
             pass
         assert (caught.value.what, caught.value.where, caught.value.fix) == (what, str(path), fix)
 

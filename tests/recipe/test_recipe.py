@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import pydoc
+import re
 from pathlib import Path
 
 import pytest
 
+import dsd_ort
 from dsd_ort.errors import RecipeError
 from dsd_ort.recipe import Loss, Phase, Recipe, Schedule, parse_value
 
@@ -88,6 +91,12 @@ def test_a_wrong_recipe_is_refused_with_the_way_out(table: dict, what: str, fix:
     assert fix is None or fix in (caught.value.fix or "")
 
 
+def test_help_says_what_every_key_is() -> None:
+    told = pydoc.plain(pydoc.render_doc(dsd_ort.Recipe))
+    for key in Recipe.__struct_fields__:
+        assert re.search(rf"``{key}`` +\S", told), key
+
+
 def test_files_that_are_missing_or_no_toml_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot be read: No such file"):
         Recipe.load(tmp_path / "none.toml")
@@ -100,7 +109,7 @@ def test_files_that_are_missing_or_no_toml_are_refused(tmp_path: Path) -> None:
 
 
 def test_every_recipe_of_the_repository_loads() -> None:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parent.parent.parent
     recipes = [
         *root.glob("dsd_ort/recipe/builtin/**/*.toml"),
         *root.glob("dsd_ort/demo/*.toml"),

@@ -1,0 +1,110 @@
+"""The folder of a comparison: one call at a time, and both run folders, new or as an earlier call left them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from dsd_ort.api.comparison.report import DENSE_ONLY, DSD, REPORT
+from dsd_ort.errors import DsdError, RunError
+from dsd_ort.graph.prepare import prepare
+from dsd_ort.graph.program import Program, open_program
+from dsd_ort.model import artifacts
+from dsd_ort.model import source as source_files
+from dsd_ort.recipe import Recipe
+from dsd_ort.run import checkpoint
+from dsd_ort.run.lock import locked
+
+FOLDERS = {DSD: "dsd", DENSE_ONLY: "dense-only"}
+"""Training → its run folder, in the order in which they are trained."""
+FINAL = "final.onnx"
+
+
+class Runs(NamedTuple):
+    """Both trainings, as :data:`FOLDERS` has them."""
+
+    dsd: Program
+    dense_only: Program
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Makes and locks the folder.
+
+    What is refused before the first step leaves nothing in it, so that the next call may have another recipe.
+
+    Raises:
+        RunError: the folder cannot be made, or another process holds it.
+    """
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"the folder cannot be made: {error.strerror}", where=str(folder), fix="choose another folder"
+        ) from error
+    with locked(folder):
+        made = [folder / name for name in (*FOLDERS.values(), REPORT) if not (folder / name).exists()]
+        try:
+            yield
+        except DsdError:
+            if not (folder / FOLDERS[DSD] / checkpoint.FILE).exists():
+                for path in made:
+                    path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+                if new:
+                    with suppress(OSError):
+                        folder.rmdir()
+            raise
+
+
+def prepared(folder: Path, model: str | Path, recipe: Recipe) -> Runs:
+    """Both run folders, new or as an earlier call left them.
+
+    Raises:
+        RunError: *folder* holds a comparison of another model or recipe, or files of others under its names.
+        RecipeError, ModelError: see :func:`prepare`.
+    """
+    dsd, dense_only = (folder / name for name in FOLDERS.values())
+    for file in (folder / FINAL, folder / REPORT):
+        if file.exists() and not dsd.exists():
+            raise RunError(
+                "a file is there that the comparison would replace", where=str(file), fix="choose another folder"
+            )
+    return Runs(_program(dsd, model, recipe), _program(dense_only, model, recipe.dense_only()))
+
+
+def _program(run: Path, model: str | Path, recipe: Recipe) -> Program:
+    """The run folder, which is made where it is not there.
+
+    Raises:
+        RunError: it is there, with another model or recipe.
+    """
+    if not (run / "manifest.json").exists():
+        return prepare(model, run, recipe)
+    program = open_program(run)
+    if program.artifacts.exists():  # a training graph brings its own
+        recipe = msgspec.structs.replace(recipe, loss=program.recipe.loss, metrics=program.recipe.metrics)
+    wanted, there = recipe.to_dict(), program.recipe.to_dict()
+    differing = [f"the recipe's {key}" for key in wanted if wanted[key] != there[key]]
+    if _digest(model) != program.manifest.source_digest:
+        differing.insert(0, "the model")
+    if differing:
+        raise RunError(
+            f"the folder holds another comparison: {', '.join(differing)} differ{'s' * (len(differing) == 1)}",
+            where=str(run),
+            fix="give what it was begun with, or choose another folder",
+        )
+    return program
+
+
+def _digest(model: str | Path) -> str:
+    files = artifacts.find(model)
+    if files is None:
+        return source_files.load(model).digest
+    with artifacts.shipped_source(files) as source:
+        return source.digest

@@ -1,0 +1,74 @@
+"""The recipe itself: its content read from a file or from plain tables, checked, and given back as such."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dsd_ort.errors import RecipeError
+from dsd_ort.recipe.ranges import refuse_bad_values
+from dsd_ort.recipe.reading import read_toml, refuse_unknown_keys
+from dsd_ort.recipe.tables import Content
+
+
+class Recipe(Content, frozen=True, kw_only=True):
+    """How a model is trained; immutable, compared by value.
+
+    :meth:`load` reads one from a file, :meth:`from_dict` from plain tables.  Its keys are tables of
+    :mod:`dsd_ort.recipe.tables`, which says what each key in them means, or single values:
+
+    ==============  ===================================================================================
+    ``phase``       dense and sparse phases, one behind the other: length, sparsity, learning rate
+    ``batch_size``  examples of a batch
+    ``seed``        of shuffles, crops, mirrors, masks and dropout
+    ``loss``        one loss, or several that are added, each at an output of the model
+    ``optimizer``   ``sgd``, ``adam`` or ``adamw``, with clipping, accumulation and groups of parameters
+    ``prune``       which parameters a sparse phase prunes
+    ``data``        how arrays, images and recordings become the model's inputs
+    ``input``       what is fixed of the model's inputs, by their names
+    ``batch_norm``  whether batch norms follow the batch, or are frozen
+    ``freeze``      parameters that are not trained
+    ``metrics``     what evaluation reports
+    ``monitor``     the metric that decides which epoch is the best, and when a phase has converged
+    ==============  ===================================================================================
+    """
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any], *, where: str = "recipe") -> Recipe:
+        """A checked recipe.
+
+        Raises:
+            RecipeError: an unknown key, a wrong type, or a value out of its range.
+        """
+        refuse_unknown_keys(cls, table, where)
+        try:
+            recipe = msgspec.convert(table, cls)
+        except msgspec.ValidationError as error:
+            message, _, path = str(error).partition(" - at ")
+            at = path.strip("`").removeprefix("$.")
+            raise RecipeError(
+                f"the recipe's {at or 'content'} is wrong: {message}", where=where, fix="see the README's recipe"
+            ) from error
+        refuse_bad_values(recipe, where)
+        return recipe
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Reads a TOML file, or a recipe that ships with the package, by its name: ``paper/resnet50``.
+
+        Raises:
+            RecipeError: no such file or name, not TOML, or not a recipe.
+        """
+        return cls.from_dict(read_toml(path), where=str(path))
+
+    def dense_only(self) -> Recipe:
+        """The same budget and learning rates without pruning: what a sparse phase's gain is measured against."""
+        phases = tuple(msgspec.structs.replace(phase, kind="dense", sparsity=None) for phase in self.phase)
+        return msgspec.structs.replace(self, phase=phases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain tables that :meth:`from_dict` takes back."""
+        table: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return table

@@ -1,0 +1,127 @@
+"""The state of a run: its arena on a device and how far it is, begun from the model, kept in files, taken up from them.
+
+Files in the run folder::
+
+    checkpoint.safetensors          the whole state, replaced at the end of each epoch and every few minutes
+    phases/1-dense.safetensors      weights and statistics at the end of a phase
+    phases/1-dense.best.safetensors those of its best epoch, by the recipe's ``monitor``
+
+A run that is saved and resumed goes on as if it had never stopped (law 6).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+
+from dsd_ort.errors import RunError
+from dsd_ort.graph.program import Program
+from dsd_ort.recipe import Phase
+from dsd_ort.run import checkpoint
+from dsd_ort.run.arena import Arena
+from dsd_ort.run.engine import Engine
+from dsd_ort.run.execution import Execution
+from dsd_ort.run.journal import Journal
+from dsd_ort.run.position import Position, Progress
+from dsd_ort.run.prune import write_masks
+from dsd_ort.run.queued_steps import Pending, bad_weights
+
+
+class State:
+    """What training changes of a run.
+
+    Args:
+        program: the prepared run.
+        journal: its record, of which a checkpoint says how many events count.
+        execution: on what, and how.
+    """
+
+    def __init__(self, program: Program, journal: Journal, execution: Execution) -> None:
+        self.program, self.journal, self.execution = program, journal, execution
+        self.arena = Arena.of(program)
+        self.engine = Engine(program, self.arena, execution, tell=self._tell_note)
+        self.position, self.progress = Position(), Progress()
+        self.pending = Pending(self.engine)
+        self.saved_at = time.monotonic()
+
+    def begin(self) -> None:
+        """The model's own weights, saved.
+
+        Raises:
+            RunError: the run was trained before.
+        """
+        path = self.program.folder / checkpoint.FILE
+        if path.exists():
+            raise RunError(
+                "this run has been trained already, wholly or in part",
+                where=str(path),
+                fix="go on with --resume, or prepare the model into a new folder",
+            )
+        if self.journal.count:  # of a training whose checkpoint somebody removed
+            self.journal.resume(0, 0)
+        self.arena.fill_from(self.program.source())
+        self.engine.upload()
+        self.save()
+
+    def resume(self) -> None:
+        """What the checkpoint holds.
+
+        Raises:
+            RunError: there is none, or it is another run's.
+        """
+        record = checkpoint.load(self.program.folder / checkpoint.FILE, self.arena, self.program.digest)
+        self.position, self.progress = Position(**record["position"]), Progress(**record["progress"])
+        self.engine.upload()
+        state = record.get("update", {})
+        if record.get("precision") != self.execution.precision:  # a scale is one precision's
+            state = {name: value for name, value in state.items() if name in ("done", "skipped")}
+        self.engine.updates.restore(state, self.position.step)
+        self.journal.resume(self.position.step, min(record["events"], self.journal.count))
+
+    def enter(self, phase: Phase) -> None:
+        """Prunes, in a sparse phase; in a dense one the pruned weights are simply free again, from 0.0."""
+        self.progress = Progress()
+        if phase.kind == "sparse":
+            self.engine.download()
+            write_masks(self.arena, phase.sparsity or 0.0, self.program.recipe.prune)
+            self.arena.apply_masks()
+            self.engine.upload()
+
+    def collect(self, culprit: Callable[[], str] | None = None) -> None:
+        """Adds the losses of the steps that are done to the progress; see :meth:`Pending.collect`."""
+        self.pending.collect(self.progress, self.position.phase + 1, culprit)
+
+    def save(self) -> None:
+        """The checkpoint, unless the weights went bad: then the last good one stays.
+
+        Raises:
+            DivergedError: losses or weights are not finite.
+        """
+        self.collect()
+        self.engine.download()
+        bad = next((name for name, value in self.arena.values().items() if not np.isfinite(value).all()), None)
+        if bad is not None:
+            raise bad_weights(bad, self.position.step)
+        record = {
+            "program": self.program.digest,
+            "position": asdict(self.position),
+            "progress": asdict(self.progress),
+            "events": self.journal.count,
+            "precision": self.execution.precision,
+            "update": self.engine.updates.state(),
+        }
+        self.journal.sync()
+        checkpoint.save(self.program.folder / checkpoint.FILE, self.arena, record)
+        self.saved_at = time.monotonic()
+
+    def save_weights(self, phase: Phase, metrics: dict[str, float], *, best: bool = False) -> None:
+        """Weights and statistics of *phase*, with what they measured: at its end, or of its *best* epoch so far."""
+        path = checkpoint.weights_file(self.program.folder, self.position.phase, phase.kind, best=best)
+        self.engine.download(training=False)
+        checkpoint.save(path, self.arena, {"program": self.program.digest, "metrics": metrics}, training=False)
+
+    def _tell_note(self, text: str) -> None:
+        self.journal.tell({"event": "note", "text": text})
