@@ -20,8 +20,8 @@ from dsd_ort.graph.legalize.opset import NEWER
 from dsd_ort.graph.legalize.table import MODES, NATIVE, REASONS, RULES, key
 from tests.graph.gradient import Arrays, Exact, _with_loss, disagreement, loss_weights, model, random_inputs, step
 from tests.graph.legalize.cases import CASES, Case
-from tools.alone import Step
-from tools.children import Died, each
+from tools.coverage.alone import Step
+from tools.measuring.children import Died, each
 
 TOLERANCE = 1e-4
 """Relative to the greatest entry of the output, or to the norm of the gradient."""
