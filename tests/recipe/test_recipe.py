@@ -100,7 +100,7 @@ def test_files_that_are_missing_or_no_toml_are_refused(tmp_path: Path) -> None:
 
 
 def test_every_recipe_of_the_repository_loads() -> None:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parent.parent.parent
     recipes = [
         *root.glob("dsd_ort/recipe/builtin/**/*.toml"),
         *root.glob("dsd_ort/demo/*.toml"),
