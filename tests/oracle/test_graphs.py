@@ -15,7 +15,7 @@ from torch import nn
 
 from graphs import NETWORKS
 from tests.oracle.networks import GoogLeNet, randomise_norms
-from tools.torchvision_models import torchvision_models
+from tests.oracle.torchvision_models import torchvision_models
 
 pytestmark = pytest.mark.oracle
 

@@ -25,7 +25,7 @@ from tests.oracle import reference
 from tests.oracle.networks import GoogLeNet
 from tests.oracle.test_dsd import difference, parts
 from tests.oracle.test_sequence_graphs import CONTEXT, DEPTH, Plain
-from tools.torchvision_models import torchvision_models
+from tests.oracle.torchvision_models import torchvision_models
 
 pytestmark = pytest.mark.oracle
 

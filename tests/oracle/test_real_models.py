@@ -24,7 +24,7 @@ from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from tests.oracle.small_networks import NETWORKS, perturbed
-from tools.torchvision_models import torchvision_models
+from tests.oracle.torchvision_models import torchvision_models
 
 pytestmark = pytest.mark.oracle
 

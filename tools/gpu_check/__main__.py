@@ -19,7 +19,7 @@ from tools.gpu_check import checks, correctness, networks, page, prepared, speed
 from tools.gpu_check.bench import Bench, Options, Task
 from tools.gpu_check.pipe import ROOT, OutOfTime, SideError
 from tools.gpu_check.results import OtherDevice, Results, without_folders
-from tools.machine import cpu
+from tools.measuring.machine import cpu
 
 LEAST = 8.0
 """Seconds that have to be left for another task."""

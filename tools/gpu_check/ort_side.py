@@ -37,7 +37,7 @@ from dsd_ort.run.prune import write_masks
 from dsd_ort.runtime import cuda, devices
 from tools.gpu_check import checks, networks, prepared
 from tools.gpu_check.pipe import Answers, serve
-from tools.machine import cpu
+from tools.measuring.machine import cpu
 
 RATE = 1e-5
 """Small: what is timed are steps of a network that stays about the same."""

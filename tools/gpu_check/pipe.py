@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.machine import peak_memory
+from tools.measuring.machine import peak_memory
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -25,7 +25,7 @@ import torch
 
 from tools.gpu_check import torch_networks
 from tools.gpu_check.pipe import Answers, serve
-from tools.machine import cpu
+from tools.measuring.machine import cpu
 
 RATE = 1e-5
 HOST = ("frames", "counts")

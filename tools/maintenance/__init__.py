@@ -1,1 +1,9 @@
-"""What maintainers run beside the tests: has a change changed what the code makes?  The picture of its imports."""
+"""What maintainers run beside the tests.
+
+    python -m tools.maintenance.snapshot           has a change changed what the code makes?  Digests of graphs, exports
+    python -m tools.maintenance.imports            the picture of the imports, docs/imports.svg
+    python -m tools.maintenance.operator_tables    where operators stand in tables: what is known of one has one home
+    python -m tools.maintenance.make_digits        the demo's pictures, again from their source
+
+None needs more than the tests do, but for scikit-learn, which has the pictures.
+"""

@@ -1,7 +1,7 @@
-"""Makes a folder of real models: what coverage.py measures dsd-ort on.
+"""Makes a folder of real models: what the coverage is measured on.
 
-    python tools/corpus.py CORPUS                 all; models that are there already stay
-    python tools/corpus.py CORPUS --only 'torchvision/*'
+    .venv-oracle/bin/python -m tools.coverage.corpus CORPUS        all; models that are there already stay
+    .venv-oracle/bin/python -m tools.coverage.corpus CORPUS --only 'torchvision/*'
 
 - zoo/          nine networks of the ONNX model zoo, from the package onnx
 - rapidocr/ silero/ magika/   models that others ship inside their Python packages
@@ -34,7 +34,7 @@ import torch
 from torch import nn
 
 from tests.oracle.small_networks import NETWORKS, perturbed
-from tools.torchvision_models import torchvision_models
+from tests.oracle.torchvision_models import torchvision_models
 
 PACKAGES = {
     "rapidocr": ("rapidocr-onnxruntime==1.4.4", "rapidocr_onnxruntime/models/*.onnx"),

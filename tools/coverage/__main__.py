@@ -1,8 +1,8 @@
 """Measures what dsd-ort covers, beside ONNX Runtime Training alone, and writes docs/coverage.md and docs/coverage.json.
 
-    python tools/coverage.py --operators             every case of every operator (a minute)
-    python tools/coverage.py --models CORPUS         every model that tools/corpus.py made (an hour or more)
-    python tools/coverage.py --models CORPUS --only 'zoo/*'
+    python -m tools.coverage --operators             every case of every operator (a minute)
+    python -m tools.coverage --models CORPUS         every model that tools.coverage.corpus made (an hour or more)
+    python -m tools.coverage --models CORPUS --only 'zoo/*'
 
 What is not measured stays as the JSON has it.  The answers of ONNX Runtime alone depend on its version and the case or
 model only, so they are taken from the JSON too; --bare measures them anew.  A test compares the operators' part.
@@ -22,10 +22,10 @@ from typing import Any
 import msgspec
 import onnxruntime
 
-from tools import models, operators
+from tools.coverage import models, operators
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-RENEW = "python tools/coverage.py --operators"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+RENEW = "python -m tools.coverage --operators"
 OPSETS = (13, 17, 18, 21)
 VERDICTS = {
     "right": "right",
@@ -41,10 +41,10 @@ ONNX's reference evaluator in float64 and of central differences. The last colum
 alone right / cases.
 """
 ABOUT_MODELS = """\
-The models are made by `tools/corpus.py`. *Right* with dsd-ort means that `dsd-ort check` passes: gradients agree with
-finite differences of the file in plain inference, a sparse step does what it should, the export verifies, and the
-exported file gives the trained outputs in plain inference. Seconds are the whole check's. *Right* alone means that the
-gradients agree; its weights are the file's initializers, as a user of ONNX Runtime Training has them."""
+The models are made by `tools/coverage/corpus.py`. *Right* with dsd-ort means that `dsd-ort check` passes: gradients
+agree with finite differences of the file in plain inference, a sparse step does what it should, the export verifies,
+and the exported file gives the trained outputs in plain inference. Seconds are the whole check's. *Right* alone means
+that the gradients agree; its weights are the file's initializers, as a user of ONNX Runtime Training has them."""
 
 
 class Coverage(msgspec.Struct):
@@ -72,7 +72,9 @@ class Coverage(msgspec.Struct):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "tools.coverage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--operators", action="store_true")
     parser.add_argument("--models", type=Path, metavar="CORPUS")
     parser.add_argument("--only", default="*", metavar="GLOB", help="models to measure; the others stay as they were")
@@ -129,7 +131,7 @@ def page(coverage: Coverage) -> str:
     parts = [
         "# What trains",
         "",
-        "Measured by `tools/coverage.py`, which writes this page.",
+        "Measured by `python -m tools.coverage`, which writes this page.",
         f"*Alone* is {coverage.runtime}'s own gradient builder on the same graph, without dsd-ort.",
         "",
         *totals(coverage),

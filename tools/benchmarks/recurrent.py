@@ -1,6 +1,6 @@
 """A recurrent layer's forward and backward pass, prepared by dsd-ort, against PyTorch's own module.
 
-    python tools/bench_recurrent.py --json docs/bench_recurrent.json
+    .venv-oracle/bin/python -m tools.benchmarks.recurrent --json docs/bench_recurrent.json
 
 One layer of each kind with biases, and the gradients of Σ U·Y, U fixed normal numbers, by the inputs and all weights.
 Both sides compute from the same numbers in one process, taking turns.  Printed are medians and, for each pair of turns,
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,8 @@ from dsd_ort import runtime
 from dsd_ort.device.lower import lower
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
-from tools.machine import cpu, peak_memory, reset_peak
+from tools.benchmarks.turns import CLOCKS, ratio, take_turns
+from tools.measuring.machine import cpu, peak_memory, reset_peak
 
 KINDS = {
     "LSTM": (torch.nn.LSTM, 4, ""),
@@ -41,7 +41,6 @@ KINDS = {
 GATES = {"LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2], "RNN": [0]}
 """ONNX's order of the gates in terms of PyTorch's."""
 PARAMETERS = ["x", "W", "R", "B"]
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 def main() -> None:
@@ -103,7 +102,7 @@ def measure(
     error = max(np.linalg.norm(found[k] - expected[k]) / np.linalg.norm(expected[k]) for k in PARAMETERS)
     mine, other = take_turns([ours, theirs], rounds, clock)
     return {
-        "ratio": statistics.median(a / b for a, b in zip(mine, other, strict=True)),
+        "ratio": ratio(mine, other),
         "seconds": statistics.median(mine),
         "torch_seconds": statistics.median(other),
         "difference": float(error),
@@ -123,18 +122,6 @@ def memory(kind: str, steps: int, arguments: argparse.Namespace) -> int:
     reset_peak()
     ours()
     return peak_memory() - before
-
-
-def take_turns(sides: list[Callable[[], object]], rounds: int, clock: Callable[[], float]) -> list[list[float]]:
-    """The seconds of each side in each round; two rounds before these warm up."""
-    seconds: list[list[float]] = [[] for _ in sides]
-    for turn in range(rounds + 2):
-        for side, times in zip(sides, seconds, strict=True):
-            began = clock()
-            side()
-            if turn >= 2:
-                times.append(clock() - began)
-    return seconds
 
 
 def weights_of(

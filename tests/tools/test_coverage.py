@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.graph.legalize.cases import CASES
-from tools import coverage, operators
+from tools.coverage import __main__ as coverage
+from tools.coverage import operators
 
 STORED = coverage.Coverage.load(coverage.DOCS / "coverage.json")
 STALE = f"docs/coverage.md is out of date; this renews it: {coverage.RENEW}"

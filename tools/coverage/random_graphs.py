@@ -1,6 +1,6 @@
 """Gradients of random graphs: how many are right, refused, or (a defect) wrong.
 
-    python tools/random_graphs.py --examples 5000 --json docs/random_graphs.json
+    python -m tools.coverage.random_graphs --examples 5000 --json docs/random_graphs.json
 
 Each graph has up to six operators with random shapes, attributes and opsets (tests/graph/fuzz/graphs.py), and is judged
 in a process of its own (tests/graph/fuzz/judge.py).  Exit status 1 if one is wrong or ends the process; it is printed.
@@ -19,8 +19,6 @@ import numpy as np
 import onnx
 import onnx.printer
 from hypothesis import HealthCheck, Phase, given, seed, settings
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.graph.fuzz.graphs import graphs
 from tests.graph.fuzz.judge import CONSTANT, KINK, REFUSED, RIGHT, UNLIKE, Judge
@@ -67,7 +65,7 @@ def main(examples: int, first_seed: int, path: Path | None) -> None:
     print(dict(kinds))
     if path:
         result = {
-            "command": f"python tools/random_graphs.py --examples {examples} --seed {first_seed}",
+            "command": f"python -m tools.coverage.random_graphs --examples {examples} --seed {first_seed}",
             "graphs": sum(kinds.values()),
             "verdicts": dict(kinds.most_common()),
             "wrong": len(wrong),

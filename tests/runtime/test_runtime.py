@@ -138,7 +138,7 @@ def test_auto_says_how_to_mend_it_only_where_there_is_a_device_or_a_driver(
 
 
 def test_the_extra_brings_the_libraries_of_the_training_build() -> None:
-    metadata = (Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8")
+    metadata = (Path(__file__).parent.parent.parent / "pyproject.toml").read_text("utf-8")
     extra = re.findall(r'"(nvidia-[^;"]+); sys_platform', metadata)
     (release,) = [release for release in libraries.RELEASES if release.major == 11]
     assert sorted(extra) == sorted({library.package for library in release.libraries})

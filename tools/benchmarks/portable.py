@@ -1,7 +1,7 @@
 """A step of a prepared run on an ONNX Runtime without training, against the training build's own step.
 
     make stock                                             # both environments
-    .venv/bin/python -m tools.bench_portable --stock .venv-stock/bin/python --json docs/bench_portable.json
+    .venv/bin/python -m tools.benchmarks.portable --stock .venv-stock/bin/python --json docs/bench_portable.json
 
 Each side is a process in its environment that opens the same run folder and feeds the same batch; they take turns, one
 step at a time.  Printed are the medians of the seconds of a step (forward and backward, without the update), the median
@@ -32,10 +32,10 @@ from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from graphs import NETWORKS
-from tools.machine import cpu, peak_memory, reset_peak
+from tools.benchmarks.turns import WARM_UP, ratio
+from tools.measuring.machine import cpu, peak_memory, reset_peak
 
 BATCH, FRAMES, BANDS, CLASSES = 8, 100, 40, 29
-WARM_UP = 2
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ def prepare(name: str, size: int, folder: Path) -> Path:
 
 
 def measure(run: Path, pythons: Sequence[str], rounds: int, threads: int) -> dict[str, Any]:
-    command = ["-m", "tools.bench_portable", "--serve", str(run), "--threads", str(threads)]
+    command = ["-m", "tools.benchmarks.portable", "--serve", str(run), "--threads", str(threads)]
     sides = [
         subprocess.Popen([python, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for python in pythons
@@ -100,7 +100,7 @@ def measure(run: Path, pythons: Sequence[str], rounds: int, threads: int) -> dic
     seconds = [[turn[i]["seconds"] for turn in turns] for i in range(2)]
     (native, portable), (ours, theirs) = ([turns[0][i]["loss"] for i in range(2)], seconds)
     return {
-        "ratio": statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),
+        "ratio": ratio(theirs, ours),
         "training_seconds": statistics.median(ours),
         "stock_seconds": statistics.median(theirs),
         "training_bytes": turns[-1][0]["bytes"],

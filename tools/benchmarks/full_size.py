@@ -1,6 +1,6 @@
 """The paper's networks at full size, each through the whole flow: prepare, a step of each phase, export, verify.
 
-    python tools/full_size.py --json docs/full_size.json
+    .venv/bin/python -m tools.benchmarks.full_size --json docs/full_size.json
 
 Every network goes through its paper recipe with phases of one step, on random data, in a process of its own, whose
 greatest memory is what the row says.  Times are seconds of one run, for orientation.
@@ -25,8 +25,8 @@ import dsd_ort
 from dsd_ort.recipe import Recipe
 from graphs import NETWORKS
 from graphs.__main__ import count_parameters
-from tools.children import Died, each
-from tools.machine import cpu
+from tools.measuring.children import Died, each
+from tools.measuring.machine import cpu
 
 
 class Size(NamedTuple):
@@ -71,7 +71,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# The paper's networks at full size",
         "",
-        "Measured by `python tools/full_size.py`, which writes this page, on two cores of",
+        "Measured by `python -m tools.benchmarks.full_size`, which writes this page, on two cores of",
         f"{cpu()}: every network through its paper recipe with phases of one step, on",
         "random pictures of 224×224 pixels, or sequences of so many words, or frames of 10 ms. Times are seconds of",
         "one run, for orientation: `train` opens the sessions, takes the steps, and writes checkpoints and the weights",

@@ -23,7 +23,7 @@ from graphs import NETWORKS
 from tests.graph.gradient import model, random_inputs
 from tests.graph.legalize.cases import recurrent
 from tests.graph.legalize.cases.case import Case
-from tests.test_check import check, verdicts, write
+from tests.proof.test_check import check, verdicts, write
 
 SMALL: dict[str, dict[str, int]] = {
     "neuraltalk": {"vocabulary": 12, "features": 6, "width": 8},

@@ -1,6 +1,6 @@
 """A prepared training step against PyTorch eager: forward, backward and update of ResNet-18 at 224².
 
-    python tools/bench_step.py --json docs/bench_step.json
+    .venv-oracle/bin/python -m tools.benchmarks.step --json docs/bench_step.json
 
 Both sides train batch norm, with SGD (momentum 0.9, weight decay 1e-4) and the same number of threads, on the same
 batch, in one process, taking turns.  Printed are medians and, for each pair of turns, ratios (ours / theirs), of which
@@ -14,7 +14,6 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.prune import write_masks
 from tests.oracle.networks import ResNet18, export, randomise_norms
-from tools.machine import cpu, peak_memory, reset_peak
+from tools.benchmarks.turns import ratio, take_turns
+from tools.measuring.machine import cpu, peak_memory, reset_peak
 
 SIZE = 224
 RATE = 1e-4
@@ -104,25 +104,13 @@ def measure(network: torch.nn.Module, run: Path, batch: int, rounds: int, thread
     )
     whole = [s + u for s, u in zip(steps, updates, strict=True)]
     return {
-        "ratio": _ratio(*against),
-        "sparse_to_dense": _ratio(*masked),
-        "update_share": _ratio(updates, whole),
+        "ratio": ratio(*against),
+        "sparse_to_dense": ratio(*masked),
+        "update_share": ratio(updates, whole),
         "seconds": statistics.median(against[0]),
         "torch_seconds": statistics.median(against[1]),
         "rounds": rounds,
     }
-
-
-def take_turns(sides: list[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """The seconds of each side in each round; two rounds before these warm up."""
-    seconds: list[list[float]] = [[] for _ in sides]
-    for turn in range(rounds + 2):
-        for side, times in zip(sides, seconds, strict=True):
-            began = time.perf_counter()
-            side()
-            if turn >= 2:
-                times.append(time.perf_counter() - began)
-    return seconds
 
 
 def new_engine(run: Path, threads: int) -> Engine:
@@ -134,10 +122,6 @@ def new_engine(run: Path, threads: int) -> Engine:
     arena.fill_from(source)
     write_masks(arena, 0.3, program.recipe.prune)
     return Engine(program, arena, Execution(threads=threads))
-
-
-def _ratio(a: list[float], b: list[float]) -> float:
-    return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """CTC's loss and gradient, as dsd-ort prepares them, against PyTorch's ``ctc_loss``.
 
-    python tools/bench_ctc.py --json docs/bench_ctc.json
+    .venv-oracle/bin/python -m tools.benchmarks.ctc --json docs/bench_ctc.json
 
 Both sides take log-softmax, the mean loss and its gradient by the logits from the same numbers in one process, taking
 turns.  Printed are medians and the median of the ratios of each pair of turns (ours / theirs).  Needs PyTorch; make
@@ -25,8 +25,8 @@ from dsd_ort import runtime
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.loss import attach
 from dsd_ort.recipe import Loss
-from tools.bench_recurrent import CLOCKS, take_turns
-from tools.machine import cpu
+from tools.benchmarks.turns import CLOCKS, ratio, take_turns
+from tools.measuring.machine import cpu
 
 SIZES = ((200, 8, 50, 30), (1000, 4, 100, 40), (400, 32, 60, 30), (150, 16, 20, 1000))
 """Frames, sequences, labels, classes."""
@@ -86,7 +86,7 @@ def measure(frames: int, sequences: int, labels: int, classes: int, arguments: a
     size = exact.grad.abs().max()
     mine, other = take_turns([ours, theirs], arguments.rounds, CLOCKS[arguments.clock])
     return {
-        "ratio": statistics.median(a / b for a, b in zip(mine, other, strict=True)),
+        "ratio": ratio(mine, other),
         "seconds": statistics.median(mine),
         "torch_seconds": statistics.median(other),
         "difference": float((torch.from_numpy(ours()[1]) - exact.grad).abs().max() / size),

@@ -12,7 +12,7 @@ import pytest
 from dsd_ort.proof import Report, gradients
 from dsd_ort.proof.reference import InNumPy
 from tests.models import retyped, write_cnn
-from tests.test_check import CONV, check, verdicts, write
+from tests.proof.test_check import CONV, check, verdicts, write
 
 
 def line(report: Report, what: str) -> str:

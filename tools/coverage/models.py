@@ -1,4 +1,4 @@
-"""The models' part of the coverage: each file of a corpus (tools/corpus.py), with dsd-ort and without it.
+"""The models' part of the coverage: each file of a corpus (tools/coverage/corpus.py), with dsd-ort and without it.
 
 With dsd-ort: :func:`dsd_ort.api.check`, which compares every gradient with finite differences of the source in plain
 inference, does a sparse step, and exports: the exported file must verify and give the trained state's outputs.
@@ -29,8 +29,8 @@ from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import source as source_files
 from dsd_ort.proof import gradients, made_up, reference
 from dsd_ort.recipe import Recipe
-from tools.alone import Step
-from tools.children import Died, each
+from tools.coverage.alone import Step
+from tools.measuring.children import Died, each
 
 OLDEST_LOSS = 13
 """The opset from which on all losses can be attached; older models get the mean squared error."""

@@ -1,6 +1,7 @@
 """Writes ``dsd_ort/demo/digits-train.npz`` and ``digits-test.npz`` from scikit-learn's copy of the UCI digits.
 
-A developer's tool, needed again only if the files are lost: ``pip install scikit-learn; python tools/make_digits.py``.
+A developer's tool, needed again only if the files are lost: ``pip install scikit-learn; python -m
+tools.maintenance.make_digits``.
 
 The 1,797 images are the UCI set's test half.  They stand form by form: everybody filled in the same form, which asks
 for 0 to 9 three times and then for a fixed series of digits, so the labels show where a form begins.  There are 14
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-FOLDER = Path(__file__).parent.parent / "dsd_ort" / "demo"
+FOLDER = Path(__file__).resolve().parents[2] / "dsd_ort" / "demo"
 SPLIT = 1287
 """The first image of the eleventh form."""
 

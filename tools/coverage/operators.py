@@ -17,14 +17,17 @@ import onnx_ir as ir
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.legalize.opset import NEWER
-from dsd_ort.graph.legalize.table import MODES, NATIVE, REASONS, RULES, key
+from dsd_ort.graph.legalize.table import MODES, RULES
+from dsd_ort.rewrite.operators import OPERATORS, key
 from tests.graph.gradient import Arrays, Exact, _with_loss, disagreement, loss_weights, model, random_inputs, step
 from tests.graph.legalize.cases import CASES, Case
-from tools.alone import Step
-from tools.children import Died, each
+from tools.coverage.alone import Step
+from tools.measuring.children import Died, each
 
 TOLERANCE = 1e-4
 """Relative to the greatest entry of the output, or to the norm of the gradient."""
+NATIVE = {name for name, known in OPERATORS.items() if known.gradient}
+"""Operators whose gradient ONNX Runtime computes rightly."""
 NEWEST = 21
 """The newest opset that ONNX Runtime 1.19 runs."""
 
@@ -122,7 +125,8 @@ def refused(rows: list[Row]) -> Iterator[tuple[str, str]]:
         schema: Any = onnx.defs.get_schema(name, NEWEST)
         if schema.deprecated or not (_real(schema, schema.inputs) and _real(schema, schema.outputs)):
             continue
-        yield name, REASONS.get(name, "has no gradient in ONNX Runtime, and dsd-ort has no rule for it")
+        stops = OPERATORS[name].stops if name in OPERATORS else None
+        yield name, stops.why if stops else "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
 
 
 def _real(schema: Any, values: Any) -> bool:

@@ -1,0 +1,10 @@
+"""How fast it is, and with how much memory; each command commits its result.  Two sides take turns, medians count.
+
+    .venv-oracle/bin/python -m tools.benchmarks.step        a training step of ResNet-18, against PyTorch
+    .venv-oracle/bin/python -m tools.benchmarks.recurrent   recurrent layers, against PyTorch's modules
+    .venv-oracle/bin/python -m tools.benchmarks.ctc         CTC's loss and gradient, against PyTorch's
+    .venv/bin/python -m tools.benchmarks.portable           an ONNX Runtime without training, against the training build
+    .venv/bin/python -m tools.benchmarks.full_size          the paper's networks at full size, from prepare to verify
+
+``--json docs/bench_NAME.json`` (``docs/full_size.json``) writes what is committed.
+"""
