@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from dsd_ort.notes import Note
+
 
 class DsdError(Exception):
     """Base of all errors that a user can cause and can mend.
@@ -50,8 +52,8 @@ class ModelError(DsdError):
 class UnsupportedError(ModelError):
     """The model is sound, but this part of it cannot be trained."""
 
-    rewrites: tuple[str, ...] = ()
-    """What training would have computed otherwise in the rest of it, one line a node."""
+    notes: tuple[Note, ...] = ()
+    """What would have been told of the rest of it."""
 
 
 class RecipeError(DsdError):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from dsd_ort.cli.tables import show, show_rewrites
+from dsd_ort.cli.tables import show, show_notes
 from dsd_ort.errors import merged
 from dsd_ort.graph.inspection import Inspection, Tensor, TrainingGraph
 from dsd_ort.recipe import Optimizer
@@ -29,7 +29,8 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
         "outputs": [_tensor_data(tensor) for tensor in found.outputs],
         "constants": [_tensor_data(tensor) for tensor in found.constants],
         "loss": None if found.loss is None else {"name": found.loss.name, "output": found.loss.output},
-        "rewrites": [{"node": rewrite.node, "what": rewrite.what} for rewrite in found.rewrites],
+        "rewrites": [{"node": note.node, "what": note.words} for note in found.rewrites],
+        "notes": [msgspec.to_builtins(note) for note in found.notes if note.kind != "rewrite"],
         "refusals": [{"what": error.what, "where": error.where, "fix": error.fix} for error in found.refusals],
         "training_graph": None if found.training_graph is None else _training_graph_data(found.training_graph),
         "tensors": [
@@ -81,13 +82,15 @@ def show_inspection(found: Inspection, *, verbose: bool = False) -> None:
         _show_training_graph(found, found.training_graph)
     _show_constants(found, verbose)
     if found.trainable:
-        _show_rewrites(found, verbose)
+        if not found.notes:
+            click.echo("  for training, nothing is rewritten")
+        show_notes(found.notes, verbose=verbose)
         click.echo(f"next: dsd-ort check {found.path}   proves that it trains")
     else:
         _show_refusals(found)
-        if found.rewrites:
+        if found.notes:
             click.echo("what else training rewrites in it:")
-            _show_rewrites(found, verbose)
+            show_notes(found.notes, verbose=verbose)
 
 
 def _show_constants(found: Inspection, verbose: bool) -> None:
@@ -162,16 +165,6 @@ def _sizes(shape: tuple[int | str | None, ...] | None) -> str:
     if shape is None:
         return "of unknown rank"
     return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
-
-
-def _show_rewrites(found: Inspection, verbose: bool) -> None:
-    if not found.rewrites:
-        click.echo("  for training, nothing is rewritten")
-    if verbose:
-        for rewrite in found.rewrites:
-            click.echo(f"  for training, {rewrite.node}: {rewrite.what}")
-        return
-    show_rewrites(rewrite.what for rewrite in found.rewrites)
 
 
 def _show_refusals(found: Inspection) -> None:

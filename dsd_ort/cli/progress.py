@@ -73,8 +73,8 @@ def _phase(event: Event) -> str:
 
 
 def _epoch(event: Event) -> str:
-    shown = {"train loss": event["train_loss"]} | {f"eval {k}": v for k, v in event["metrics"].items()}
-    return f"  epoch {event['epoch']}: {format_metrics(shown)}{'  *' if event['best'] else ''}"
+    shown = [format_metrics({"loss": event["train_loss"]}, "train "), format_metrics(event["metrics"], "eval ")]
+    return f"  epoch {event['epoch']}: {'  '.join(filter(None, shown))}{'  *' if event['best'] else ''}"
 
 
 LINES: dict[str, Callable[[Event], str]] = {
@@ -89,9 +89,9 @@ LINES: dict[str, Callable[[Event], str]] = {
 """Event → what is said of it."""
 
 
-def format_metrics(metrics: dict[str, Any]) -> str:
-    """``loss 0.1234  top-1 98.12 %``; in front of a metric's name, others may say where it was measured."""
-    return "  ".join(f"{name} {_format(name.split()[-1], value)}" for name, value in metrics.items())
+def format_metrics(metrics: dict[str, Any], where: str = "") -> str:
+    """``loss 0.1234  top-1 98.12 %``; *where* they were measured comes in front of each name."""
+    return "  ".join(f"{where}{name} {_format(name, value)}" for name, value in metrics.items())
 
 
 def _format(metric: str, value: float) -> str:

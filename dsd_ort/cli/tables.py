@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from dsd_ort.cli.progress import format_metrics
 from dsd_ort.graph.program import Program
+from dsd_ort.notes import Note
 from dsd_ort.proof import Report
 from dsd_ort.proof.report import Verdict
 from dsd_ort.run.journal import Event
@@ -26,10 +28,10 @@ def show(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
         table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(soft_wrap=False, emoji=False)
+    console = Console(soft_wrap=False, emoji=False, markup=False)
     if not console.is_terminal:
         console.width = 120
-    console.print(table, markup=False)
+    console.print(table)
 
 
 REPORT_COLUMNS = {
@@ -72,10 +74,19 @@ def show_report(report: Report) -> None:
     click.echo(f"{Path(report.model).name} {answer}: {found} gradients, {report.seconds:.0f} s")
 
 
-def show_rewrites(kinds: Iterable[str]) -> None:
-    """How many nodes are rewritten in which way."""
-    for kind, nodes in Counter(kinds).items():
-        click.echo(f"  for training, {nodes} {'node' if nodes == 1 else 'nodes'}: {kind}")
+def show_notes(notes: Sequence[Note], *, verbose: bool = False) -> None:
+    """How many nodes are rewritten in which way, or, if *verbose*, which; then what else there is to tell."""
+    rewrites = [note for note in notes if note.kind == "rewrite"]
+    if verbose:
+        lines = [f"{note.node}: {note.words}" for note in rewrites]
+    else:
+        nodes = Counter(note.words for note in rewrites)
+        lines = [f"{count} {'node' if count == 1 else 'nodes'}: {words}" for words, count in nodes.items()]
+    for line in lines:
+        click.echo(f"  for training, {line}")
+    for note in notes:
+        if note.kind != "rewrite":
+            click.echo(f"  note: {note.words}")
 
 
 def program_data(program: Program) -> dict[str, Any]:
@@ -88,7 +99,7 @@ def program_data(program: Program) -> dict[str, Any]:
         "prunable": sum(p.size for p in manifest.prunable),
         "inputs": {f.name: [f.dtype, list(f.shape)] for f in manifest.inputs},
         "labels": {f.name: [f.dtype, list(f.shape)] for f in manifest.labels},
-        "notes": manifest.notes,
+        "notes": msgspec.to_builtins(program.notes),
     }
 
 
@@ -102,10 +113,7 @@ def show_program(program: Program) -> None:
         for name, (dtype, shape) in data[kind].items():
             sizes = ", ".join("?" if size is None else str(size) for size in shape)
             click.echo(f"  {'label' if kind == 'labels' else 'input'} {name!r}: {dtype} [{sizes}]")
-    show_rewrites(note.partition(": ")[2] for note in data["notes"] if ": " in note)
-    for note in data["notes"]:
-        if ": " not in note:
-            click.echo(f"  note: {note}")
+    show_notes(program.notes)
     click.echo(f"next: dsd-ort train {program.folder} --data DATA")
 
 

@@ -20,7 +20,9 @@ from dsd_ort.fields import Field
 from dsd_ort.graph.legalize.rules import batch_norm
 from dsd_ort.model.artifacts import TRAINING, Artifacts, label_names, load
 from dsd_ort.model.source import Source
+from dsd_ort.notes import Note
 from dsd_ort.rewrite import names
+from dsd_ort.rewrite.names import place
 from dsd_ort.rewrite.path import Path as GradientPath
 from dsd_ort.rewrite.site import Site
 
@@ -40,7 +42,7 @@ class TrainingGraph:
     """Running statistic, an input → the output that holds its value after the step."""
     loss: str
     labels: list[Field]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def training_graph(artifacts: Artifacts, statistics: Collection[str]) -> TrainingGraph:
@@ -69,7 +71,7 @@ def training_graph(artifacts: Artifacts, statistics: Collection[str]) -> Trainin
     graph.remove(accumulators, safe=True)
     graph.inputs[:] = [value for value in graph.inputs if value.uses() or value.is_graph_output()]
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
-    moved = _follow_statistics(graph, statistics)
+    moved, notes = _follow_statistics(graph, statistics)
     names.make_unique(model)
     for name, value in moved.items():
         value.name = f"{name}.next"
@@ -78,21 +80,22 @@ def training_graph(artifacts: Artifacts, statistics: Collection[str]) -> Trainin
     if not of_loss:
         what = "the loss of the exported training graph reads no label"
         raise UnsupportedError(what, where=str(artifacts.training), fix="give the model itself, and a loss in a recipe")
-    notes = tuple(f"{name}: Follows the batches; {TRAINING} itself keeps it as it is" for name in moved)
     return TrainingGraph(
         model,
         {name: str(value.name) for name, value in gradients.items()},
         {name: str(value.name) for name, value in moved.items()},
         str(loss.name),
         [_field(value, label=True) for value in graph.inputs if value.name in of_loss],
-        notes,
+        tuple(notes),
     )
 
 
-def _follow_statistics(graph: ir.Graph, statistics: Collection[str]) -> dict[str, ir.Value]:
-    """Makes *statistics* inputs, and adds what follows the batches; statistic → its new value."""
+def _follow_statistics(graph: ir.Graph, statistics: Collection[str]) -> tuple[dict[str, ir.Value], list[Note]]:
+    """Makes *statistics* inputs, and adds what follows the batches; statistic → its new value, and the notes."""
     path = GradientPath(graph, [], [])
     moved: dict[ir.Value, ir.Value] = {}
+    notes = []
+    words = f"Running statistics follow the batches; {TRAINING} itself keeps them as they are"
     for node in [n for n in graph if n.op_type == "BatchNormInternal"]:
         site = Site(node, path, moved)
         mean, variance = site.input(3), site.input(4)
@@ -107,7 +110,8 @@ def _follow_statistics(graph: ir.Graph, statistics: Collection[str]) -> dict[str
         site.nodes.clear()
         batch_norm.follow(site, mean, variance, node.outputs[3], node.outputs[4])
         graph.insert_after(node, site.nodes)
-    return {str(old.name): new for old, new in moved.items()}
+        notes.append(Note(kind="rewrite", node=place(node), words=words))
+    return {str(old.name): new for old, new in moved.items()}, notes
 
 
 def _field(value: ir.Value, *, label: bool = False) -> Field:

@@ -19,6 +19,7 @@ from dsd_ort.model import source as source_files
 from dsd_ort.model.artifacts import Artifacts
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
+from dsd_ort.notes import Note
 from dsd_ort.recipe import Loss, Optimizer, Recipe
 
 
@@ -28,14 +29,6 @@ class Tensor(NamedTuple):
     name: str
     dtype: str
     shape: tuple[int | str | None, ...] | None
-
-
-class Rewrite(NamedTuple):
-    """A node that training computes otherwise."""
-
-    node: str
-    """Operator and name: ``AveragePool 'pool1'``."""
-    what: str
 
 
 @dataclass(frozen=True)
@@ -68,8 +61,8 @@ class Inspection:
     """The loss that fits, and the output that it reads; None where there is none."""
     pruned: frozenset[str]
     """The parameters that a sparse phase of the recipe prunes."""
-    rewrites: tuple[Rewrite, ...]
-    """In the order of the graph; where training is refused, of the nodes that are fine, as far as they are known."""
+    notes: tuple[Note, ...]
+    """What training does to it, nodes in the order of the graph; where it is refused, to the rest, as far as known."""
     refusals: tuple[DsdError, ...]
     """All that prevents training."""
     training_graph: TrainingGraph | None = None
@@ -97,6 +90,11 @@ class Inspection:
             for name, place in places
             if ir.DataType(place.dtype).is_floating_point() and place.size > 1
         )
+
+    @property
+    def rewrites(self) -> tuple[Note, ...]:
+        """The nodes that training computes otherwise."""
+        return tuple(note for note in self.notes if note.kind == "rewrite")
 
     @property
     def trainable(self) -> bool:
@@ -129,7 +127,7 @@ def inspect(path: str | Path, recipe: Recipe, *, output: str | None = None) -> I
     refusals: list[DsdError] = []
     source: Source | None = None
     loss: Loss | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     try:
         source = source_files.load(path)
     except UnsupportedError as error:
@@ -147,7 +145,7 @@ def inspect(path: str | Path, recipe: Recipe, *, output: str | None = None) -> I
             if output is not None and loss is None and isinstance(error, RecipeError):
                 raise
             refusals += _all(error)
-            notes = error.rewrites if isinstance(error, UnsupportedError) else ()
+            notes = error.notes if isinstance(error, UnsupportedError) else ()
     pruned = _pruned(source, recipe) if source else frozenset()
     return _inspection(path, model, source, loss=loss, pruned=pruned, notes=notes, refusals=refusals)
 
@@ -158,7 +156,7 @@ def _exported(path: Path, files: Artifacts, recipe: Recipe, output: str | None) 
         fix = "leave out --output, or give the model itself"
         raise RecipeError("a training graph of ONNX Runtime's has a loss of its own", where=str(path), fix=fix)
     refusals: list[DsdError] = []
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     source: Source | None = None
     facts = TrainingGraph(files, tuple(artifacts.label_names(files)), frozenset(), None)
     try:
@@ -183,7 +181,7 @@ def _inspection(
     *,
     loss: Loss | None,
     pruned: frozenset[str],
-    notes: Sequence[str],
+    notes: Sequence[Note],
     refusals: Sequence[DsdError],
 ) -> Inspection:
     graph = model.graph
@@ -197,7 +195,7 @@ def _inspection(
         outputs=tuple(_tensor(value) for value in graph.outputs),
         loss=loss,
         pruned=pruned,
-        rewrites=tuple(Rewrite(*note.split(": ", 1)) for note in notes),
+        notes=tuple(notes),
         refusals=tuple(refusals),
     )
 

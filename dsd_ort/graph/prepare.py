@@ -28,6 +28,7 @@ from dsd_ort.model import artifacts, select
 from dsd_ort.model import source as source_files
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
+from dsd_ort.notes import Note
 from dsd_ort.recipe import Loss, Recipe
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.fold import fold
@@ -93,7 +94,7 @@ class Training(NamedTuple):
     statistics: dict[str, str]
     """Running statistic → the output that holds its value after the step."""
     loss: str
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
@@ -159,7 +160,7 @@ class Evaluation(NamedTuple):
     outputs: dict[str, str]
     """Output that a loss reads → that loss's label."""
     loss: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     lengths: str | None = None
     """The input or output that holds the lengths of what the first loss reads."""
 
@@ -199,16 +200,17 @@ def _check_alphabet(recipe: Recipe, labels: Sequence[Field]) -> None:
             )
 
 
-def _make_runnable(model: ir.Model, source: Source) -> tuple[str, ...]:
+def _make_runnable(model: ir.Model, source: Source) -> tuple[Note, ...]:
     """Rounds weights as they are when they ship; computes in float32 where the CPU cannot otherwise.  The notes."""
     types = precision.other_types(model)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     if types:
         try:
             runtime.session(ir.to_proto(model))
         except ModelError as error:
             precision.to_float32(model)
-            notes = (f"evaluated in float32, as {' and '.join(types)} does not run on the CPU: {error.what}",)
+            words = f"evaluated in float32, as {' and '.join(types)} does not run on the CPU: {error.what}"
+            notes = (Note(kind="evaluation", words=words),)
     weights = {p.name: ir.DataType[p.dtype.upper()] for p in (*source.parameters, *source.statistics)}
     precision.round_inputs(model, {name: dtype for name, dtype in weights.items() if dtype.bitwidth == 16})
     return notes

@@ -30,6 +30,7 @@ from dsd_ort.fields import Field
 from dsd_ort.file import copying
 from dsd_ort.model import source as source_files
 from dsd_ort.model.source import Source
+from dsd_ort.notes import Note, formerly
 from dsd_ort.recipe import Recipe
 
 FORMAT = 1
@@ -75,8 +76,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The evaluate graph's input or output that holds the lengths of what the first loss reads."""
     parameters: list[Slice]
     statistics: list[Slice]
-    notes: list[str]
-    """The rewrites that training applies, for people."""
+    notes: list[Note | str]
+    """As they stand in the file, which the digest is of: sentences in older run folders; see :attr:`Program.notes`."""
     graph_digests: dict[str, str]
 
     @property
@@ -104,6 +105,11 @@ class Program:
     def artifacts(self) -> Path:
         """Where the files of the training graph are that it was made from; does not exist otherwise."""
         return self.folder / "artifacts"
+
+    @property
+    def notes(self) -> list[Note]:
+        """What people should know of the prepared model."""
+        return [note if isinstance(note, Note) else formerly(note) for note in self.manifest.notes]
 
     @property
     def digest(self) -> str:

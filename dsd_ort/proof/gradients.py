@@ -94,7 +94,7 @@ def groups(slices: Sequence[Slice], count: int, weight: Callable[[Slice], float]
     are one group, called so.
     """
     if len(slices) <= count:
-        return [_group("", [piece]) for piece in slices]
+        return [Group(kind or piece.role, (piece,)) for piece in slices]
     roles: dict[str, list[Slice]] = {}
     for piece in slices:
         roles.setdefault(kind or piece.role, []).append(piece)
@@ -107,22 +107,16 @@ def groups(slices: Sequence[Slice], count: int, weight: Callable[[Slice], float]
         group: list[Slice] = []
         for piece in pieces:
             if group and (len(group) == most or (weight(group[0]) > 0 and weight(piece) > RANGE * weight(group[0]))):
-                made.append(_group(role, group))
+                made.append(Group(role, tuple(group)))
                 group = []
             group.append(piece)
-        made.append(_group(role, group))
+        made.append(Group(role, tuple(group)))
     return made
 
 
-def _group(role: str, pieces: Sequence[Slice]) -> Group:
-    if len(pieces) == 1:
-        return Group(pieces[0].name, tuple(pieces))
-    return Group(f"{role}: {pieces[0].name} … {pieces[-1].name}", tuple(pieces))
-
-
 def _halves(group: Group) -> list[Group]:
-    half, role = len(group.slices) // 2, group.name.partition(":")[0]
-    return [_group(role, group.slices[:half]), _group(role, group.slices[half:])]
+    half = len(group.slices) // 2
+    return [Group(group.kind, group.slices[:half]), Group(group.kind, group.slices[half:])]
 
 
 def _mixed(groups: Iterable[Group]) -> list[Group]:

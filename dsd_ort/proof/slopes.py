@@ -69,10 +69,15 @@ class Point:
 
 
 class Group(NamedTuple):
-    """Tensors that are checked together."""
+    """Tensors that are checked together, and what they have in common."""
 
-    name: str
+    kind: str
     slices: tuple[Slice, ...]
+
+    @property
+    def name(self) -> str:
+        first, last = self.slices[0].name, self.slices[-1].name
+        return first if len(self.slices) == 1 else f"{self.kind}: {first} … {last}"
 
 
 class Found(NamedTuple):

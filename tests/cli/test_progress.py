@@ -13,3 +13,4 @@ def test_rates_are_printed_in_percent_and_other_metrics_as_numbers() -> None:
 def test_the_place_of_a_measurement_does_not_change_how_it_is_printed() -> None:
     event = {"event": "epoch", "epoch": 3, "train_loss": 1.0, "metrics": {"cer": 0.5, "perplexity": 7.0}, "best": True}
     assert describe(event) == "  epoch 3: train loss 1.0000  eval cer 50.00 %  eval perplexity 7.00  *"
+    assert describe(event | {"metrics": {}, "best": False}) == "  epoch 3: train loss 1.0000"

@@ -425,7 +425,8 @@ def test_the_only_output_needs_no_name() -> None:
 def test_a_ctc_without_lengths_is_told_where_there_may_be_some() -> None:
     model = parse("(float[n, t, 3] x, int64[n] frames) => (float[n, t, 3] out) { out = Neg (x) }")
     (note,) = notes(model, [Loss(name="ctc")])
-    assert "all frames" in note and "'frames'" in note and "loss.lengths" in note
+    assert note.kind == "recipe"
+    assert "all frames" in note.words and "'frames'" in note.words and "loss.lengths" in note.words
     assert not notes(model, [Loss(name="ctc", lengths="frames")])
     assert not notes(model, [Loss(class_axis=-1)])
     assert not notes(network((2, 5, 3)), [Loss(name="ctc")])

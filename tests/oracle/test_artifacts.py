@@ -19,7 +19,9 @@ from dsd_ort.cli.commands import cli
 from dsd_ort.errors import DsdError
 from dsd_ort.graph import exported, masks
 from dsd_ort.model import artifacts
+from dsd_ort.notes import Note
 from dsd_ort.recipe import Phase
+from dsd_ort.rewrite.names import place
 from tests.device.test_mixed import Step, flat
 from tests.models import cnn_data, write_cnn
 
@@ -142,6 +144,13 @@ def test_all_phases_run_and_what_ships_is_what_was_measured(tmp_path: Path, opti
 
 def statistics(path: Path) -> np.ndarray:
     return next(onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer if t.name == "bn.mean")
+
+
+def test_a_note_for_each_node_whose_statistics_follow(tmp_path: Path) -> None:
+    graph = exported.training_graph(artifacts.find(export(tmp_path)), ["bn.mean", "bn.var"])
+    (node,) = [node for node in graph.model.graph if node.op_type == "BatchNormInternal"]
+    words = "Running statistics follow the batches; training_model.onnx itself keeps them as they are"
+    assert graph.notes == (Note(kind="rewrite", node=place(node), words=words),)
 
 
 def test_masks_leave_the_graph_as_it_stands(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_wrong_tensor_is_found_in_a_group(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradients, "check", spoiled)
-        patch.setattr(gradients, "groups", lambda slices, *_: [gradients._group("all", slices)] if slices else [])
+        patch.setattr(gradients, "groups", lambda slices, *_: [gradients.Group("all", tuple(slices))] if slices else [])
         report = check(model)
     assert [row.group for row in report.wrong] == ["w7"]
     assert 0.02 < report.wrong[0].error < 0.8, "a fifth too much, along random directions"

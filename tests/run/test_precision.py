@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 import dsd_ort
 from dsd_ort.errors import DataError
 from dsd_ort.graph.program import open_program
+from dsd_ort.notes import Note
 from dsd_ort.ship.verify import Verdict
 from tests.models import CNN_SHAPES, TYPES, cnn_data, retyped, write_cnn
 
@@ -77,11 +78,12 @@ def test_training_computes_in_float32_what_the_twin_computes_to_the_bit(trained)
 
 def test_the_notes_say_in_which_types_it_computes(trained):
     name, run, _ = trained
-    manifest = open_program(run).manifest
-    assert f"{name}: computed in float32 for training" in manifest.notes
-    evaluated = [note for note in manifest.notes if note.startswith(f"evaluated in float32, as {name} does not run on")]
+    program = open_program(run)
+    assert Note(kind="training", words=f"{name}: computed in float32 for training") in program.notes
+    evaluated = [note.words for note in program.notes if note.kind == "evaluation"]
     assert len(evaluated) == (0 if name == "float16" else 1)
-    (image,) = manifest.inputs
+    assert all(words.startswith(f"evaluated in float32, as {name} does not run on the CPU: ") for words in evaluated)
+    (image,) = program.manifest.inputs
     assert image.dtype == {"float16": "float16", "double": "float64", "bfloat16": "float32"}[name]
 
 

@@ -26,6 +26,7 @@ from dsd_ort.graph.legalize.expand import expand, note, refuse_stored_forms, unp
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
 from dsd_ort.graph.legalize.table import MODES, RULES
 from dsd_ort.graph.logits import Logits, peel
+from dsd_ort.notes import Note
 from dsd_ort.rewrite import autograd, names
 from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.names import place
@@ -44,8 +45,8 @@ class Legalized:
     model: ir.Model
     statistics: dict[str, str]
     """Running statistic, an input of the model → the output that holds its value after this step."""
-    notes: tuple[str, ...]
-    """What was rewritten, one line a node."""
+    notes: tuple[Note, ...]
+    """In which types it computes, and what was rewritten, one a node."""
     logits: dict[str, Logits]
     """Wanted output → where a loss attaches: the value in front of a final Softmax or Sigmoid, or itself."""
 
@@ -128,11 +129,11 @@ def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
 
 def _apply_rules(
     path: Path, batch_norm: str, frozen: Collection[str], refusals: list[UnsupportedError]
-) -> tuple[dict[ir.Value, ir.Value], list[str], dict[str, Operator]]:
+) -> tuple[dict[ir.Value, ir.Value], list[Note], dict[str, Operator]]:
     """Rewrites each node once; returns the new running statistics, the notes, and the operators that it calls."""
     on_path = {*path.nodes(), *path.steps()}
     statistics: dict[ir.Value, ir.Value] = {}
-    notes = []
+    notes: list[Note] = []
     operators: dict[str, Operator] = {}
     for node in list(path.graph):
         mode = "frozen" if _keeps_statistics(node, frozen) else batch_norm
@@ -201,12 +202,12 @@ def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:
     return UnsupportedError(f"{what}: {place(end)} {why}", where=place(end), fix=fix)
 
 
-def _raise(refusals: Sequence[UnsupportedError], notes: Sequence[str]) -> None:
-    """All refused nodes in one error, with what else was rewritten."""
+def _raise(refusals: Sequence[UnsupportedError], notes: Sequence[Note]) -> None:
+    """All refused nodes in one error, with what else there is to tell."""
     if not refusals:
         return
     first = refusals[0]
     places = dict.fromkeys(error.where for error in refusals if error.where)
     error = UnsupportedError(first.what, where="; also ".join(places) or None, fix=first.fix)
-    error.causes, error.rewrites = tuple(refusals), tuple(notes)
+    error.causes, error.notes = tuple(refusals), tuple(notes)
     raise error

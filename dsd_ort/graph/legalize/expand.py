@@ -17,6 +17,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize.rules.quantization import FIX
 from dsd_ort.graph.legalize.table import FUSED
+from dsd_ort.notes import Note
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.names import make_unique, place
@@ -52,8 +53,8 @@ def refuse_stored_forms(graph: ir.Graph) -> None:
 
 
 class Expanded(NamedTuple):
-    notes: list[str]
-    """What was rewritten, one line a node."""
+    notes: list[Note]
+    """What was rewritten, one a node."""
     operators: dict[str, Operator]
     """Key → an operator with a backward of its own that the model now calls."""
     refused: dict[ir.Node, UnsupportedError]
@@ -87,9 +88,10 @@ def expand(model: ir.Model) -> Expanded:
             return done
 
 
-def note(node: ir.Node, rule: Rule) -> str:
+def note(node: ir.Node, rule: Rule) -> Note:
     """What users read of a node that was rewritten: the node, and the first line of the rule's docstring."""
-    return f"{place(node)}: {(inspect.getdoc(rule) or 'rewritten').partition(chr(10))[0].replace('``', '')}"
+    words = (inspect.getdoc(rule) or "rewritten").partition("\n")[0].replace("``", "")
+    return Note(kind="rewrite", node=place(node), words=words)
 
 
 def unpaired(path: Path, refused: Mapping[ir.Node, UnsupportedError]) -> list[UnsupportedError]:

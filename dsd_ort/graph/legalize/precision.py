@@ -25,6 +25,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dsd_ort.file.payload import to_float32 as in_float32
+from dsd_ort.notes import Note
 from dsd_ort.rewrite.names import make_unique
 from dsd_ort.rewrite.operators import Does, facts
 from dsd_ort.rewrite.path import reads, subgraphs
@@ -35,7 +36,7 @@ _TYPE_ATTRIBUTES = {"to", "dtype", "stash_type", "output_datatype", "output_dtyp
 """Attributes that are a ``TensorProto.data_type``."""
 
 
-def to_float32(model: ir.Model) -> str | None:
+def to_float32(model: ir.Model) -> Note | None:
     """*model*, in place, computing in float32; the note that says so, or None where that changed nothing.
 
     Inputs keep their types.  Requires types of values (:func:`~dsd_ort.graph.legalize.opset.to_opset` infers them).
@@ -47,7 +48,8 @@ def to_float32(model: ir.Model) -> str | None:
     RemoveUnusedNodesPass()(model)
     make_unique(model)
     found = sorted(dtype.name.lower() for dtype in converter.types)
-    return f"{' and '.join(found)}: computed in float32 for training" if found else None
+    words = f"{' and '.join(found)}: computed in float32 for training"
+    return Note(kind="training", words=words) if found else None
 
 
 def other_types(model: ir.Model) -> list[str]:

@@ -23,6 +23,7 @@ from dsd_ort.fields import Field
 from dsd_ort.graph.logits import Logits, peel, shape_of, value_of
 from dsd_ort.graph.loss.builder import Builder
 from dsd_ort.graph.loss.formulas import LOSSES
+from dsd_ort.notes import Note
 from dsd_ort.rewrite import autograd
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
@@ -135,11 +136,12 @@ def _whole_numbers(model: ir.Model) -> list[str]:
     return [str(value.name) for value in whole if value.shape is not None and value.shape.rank() == 1]
 
 
-def notes(model: ir.Model, losses: Iterable[recipe.Loss]) -> tuple[str, ...]:
+def notes(model: ir.Model, losses: Iterable[recipe.Loss]) -> tuple[Note, ...]:
     """What people should know of *losses* at *model*: all frames count for a ctc without lengths."""
     unused = any(loss.name == "ctc" and loss.lengths is None for loss in losses)
     names = " or ".join(repr(name) for name in _whole_numbers(model)) if unused else ""
-    return (f"ctc counts all frames; if {names} has their number, name it as loss.lengths",) if names else ()
+    words = f"ctc counts all frames; if {names} has their number, name it as loss.lengths"
+    return (Note(kind="recipe", words=words),) if names else ()
 
 
 _OPTIONS = tuple(dict.fromkeys(option for spec in LOSSES.values() for option in spec.options))

@@ -8,6 +8,7 @@ import pytest
 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import Legalized, legalize
+from dsd_ort.notes import Note
 from tests.graph.gradient import Arrays, Exact, Step, disagreement, loss_weights, model, random_inputs, step
 
 TOLERANCE = 1e-6
@@ -112,9 +113,9 @@ def test_computed_statistics_are_refused() -> None:
 
 
 def test_notes_say_what_became_of_each_batch_norm() -> None:
-    for batch_norm, note in (
-        ("train", "BatchNormalization 'y': Batch statistics, and running statistics that follow"),
-        ("frozen", "BatchNormalization 'y': Scale and shift by the running statistics"),
+    for batch_norm, words in (
+        ("train", "Batch statistics, and running statistics that follow"),
+        ("frozen", "Scale and shift by the running statistics"),
     ):
         legal = legalize(ir.from_proto(model(graph(EVALUATION))), ["s"], outputs=["y"], batch_norm=batch_norm)
-        assert legal.notes == (note,)
+        assert legal.notes == (Note(kind="rewrite", node="BatchNormalization 'y'", words=words),)

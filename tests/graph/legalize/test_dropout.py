@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 
 from dsd_ort.graph.legalize import Legalized, legalize
+from dsd_ort.notes import Note
 from tests.graph.expression import expression
 from tests.graph.gradient import Step, model, step
 
@@ -59,4 +60,5 @@ def test_dropout_in_front_of_all_trained_parameters_is_active() -> None:
     proto = model("(float[N, 3] x, float[3] w) => (float[N, 3] y) { h = Dropout (x) y = Mul (h, w) }")
     legal = legalize(ir.from_proto(proto), ["w"], outputs=["y"])
     assert expression(legal.model.graph.outputs[0]) == "Mul(Dropout(x, 0.5, True), w)"
-    assert legal.notes == ("Dropout 'h': Active in training, with the file's ratio",)
+    words = "Active in training, with the file's ratio"
+    assert legal.notes == (Note(kind="rewrite", node="Dropout 'h'", words=words),)

@@ -16,6 +16,7 @@ import pytest
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import Legalized, legalize
 from dsd_ort.graph.legalize.table import FUSED
+from dsd_ort.notes import Note
 from dsd_ort.rewrite.operators import key
 from dsd_ort.rewrite.path import Path
 from tests.graph.expression import expression
@@ -94,7 +95,7 @@ def test_shapes_behind_a_fused_operator_are_known_to_the_next() -> None:
 
 def test_notes_name_the_fused_nodes() -> None:
     case = Case("(float[N, 4] x, float[4, 5] w) => (float[] y) { [a] y = com.microsoft.FusedGemm (x, w) }")
-    assert legal(case).notes == ("FusedGemm 'a': Gemm and activation",)
+    assert legal(case).notes == (Note(kind="rewrite", node="FusedGemm 'a'", words="Gemm and activation"),)
 
 
 WHOLE = "float[2, 3, 8] x, float[8, 24] w, float[24] b"

@@ -12,6 +12,7 @@ import pytest
 
 from dsd_ort.graph.legalize.opset import to_opset
 from dsd_ort.graph.legalize.precision import OTHERS, other_types, round_inputs, to_float32
+from dsd_ort.notes import Note
 from dsd_ort.rewrite.operators import Does, those_that
 from tests.models import retyped
 
@@ -72,7 +73,7 @@ def types(model: ir.Model) -> set[ir.DataType]:
 @pytest.mark.parametrize("condition", [True, False])
 def test_a_converted_graph_computes_what_its_float32_twin_computes_to_the_bit(code, condition):
     model, note = converted(parsed(TWIN, code))
-    assert note == f"{NAMES[code]}: computed in float32 for training"
+    assert note == Note(kind="training", words=f"{NAMES[code]}: computed in float32 for training")
     casts = [node.inputs[0] for node in model.graph.all_nodes() if node.op_type == "Cast"]
     assert {value.name for value in casts} == ({"ones", "row"} if code != 16 else set()), "what depends on no data"
     rng = np.random.default_rng(0)
@@ -120,7 +121,7 @@ def test_positions_in_double_stay_in_double():
 
 def test_where_they_meet_the_rest_they_become_float32():
     model, note = converted(parsed(POSITIONS.replace("float[N, 4]", "double[N, 4]").replace("<to = 1>", "<to = 11>")))
-    assert note == "double: computed in float32 for training"
+    assert note == Note(kind="training", words="double: computed in float32 for training")
     feeds = {"x": np.ones((1, 4)), "at": np.array(123456789)}
     want = np.sin(123456789 * np.array([[1, 0.1, 0.01, 0.001]])).astype(np.float32)
     np.testing.assert_array_equal(run(ir.to_proto(model), feeds)[0], want)
@@ -128,7 +129,7 @@ def test_where_they_meet_the_rest_they_become_float32():
 
 def test_what_has_no_kernel_for_double_is_float32_also_where_nothing_is_trained():
     model, note = converted(parsed(POSITIONS.replace("Sin", "Cos")))
-    assert note == "double: computed in float32 for training"
+    assert note == Note(kind="training", words="double: computed in float32 for training")
     feeds = {"x": np.ones((1, 4), np.float32), "at": np.array(12)}
     want = np.cos(12 * np.array([[1, 0.1, 0.01, 0.001]]))
     np.testing.assert_allclose(run(ir.to_proto(model), feeds)[0], want, atol=1e-6)

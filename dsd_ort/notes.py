@@ -1,0 +1,37 @@
+"""What is told to people of a model that is trained: records, from the rule that knows it to the screen and into JSON.
+
+A run folder keeps them in its manifest.  Older ones hold sentences there; :func:`formerly` is what still reads these.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["rewrite", "training", "evaluation", "recipe"]
+"""What a note is about: a node that training computes otherwise; training as a whole; what measures weights; what the
+recipe leaves unsaid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """One thing that people should know of a model."""
+
+    kind: Kind
+    node: str | None = None
+    """Operator and name of the node of a rewrite: ``AveragePool 'pool1'``."""
+    words: str
+
+
+_REWRITE = re.compile(r"""(\w+ (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")): (.*)""", re.DOTALL)
+"""Operator, name as ``repr`` quotes it, and words: a colon in the name is inside of the quotes."""
+_BEGINNINGS: dict[str, Kind] = {"evaluated in ": "evaluation", "ctc counts ": "recipe"}
+
+
+def formerly(sentence: str) -> Note:
+    """The note that a manifest holds as *sentence*, as they all did before there were records."""
+    if found := _REWRITE.fullmatch(sentence):
+        return Note(kind="rewrite", node=found[1], words=found[2])
+    kinds = (kind for beginning, kind in _BEGINNINGS.items() if sentence.startswith(beginning))
+    return Note(kind=next(kinds, "training"), words=sentence)
