@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tools.maintenance.imports.graph import imported
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,24 +24,13 @@ FACES = ("__init__.py", "__main__.py")
 """What a folder is, when it is imported or run: the page says it beside the folder."""
 
 
-def modules(package: Path) -> dict[str, Path]:
-    """The name of every module → its file; a folder's name is that of its ``__init__``."""
-    dotted = {".".join(path.relative_to(package.parent).with_suffix("").parts): path for path in package.rglob("*.py")}
-    return {name.removesuffix(".__init__"): path for name, path in dotted.items()}
-
-
-def imported(file: Path, known: dict[str, Path]) -> Iterator[Path]:
-    """The files that *file* imports: on top, inside of functions, and for types only."""
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{file}: a relative import"
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in known else str(node.module) for name in inner]
-        else:
-            continue
-        yield from (known[name] for name in names if name in known)
+def arrows(package: Path) -> set[tuple[Path, Path]]:
+    """Which file imports which: on top, in functions, and for types only; by a folder's name, its ``__init__``."""
+    files = {".".join(file.relative_to(package.parent).with_suffix("").parts): file for file in package.rglob("*.py")}
+    known = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    names = [(file, name) for file in known.values() for name in imported(file, package.parent)]
+    modules = [(file, name if name in known else name.rpartition(".")[0]) for file, name in names]
+    return {(file, known[module]) for file, module in modules if module in known}
 
 
 def circles(package: Path) -> dict[str, set[str]]:
@@ -48,14 +38,12 @@ def circles(package: Path) -> dict[str, set[str]]:
 
     A circle of modules is one in the innermost folder that has it all: where there is none of these, there is none.
     """
-    known = modules(package)
-    arrows = [(file, other) for file in known.values() for other in imported(file, known)]
-    found = {}
+    found, pairs = {}, arrows(package)
     for folder in {path.parent for path in package.rglob("*.py")}:
         graph: dict[str, set[str]] = {}
-        for ends in arrows:
-            if all(end.is_relative_to(folder) for end in ends):
-                here, there = (end.relative_to(folder).parts[0] for end in ends)
+        for pair in pairs:
+            if all(end.is_relative_to(folder) for end in pair):
+                here, there = (end.relative_to(folder).parts[0] for end in pair)
                 graph.setdefault(here, set()).update({there} - {here})
         try:
             TopologicalSorter(graph).prepare()
@@ -103,8 +91,7 @@ def test_a_circle_is_found(tmp_path: Path, case: str) -> None:
 
 
 def test_nothing_inside_imports_the_face_of_the_package() -> None:
-    known = modules(PACKAGE)
-    assert [file for file in known.values() if PACKAGE / "__init__.py" in imported(file, known)] == []
+    assert [importer for importer, file in arrows(PACKAGE) if file == PACKAGE / "__init__.py"] == []
 
 
 def test_every_file_says_what_it_is() -> None:
