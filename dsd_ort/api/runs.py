@@ -7,16 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import onnx_ir as ir
-
 from dsd_ort import runtime
 from dsd_ort.api.models import default_recipe
 from dsd_ort.data import open_data
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.inference import write_inference_form
-from dsd_ort.graph.prepare import evaluation
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
@@ -135,31 +130,16 @@ def evaluate(
     """
     runtime.require_runtime()
     execution = Execution(runtime.choose_device(device), threads)
+    place = memory.of(execution.device)
     if Path(model).is_dir():
         program = open_program(model)
-        recipe, manifest = program.recipe, program.manifest
-        arrays: dict[str, npt.NDArray[np.float32]] = _weights(program, phase, best, sparse=False).values()
-        place = memory.of(execution.device)
-        evaluator = Evaluator.of_program(program, place.place(arrays), execution=execution, memory=place)
-        fields = [*manifest.inputs, *manifest.labels]
+        arena = _weights(program, phase, best, sparse=False)
+        weights = place.place(arena.values())
+        evaluator = Evaluator.of_program(program, weights, execution=execution, memory=place)
     else:
         source = source_files.load(model)
-        recipe = recipe or default_recipe()
-        parts = evaluation(source, recipe)
-        arrays = {p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)}
-        place = memory.of(execution.device)
-        evaluator = Evaluator(
-            lambda: ir.from_proto(parts.graph),
-            place.place(arrays),
-            outputs=parts.outputs,
-            loss=parts.loss,
-            lengths=parts.lengths,
-            recipe=recipe,
-            execution=execution,
-            memory=place,
-        )
-        fields = [*parts.inputs, *parts.labels]
-    return evaluator(open_data(data, fields, recipe.data))
+        evaluator = Evaluator.of_source(source, recipe or default_recipe(), execution=execution, memory=place)
+    return evaluator(open_data(data, evaluator.fields, evaluator.recipe.data))
 
 
 def export(

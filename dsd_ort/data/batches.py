@@ -16,7 +16,8 @@ from typing import TypeVar
 import numpy as np
 
 from dsd_ort.data import order
-from dsd_ort.data.dataset import ArrayData, Batch, Dataset, ExampleData, StreamData, check_batch_size
+from dsd_ort.data.dataset import Batch, StreamData, check_batch_size
+from dsd_ort.data.subset import Counted, Dataset
 from dsd_ort.errors import DataError
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class Batches:
             if self.start <= number < (self.count or 0):
                 yield self.dataset.gather(indices, self._chance(number) if self.augment else None)
 
-    def _order(self, dataset: ArrayData | ExampleData) -> list[np.ndarray]:
+    def _order(self, dataset: Counted) -> list[np.ndarray]:
         """The numbers of each batch's examples."""
         if not self.shuffle:
             return order.batches_of(np.arange(dataset.examples), self.batch_size)

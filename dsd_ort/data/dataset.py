@@ -10,26 +10,27 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from dsd_ort.data import augment
+from dsd_ort.data import augment, digest
 from dsd_ort.data.columns import match
 from dsd_ort.data.conversion import Column, check_batch_size, fit
 from dsd_ort.data.object_batches import Batch, Fitted, count, notes
-from dsd_ort.data.source_forms import Arrays, Examples, Stream, calling
+from dsd_ort.data.source_forms import Arrays, Examples, Named, Stream, calling
 from dsd_ort.data.sources import open_source
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field
 from dsd_ort.recipe import Data, Image
 
-__all__ = ["ArrayData", "Batch", "Dataset", "ExampleData", "StreamData", "check_batch_size", "open_data"]
+__all__ = ["ArrayData", "Batch", "ExampleData", "StreamData", "check_batch_size", "open_data"]
 
 CHECKED_WHOLE = 2**30
 """Bytes up to which an array's values are checked when it is opened; larger ones are checked batch by batch.
 Class labels are always checked whole."""
 
 _SWEEP = 2**22  # bytes that one step of such a check looks at
+_READ = 64  # examples that are read at once where only their classes are wanted
 
 
-def open_data(spec: Any, fields: Sequence[Field], data: Data | None = None) -> Dataset:
+def open_data(spec: Any, fields: Sequence[Field], data: Data | None = None) -> ArrayData | ExampleData | StreamData:
     """The data of *spec* for a graph that wants *fields*; *data* is the recipe's section.
 
     *spec* is a path (``.npz``, folder of ``.npy``, prefix of IDX files, folder of images or recordings, manifest),
@@ -84,6 +85,21 @@ class ArrayData:
             return None
         return _lengths(lambda: self._source.read("lengths"), self.examples, self.where)
 
+    @cached_property
+    def classes(self) -> np.ndarray | None:
+        """The class of each example, i64[N]; None where no label is one class an example."""
+        field = _class_label(self.fields)
+        found = [column.convert(array) for array, column, _ in self._columns if column.field is field]
+        return found[0] if found else None
+
+    names: Sequence[str] | None = None
+    """Of the files that the examples are, where each is one."""
+
+    @cached_property
+    def digest(self) -> str:
+        """See :mod:`dsd_ort.data.digest`."""
+        return digest.of_arrays({column.array: array for array, column, _ in self._columns}, self.examples)
+
     def gather(self, indices: np.ndarray, rng: np.random.Generator | None = None) -> Batch:
         """The examples of these numbers, in their order: new C-contiguous arrays of the fields' dtypes and shapes.
 
@@ -123,6 +139,32 @@ class ExampleData:
         read = self._source.lengths
         return None if read is None else _lengths(read, self.examples, self.where)
 
+    @cached_property
+    def classes(self) -> np.ndarray | None:
+        """As :attr:`ArrayData.classes`; a Python object is read whole for it.
+
+        Raises:
+            DataError: an error in the loader, or a label that does not fit.
+        """
+        field, files = _class_label(self.fields), self._source.files
+        if field is None:
+            return None
+        if files is not None:
+            return np.asarray(files.labels, np.int64)
+        parts = np.array_split(np.arange(self.examples), -(-self.examples // _READ))
+        return np.concatenate([self._fitted.one_field(self._source, part, field) for part in parts])
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """As :attr:`ArrayData.names`."""
+        return None if self._source.files is None else self._source.files.names
+
+    @cached_property
+    def digest(self) -> str:
+        """See :mod:`dsd_ort.data.digest`."""
+        files = self._source.files
+        return digest.of_examples(self._source) if files is None else digest.of_files(files)
+
     def gather(self, indices: np.ndarray, rng: np.random.Generator | None = None) -> Batch:
         """As :meth:`ArrayData.gather`; examples that differ in length are filled up to the longest.
 
@@ -144,13 +186,22 @@ class StreamData:
 
     def __init__(self, source: Stream, fields: Sequence[Field], data: Data) -> None:
         self.fields, self.where, self._source = tuple(fields), source.where, source
-        with closing(source.batches(0, 0)) as batches:
-            first = next(batches, None)
-        if first is None:
-            raise _empty(source.where)
+        first = self._first()
         data = msgspec.structs.replace(data, image=Image())
         self._fitted = Fitted(list(first), fields, data, source.where)
         self.notes = notes(list(first), self._fitted.columns(first, source.where))
+
+    @cached_property
+    def digest(self) -> str:
+        """See :mod:`dsd_ort.data.digest`."""
+        return digest.of_arrays(self._first(), "stream")
+
+    def _first(self) -> Named:
+        with closing(self._source.batches(0, 0)) as batches:
+            first = next(batches, None)
+        if first is None:
+            raise _empty(self.where)
+        return first
 
     def batches(self, epoch: int, seed: int, start: int = 0) -> Generator[Batch]:
         """The batches of an epoch from number *start* on; the ones before are drawn and passed over.
@@ -167,7 +218,9 @@ class StreamData:
             raise _empty(f"{self.where}, epoch {epoch}")
 
 
-Dataset = ArrayData | ExampleData | StreamData
+def _class_label(fields: Sequence[Field]) -> Field | None:
+    """The first label that is one class an example."""
+    return next((field for field in fields if field.label and field.classes and len(field.shape) == 1), None)
 
 
 def _size_note(data: Data) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dsd_ort.data.cache import Cache
-from dsd_ort.data.source_forms import Examples
+from dsd_ort.data.source_forms import Examples, Files
 from dsd_ort.errors import DataError, InstallationError
 from dsd_ort.fields import Field
 from dsd_ort.recipe import Data
@@ -73,6 +73,7 @@ def open_image_folder(path: Path, fields: Sequence[Field], data: Data) -> Exampl
         hints={"image": "set data.image.resize and data.image.crop, so that all images become one size"},
         images=True,
         own_names=True,
+        files=Files(path, [f"{file.parent.name}/{file.name}" for file in items.files], items.labels),
     )
 
 

@@ -89,6 +89,17 @@ class Fitted:
             batch[column.field.name] = np.concatenate(values) if len(values) > 1 else values[0]
         return batch
 
+    def one_field(self, source: Examples, numbers: Numbers, field: Field) -> np.ndarray:
+        """Of the examples of these numbers, any many, only what feeds *field*.
+
+        Raises:
+            DataError: as :meth:`examples`.
+        """
+        column, parts = self._collate(source, source.take(numbers), numbers, field)
+        rows = np.concatenate(parts)
+        column.check(rows, numbers)
+        return column.convert(rows)
+
     def collate(self, source: Examples, numbers: Numbers) -> list[tuple[Column, list[np.ndarray]]]:
         """For each field how its array is fitted, and the array: whole, or singly where a crop makes examples even."""
         examples = source.take(numbers)

@@ -25,7 +25,7 @@ import numpy as np
 
 from dsd_ort.data import audio
 from dsd_ort.data.cache import Cache
-from dsd_ort.data.source_forms import Examples
+from dsd_ort.data.source_forms import Examples, Files
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field
 from dsd_ort.recipe import Audio, Data
@@ -38,6 +38,8 @@ class Recording:
     """One line of a manifest, or one pair of files."""
 
     path: Path
+    name: str
+    """As the manifest has it; relative to its folder, or to that of the recordings."""
     text: str
     duration: float | None
     where: str
@@ -58,7 +60,7 @@ def open_manifest(path: Path, fields: Sequence[Field], data: Data) -> Examples:
     Raises:
         DataError: a line that is no such object, a file that is not there, or a text that the alphabet does not have.
     """
-    return _examples(list(_lines(path)), str(path), fields, data)
+    return _examples(list(_lines(path)), path.parent, str(path), fields, data)
 
 
 def open_recordings_folder(path: Path, fields: Sequence[Field], data: Data) -> Examples:
@@ -68,7 +70,7 @@ def open_recordings_folder(path: Path, fields: Sequence[Field], data: Data) -> E
         DataError: a recording without a text, or a text that the alphabet does not have.
     """
     files = sorted(path.iterdir(), key=lambda p: p.name)
-    return _examples([_pair(file) for file in files if _is_recording(file)], str(path), fields, data)
+    return _examples([_pair(file) for file in files if _is_recording(file)], path, str(path), fields, data)
 
 
 class Recordings:
@@ -123,7 +125,7 @@ def encode(text: str, where: str, *, alphabet: Sequence[str], blank: int | None 
     return np.array(labels, np.int64)
 
 
-def _examples(items: list[Recording], where: str, fields: Sequence[Field], data: Data) -> Examples:
+def _examples(items: list[Recording], folder: Path, where: str, fields: Sequence[Field], data: Data) -> Examples:
     audio.require_soundfile(where)
     label = next((field for field in fields if field.label and field.classes is not None), None)
     _refuse_alphabet(data.alphabet, label.classes if label else None)
@@ -145,6 +147,7 @@ def _examples(items: list[Recording], where: str, fields: Sequence[Field], data:
         lengths=recordings.lengths,
         hints={"features": bands},
         own_names=True,
+        files=Files(folder, [item.name for item in items], [item.text for item in items]),
     )
 
 
@@ -188,13 +191,13 @@ def _recording(line: str, folder: Path, where: str) -> Recording:
     if not file.is_file():
         fix = "mend the path, which is relative to the manifest's folder, or remove the line"
         raise DataError(f"there is no recording {entry['audio_filepath']!r}", where=where, fix=fix)
-    return Recording(file, entry["text"], duration, where)
+    return Recording(file, entry["audio_filepath"], entry["text"], duration, where)
 
 
 def _pair(file: Path) -> Recording:
     text = file.with_suffix(".txt")
     try:
-        return Recording(file, text.read_text("utf-8-sig").strip(), None, str(text))
+        return Recording(file, file.name, text.read_text("utf-8-sig").strip(), None, str(text))
     except FileNotFoundError as error:
         fix = f"write what is said into {text.name}, or remove the recording"
         raise DataError(f"the recording has no text: there is no {text.name}", where=str(file), fix=fix) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,17 @@ class Arrays:
 
 
 @dataclass(frozen=True)
+class Files:
+    """What a source of files knows of its examples without opening them."""
+
+    folder: Path
+    names: Sequence[str]
+    """As people know them; relative to the folder."""
+    labels: Sequence[int] | Sequence[str]
+    """The class of each, or what is said in it."""
+
+
+@dataclass(frozen=True)
 class Examples:
     """Single examples by number; each a dict of arrays, a tuple of them, or one array."""
 
@@ -55,6 +66,8 @@ class Examples:
     """The arrays are [H, W, C], whatever the recipe's layout, and are not filled up to one size."""
     own_names: bool = False
     """The names are the source's, not the user's, so that matching may go by position too."""
+    files: Files | None = None
+    """Where each example is a file."""
 
     def take(self, indices: Iterable[int]) -> list[Named]:
         """The examples of these numbers.

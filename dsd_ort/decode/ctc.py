@@ -163,6 +163,41 @@ def _merge(
             longer[at] = -np.inf
 
 
+def log_likelihood(
+    frames: LogProbabilities, labels: npt.NDArray[np.integer], lengths: Lengths | None = None, blank: int = 0
+) -> LogProbabilities:
+    """Log p(labels) of each example, f64[N], summed over all paths; -infinity where labels do not fit into the frames.
+
+    Let z be the labels with a blank around each of them, and α_t(s) the probability of all paths of t frames that have
+    come to z_s (Graves et al., section 4.1)::
+
+        α_t(s) = p_t(z_s)·(α_{t-1}(s) + α_{t-1}(s-1) + [z_s is neither blank nor z_{s-2}]·α_{t-1}(s-2))
+
+    Args:
+        frames: f64[N, T, C], log p_t.
+        labels: i64[N, U], each padded at its end with negative numbers.
+        lengths: see :func:`greedy`.
+        blank: the class that stands for no label.
+
+    Raises:
+        DataError: frames, lengths and blank do not fit together.
+    """
+    counts, rows = _frame_counts(frames, lengths, blank), np.arange(len(frames))[:, None]
+    between = np.full((len(labels), 2 * labels.shape[1] + 1), blank)
+    between[:, 1::2] = np.where(labels < 0, blank, labels)
+    leaps = np.zeros(between.shape, bool)
+    leaps[:, 3::2] = between[:, 3::2] != between[:, 1:-2:2]
+    alpha = np.full((len(between), between.shape[1] + 2), -np.inf)  # two states in front that nothing comes from
+    alpha[:, 2] = 0.0
+    for t in range(frames.shape[1]):
+        come = np.logaddexp(alpha[:, 2:], alpha[:, 1:-1])
+        come = np.where(leaps, np.logaddexp(come, alpha[:, :-2]), come) + frames[rows, t, between]
+        alpha[:, 2:] = np.where(t < counts[:, None], come, alpha[:, 2:])
+    last = 2 * (labels >= 0).sum(axis=1, keepdims=True) + 2
+    found: LogProbabilities = np.logaddexp(alpha[rows, last], alpha[rows, last - 1])[:, 0]
+    return found
+
+
 def _frame_counts(logits: Scores, lengths: Lengths | None, blank: int) -> npt.NDArray[np.integer]:
     """How many frames of each example count, i64[N]."""
     if logits.ndim != 3 or not logits.shape[2]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +13,20 @@ import onnx_ir as ir
 
 from dsd_ort.data import Batches, Dataset, check_batch_size, prefetch
 from dsd_ort.errors import DataError
+from dsd_ort.fields import Field
+from dsd_ort.graph.loss import value_read
+from dsd_ort.graph.prepare import evaluation
 from dsd_ort.graph.program import Program
+from dsd_ort.model.source import Source
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import metrics
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.memory import Memory, Sent, Tensor
-from dsd_ort.run.metrics import Meter, default_metrics
+from dsd_ort.run.memory import Arrays, Memory, Sent, Tensor
+from dsd_ort.run.metrics import Answers, Meter, default_metrics
 from dsd_ort.run.sessions import Graph, Opened, evaluated
+
+LOGITS = "dsd_ort/logits"
+"""The output that :meth:`Evaluator.of_logits` adds."""
 
 
 class Evaluator:
@@ -27,6 +35,7 @@ class Evaluator:
     Args:
         load: makes the model.
         weights: what its inputs other than data are fed with, on the device; they are read anew at each call.
+        fields: what data must have: inputs and labels.
         outputs: output that a loss reads → that loss's label; the metrics are of the first.
         loss: the output that holds the loss.
         lengths: the input or output that holds the lengths of what the first loss reads, if there is one.
@@ -40,6 +49,7 @@ class Evaluator:
         load: Callable[[], ir.Model],
         weights: Mapping[str, Tensor],
         *,
+        fields: Sequence[Field],
         outputs: Mapping[str, str],
         loss: str,
         lengths: str | None = None,
@@ -47,13 +57,15 @@ class Evaluator:
         execution: Execution,
         memory: Memory,
     ) -> None:
-        self.recipe, self.loss, self.lengths = recipe, loss, lengths
+        self.recipe, self.loss, self.lengths, self.fields = recipe, loss, lengths, fields
         self.metrics = list(dict.fromkeys([*(recipe.metrics or default_metrics(recipe.losses)), recipe.monitor]))
         metrics.require_packages(self.metrics)
         self.output, self.label = next(iter(outputs.items()))
         self.weights, self.memory = weights, memory
-        execution = replace(execution, precision="fp32", cuda_graphs=False)
-        self.graph = Graph(load, evaluated, self._bind, execution=execution, memory=memory, where="the evaluate graph")
+        self.arrays: Arrays = {}
+        """What the weights are in, where nobody else keeps it."""
+        self.execution = replace(execution, precision="fp32", cuda_graphs=False)
+        self.graph = self._sessions(load)
 
     @classmethod
     def of_program(
@@ -64,6 +76,7 @@ class Evaluator:
         return cls(
             lambda: ir.load(path),
             weights,
+            fields=[*program.manifest.inputs, *program.manifest.labels],
             outputs=program.manifest.outputs,
             loss=program.manifest.loss,
             lengths=program.manifest.lengths,
@@ -72,16 +85,68 @@ class Evaluator:
             memory=memory,
         )
 
+    @classmethod
+    def of_source(cls, source: Source, recipe: Recipe, *, execution: Execution, memory: Memory) -> Evaluator:
+        """The evaluator of a model's file, with its own weights.
+
+        Raises:
+            RecipeError: the recipe's losses do not fit the model.
+        """
+        parts = evaluation(source, recipe)
+        arrays = {p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)}
+        evaluator = cls(
+            lambda: ir.from_proto(parts.graph),
+            memory.place(arrays),
+            fields=[*parts.inputs, *parts.labels],
+            outputs=parts.outputs,
+            loss=parts.loss,
+            lengths=parts.lengths,
+            recipe=recipe,
+            execution=execution,
+            memory=memory,
+        )
+        evaluator.arrays = arrays
+        return evaluator
+
+    def of_logits(self) -> Evaluator:
+        """The same, but the output is what the first loss reads, in float32: the logits, where the model hides them."""
+        load, loss, output = self.graph.load, self.recipe.losses[0], self.output
+
+        def showing() -> ir.Model:
+            model = load()
+            shown = ir.node("Cast", [value_read(model, loss, output)], {"to": ir.DataType.FLOAT.value})
+            shown.outputs[0].name, shown.outputs[0].type = LOGITS, ir.TensorType(ir.DataType.FLOAT)
+            model.graph.append(shown)
+            model.graph.outputs.append(shown.outputs[0])
+            return model
+
+        other = copy(self)
+        other.output = LOGITS
+        other.graph = other._sessions(showing)
+        return other
+
     def __call__(self, data: Dataset) -> dict[str, float]:
         """The recipe's metrics over all of *data*."""
         meter = Meter(self.metrics, self.recipe.losses[0], self.recipe.data.alphabet)
+        with closing(self.answers(data)) as stream:
+            for answers in stream:
+                meter.add(answers.output, answers.label, answers.value, answers.lengths)
+        return meter.result()
+
+    def answers(self, data: Dataset) -> Generator[Answers]:
+        """What the model says of each batch of *data*, in its order."""
         with closing(prefetch(self.memory.send(batch) for batch in self.batches(data))) as stream:
             for sent in stream:
                 batch = sent.arrays
                 found = {**batch, **self.run(sent)}
-                lengths = None if self.lengths is None else found[self.lengths]
-                meter.add(found[self.output], batch[self.label], float(found[self.loss]), lengths)
-        return meter.result()
+                yield Answers(
+                    found[self.output],
+                    batch[self.label],
+                    self.recipe.losses[0],
+                    float(found[self.loss]),
+                    None if self.lengths is None else found[self.lengths],
+                    self.recipe.data.alphabet,
+                )
 
     def batches(self, data: Dataset) -> Batches:
         """All of *data* in its order.
@@ -109,6 +174,10 @@ class Evaluator:
         opened.run(where="the model in evaluation")
         opened.binding.synchronize_outputs()
         return dict(zip(fetched, opened.binding.copy_outputs_to_cpu(), strict=True))
+
+    def _sessions(self, load: Callable[[], ir.Model]) -> Graph:
+        where = "the evaluate graph"
+        return Graph(load, evaluated, self._bind, execution=self.execution, memory=self.memory, where=where)
 
     def _bind(self, opened: Opened) -> None:
         for name, tensor in self.weights.items():

@@ -14,7 +14,7 @@ not count.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -67,6 +67,23 @@ class Answers:
         """The labels that count i64[M], and the scores at their places f32[M, C]."""
         classes = self.loss.axis_of_classes(self.output.ndim)
         return self.label[self.counting], np.moveaxis(self.output, classes, -1)[self.counting]
+
+    @cached_property
+    def frames(self) -> Values:
+        """ctc: the scores by example, frame and class."""
+        classes, frames = self.loss.axis_of_classes(self.output.ndim), self.loss.time_axis
+        turned: Values = self.output.transpose(3 - classes - frames, frames, classes)
+        return turned
+
+    @cached_property
+    def said(self) -> list[list[int]]:
+        """ctc: the labels of each example's best path."""
+        return ctc.greedy(self.frames, self.lengths, self.loss.blank)
+
+    @cached_property
+    def right(self) -> list[list[int]]:
+        """ctc: the labels of each example."""
+        return [row[counts].tolist() for row, counts in zip(self.label, self.counting, strict=True)]
 
 
 Pair = tuple[float, float]
@@ -146,24 +163,20 @@ PACKAGES = {"cer": "jiwer", "wer": "jiwer"}
 
 def _said_and_right(answers: Answers) -> tuple[list[str], list[str]]:
     """ctc: the text of the best path and of the label, for each example."""
-    loss, output, alphabet = answers.loss, answers.output, answers.alphabet
-    classes, frames = loss.axis_of_classes(output.ndim), loss.time_axis
-    logits = output.transpose(3 - classes - frames, frames, classes)
-    if alphabet and len(alphabet) < logits.shape[2]:
+    alphabet = answers.alphabet
+    if alphabet and len(alphabet) < answers.frames.shape[2]:
         raise RecipeError(
-            f"data.alphabet has {len(alphabet)} classes, and the model {logits.shape[2]}",
+            f"data.alphabet has {len(alphabet)} classes, and the model {answers.frames.shape[2]}",
             where="recipe, data.alphabet",
             fix="give the text of every class, from class 0 on; that of the blank is never read",
         )
-    said = ctc.greedy(logits, answers.lengths, loss.blank)
-    right = [row[counts] for row, counts in zip(answers.label, answers.counting, strict=True)]
     # Without an alphabet, the two planes for private use have a character for each of 131,072 classes.
     text = alphabet.__getitem__ if alphabet else lambda label: chr(0xF0000 + label)
 
-    def texts(side: Iterable[Iterable[int]]) -> list[str]:
-        return ["".join(text(int(label)) for label in labels) for labels in side]
+    def texts(side: list[list[int]]) -> list[str]:
+        return ["".join(map(text, labels)) for labels in side]
 
-    return texts(said), texts(right)
+    return texts(answers.said), texts(answers.right)
 
 
 def default_metrics(losses: Sequence[Loss]) -> list[str]:

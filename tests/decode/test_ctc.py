@@ -170,3 +170,27 @@ def test_scores_that_are_no_numbers_are_named_with_their_frame() -> None:
         ctc.beam(logits)
     assert ctc.greedy(logits) == [[], []], "the best path exists all the same"
     assert ctc.beam(logits, np.array([5, 4]))[1], "frames that do not count may hold anything"
+
+
+@settings(max_examples=40, deadline=None)
+@given(small, st.integers(0, 2), st.lists(st.integers(0, 1), max_size=4))
+def test_the_likelihood_of_labels_is_the_sum_over_all_paths(logp: np.ndarray, blank: int, drawn: list[int]) -> None:
+    blank %= logp.shape[1]
+    labels = [(blank + 1 + i) % logp.shape[1] for i in drawn if logp.shape[1] > 2 or i == 0]
+    padded = np.full((1, 6), -1)
+    padded[0, : len(labels)] = labels
+    found = ctc.log_likelihood(logp[None], padded, blank=blank)
+    assert found.shape == (1,)
+    assert found[0] == pytest.approx(exact(logp, blank).get(tuple(labels), -math.inf), rel=1e-9, abs=1e-12)
+
+
+def test_the_likelihood_is_of_the_frames_that_count() -> None:
+    logp = np.stack([frames(5, 3, seed) for seed in range(4)])
+    labels, lengths = np.array([[1, 2], [1, -1], [-1, -1], [2, -1]]), np.array([4, 2, 0, 0])
+    spoiled = logp.copy()
+    for i, n in enumerate(lengths):
+        spoiled[i, n:] = np.nan
+    found = ctc.log_likelihood(spoiled, labels, lengths)
+    for i, n in enumerate(lengths[:2]):
+        assert found[i] == pytest.approx(ctc.log_likelihood(logp[i : i + 1, :n], labels[i : i + 1])[0])
+    assert found[2:].tolist() == [0.0, -math.inf], "no frames say nothing, with certainty"

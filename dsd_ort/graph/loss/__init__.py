@@ -153,9 +153,19 @@ def _refuse_foreign_options(loss: recipe.Loss) -> None:
             raise RecipeError(f"{loss.name} has no {option}", where="recipe, loss", fix=f"remove {option}")
 
 
-def _scores(model: ir.Model, build: Builder, loss: recipe.Loss, output: str, end: Logits) -> ir.Value:
-    """The value that *loss* reads, in float32 and with its shape."""
-    peels = LOSSES[loss.name].peels
+def value_read(model: ir.Model, loss: recipe.Loss, output: str, end: Logits | None = None) -> ir.Value:
+    """What *loss* reads at *output*: a loss on logits, the value in front of a final activation over its classes.
+
+    Args:
+        model: with *output*.
+        loss: the loss.
+        output: the output.
+        end: what :func:`peel` finds there, where that is known.
+
+    Raises:
+        RecipeError: the activation is that of another loss.
+    """
+    peels, end = LOSSES[loss.name].peels, end or peel(model, output)
     rank = end.rank if end.activation in ("softmax", "log-softmax") else None
     if rank is not None and end.axis != loss.axis_of_classes(rank):
         end = Logits(output)  # probabilities of something else
@@ -166,8 +176,12 @@ def _scores(model: ir.Model, build: Builder, loss: recipe.Loss, output: str, end
             where=f"output {output!r}",
             fix=f'set loss.name = "{better}", which reads the value in front of it',
         )
-    declared = value_of(model.graph, output)
-    value = value_of(model.graph, end.value) if peels else declared
+    return value_of(model.graph, end.value if peels else output)
+
+
+def _scores(model: ir.Model, build: Builder, loss: recipe.Loss, output: str, end: Logits) -> ir.Value:
+    """The value that *loss* reads, in float32 and with its shape."""
+    declared, value = value_of(model.graph, output), value_read(model, loss, output, end)
     shape = shape_of(model, value, declared)
     dtype = value.dtype or declared.dtype
     if shape is None or dtype not in _FLOATS:
