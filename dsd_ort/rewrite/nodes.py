@@ -8,13 +8,15 @@
 ``new.Op(inputs…, attribute=…)`` is a new node and stands for its first output.  Among the inputs a float is a float32
 scalar, an int or a list of ints an int64 constant, an array itself, None an absent input.  Types and shapes of what a
 node gives are known as soon as they follow from what it reads (:func:`dsd_ort.rewrite.shapes.infer`).
+
+No other file makes nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,7 @@ from dsd_ort.rewrite.autograd import DOMAIN, OPSET, Operator
 from dsd_ort.rewrite.names import Names
 
 Operand: TypeAlias = "ir.Value | float | Sequence[int] | npt.NDArray[Any] | None"
+Written = TypeVar("Written", bound="Nodes")
 
 
 class Nodes:
@@ -42,6 +45,11 @@ class Nodes:
         self.operators: dict[str, Operator] = {}
         """Those with a backward of their own that were called: the caller puts them into the model."""
 
+    @classmethod
+    def of(cls: type[Written], graph: ir.Graph, name: str) -> Written:
+        """For *graph*, the main one of a model: in its opset, under names that nothing in it has."""
+        return cls(name, opset=graph.opset_imports.get("", OPSET), names=Names(graph))
+
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
         if not op_type[0].isupper():
             raise AttributeError(op_type)
@@ -54,11 +62,8 @@ class Nodes:
     def several(self, op_type: str, count: int, *inputs: Operand, **attributes: Any) -> Sequence[ir.Value]:
         """All outputs of a new node that has *count* of them."""
         values = [value if value is None or isinstance(value, ir.Value) else self.constant(value) for value in inputs]
-        domain, _, kind = op_type.rpartition(".")
-        node = ir.node(kind, values, attributes, domain=domain, num_outputs=count, name=self._named(kind))
-        for i, output in enumerate(node.outputs):
-            output.name = node.name if self.names is None or i == 0 else self.names.free(f"{node.name}/{i}")
-        self._keep(node)
+        node = self._node(op_type, values, attributes, count)
+        shapes.infer(node, constant_value, self.opset)
         return node.outputs
 
     def call(self, operator: Operator, *inputs: Operand) -> Sequence[ir.Value]:
@@ -66,19 +71,108 @@ class Nodes:
         self.operators[operator.name] = operator
         return self.several(f"{DOMAIN}.{operator.name}", len(operator.forward.output), *inputs)
 
-    def constant(self, value: float | Sequence[int] | npt.NDArray[Any]) -> ir.Value:
-        """A constant: f32[] of a float, i64[] or i64[n] of whole numbers, an array as it is."""
-        if not isinstance(value, np.ndarray):
+    def constant(self, value: float | Sequence[int] | npt.NDArray[Any] | ir.TensorProtocol) -> ir.Value:
+        """A constant: f32[] of a float, i64[] or i64[n] of whole numbers, an array or tensor as it is."""
+        if isinstance(value, int | float | Sequence):
             value = np.asarray(value, np.float32 if isinstance(value, float) else np.int64)
-        return self.Constant(value=ir.tensor(value))
+        tensor = ir.Tensor(value) if isinstance(value, np.ndarray) else value
+        (output,) = self._node("Constant", [], {"value": ir.AttrTensor("value", tensor)}).outputs
+        output.type, output.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
+        output.const_value = tensor
+        return output
+
+    def copy(
+        self,
+        node: ir.Node,
+        inputs: Sequence[ir.Value | None],
+        name: str,
+        attributes: Mapping[str, ir.Attr] | None = None,
+    ) -> Sequence[ir.Value]:
+        """The outputs of a copy of *node* that reads *inputs*; their types and shapes are those of the original's.
+
+        Args:
+            node: what is copied.
+            inputs: in the place of its inputs.
+            name: what the names of the copy begin with, and no other names do.
+            attributes: in the place of its attributes.
+        """
+        outputs = [ir.Value(name=f"{name}/{old.name}", type=old.type, shape=old.shape) for old in node.outputs]
+        new = ir.Node(
+            node.domain,
+            node.op_type,
+            inputs,
+            (node.attributes if attributes is None else attributes).values(),
+            overload=node.overload,
+            outputs=outputs,
+            name=f"{name}/{node.outputs[0].name}",
+        )
+        self.nodes.append(new)
+        return outputs
+
+    def put_before(self, node: ir.Node) -> None:
+        """Moves what was written into the graph of *node*, in front of it."""
+        assert isinstance(node.graph, ir.Graph)
+        node.graph.insert_before(node, self._taken())
+
+    def put_behind(self, value: ir.Value) -> None:
+        """Moves it right behind what gives *value*: in front of all, if that is no node."""
+        graph, maker = value.graph, value.producer()
+        assert isinstance(graph, ir.Graph)
+        if maker is not None:
+            graph.insert_after(maker, self._taken())
+        elif len(graph):
+            graph.insert_before(graph[0], self._taken())
+        else:
+            graph.extend(self._taken())
+
+    def append_to(self, graph: ir.Graph) -> None:
+        """Moves it to the end of *graph*."""
+        graph.extend(self._taken())
+
+    def _taken(self) -> list[ir.Node]:
+        nodes, self.nodes = self.nodes, []
+        return nodes
 
     def _named(self, op_type: str) -> str:
-        name = f"{self.name}/{op_type}" if self.name else op_type
-        return name if self.names is None else self.names.free(name)
+        return f"{self.name}/{op_type}" if self.name else op_type
 
-    def _keep(self, node: ir.Node) -> None:
+    def _node(
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any], count: int = 1
+    ) -> ir.Node:
+        domain, _, kind = op_type.rpartition(".")
+        name = self._named(kind) if self.names is None else self.names.free(self._named(kind))
+        node = ir.node(kind, inputs, attributes, domain=domain, num_outputs=count, name=name)
+        for i, output in enumerate(node.outputs):
+            output.name = name if self.names is None or i == 0 else self.names.free(f"{name}/{i}")
         self.nodes.append(node)
-        shapes.infer(node, constant_value, self.opset)
+        return node
+
+
+def cast(value: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """*value* as a *dtype*, by a Cast right behind it, which is called after both."""
+    new = Nodes()
+    result = named(new.Cast(value, to=dtype.value), f"{value.name}/{dtype.name.lower()}")
+    new.put_behind(value)
+    return result
+
+
+def named(value: ir.Value, name: str | None) -> ir.Value:
+    """*value*, the first output of a new node; both are called *name* from now on."""
+    maker = value.producer()
+    assert maker is not None
+    maker.name = value.name = name
+    return value
+
+
+def interpose(old: ir.Value, new: ir.Value, name: str) -> None:
+    """Who read *old* reads *new*, which is computed from it and takes its name, type and shape; *old* gets *name*."""
+    new.name, new.type, new.shape, old.name = old.name, old.type, old.shape, name
+    maker = new.producer()
+    for node, i in [use for use in old.uses() if use.node is not maker]:
+        node.replace_input_with(i, new)
+    if old.is_graph_output():
+        assert old.graph is not None
+        old.graph.outputs[:] = [new if value is old else value for value in old.graph.outputs]
 
 
 def constant_value(value: ir.Value | None) -> npt.NDArray[Any] | None:

@@ -74,7 +74,7 @@ def to_opset(model: ir.Model, target: int = TARGET) -> ir.Model:
     model.graph = ir.from_proto(_inlined_and_raised(ir.to_proto(model), opset, target)).graph
     _unpark(model)
     model.functions.clear()
-    model.ir_version = IR_VERSION
+    model.ir_version, model.opset_imports[""] = IR_VERSION, target
     if opset > target:
         _lower(model.graph, opset, target)
     if opset < 13:
@@ -82,7 +82,6 @@ def to_opset(model: ir.Model, target: int = TARGET) -> ir.Model:
     if opset < 11:
         for node in [node for node in model.graph.all_nodes() if node.domain == "" and node.op_type == "Resize"]:
             apply(resampling.resize_before_11, Site(node, Path(model.graph, [], [])))
-    model.opset_imports[""] = target
     model.opset_imports.setdefault("com.microsoft", 1)
     make_unique(model)
     if opset > target or opset < 13:  # otherwise nothing has changed since shapes were inferred
