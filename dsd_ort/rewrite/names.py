@@ -11,20 +11,20 @@ class Names:
     """The names of nodes and values of *graph*, its subgraphs included, and new ones."""
 
     def __init__(self, graph: ir.Graph) -> None:
-        graphs = [graph, *graph.subgraphs()]
-        self.taken: set[str | None] = {v.name for g in graphs for v in (*g.inputs, *g.initializers.values())}
-        for node in graph.all_nodes():
-            self.taken |= {node.name, *(value.name for value in node.outputs)}
+        nodes = list(graph.all_nodes())
+        stored = [v for g in (graph, *graph.subgraphs()) for v in (*g.inputs, *g.initializers.values())]
+        self.values = {value.name for value in stored} | {value.name for node in nodes for value in node.outputs}
+        self.nodes = {node.name for node in nodes}
         self._next: dict[str, int] = {}
 
     def free(self, name: str) -> str:
-        """*name*, with a number behind it if it is taken; taken from now on."""
+        """*name*, with a number behind it if a node or value has it; taken from now on."""
         number, free = self._next.get(name, 0), name
-        while free in self.taken:
+        while free in self.values or free in self.nodes:
             number += 1
             free = f"{name}_{number}"
         self._next[name] = number
-        self.taken.add(free)
+        self.values.add(free)
         return free
 
 

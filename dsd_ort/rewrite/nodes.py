@@ -61,22 +61,19 @@ class Nodes:
 
     def several(self, op_type: str, count: int, *inputs: Operand, **attributes: Any) -> Sequence[ir.Value]:
         """All outputs of a new node that has *count* of them."""
-        values = [value if value is None or isinstance(value, ir.Value) else self.constant(value) for value in inputs]
-        node = self._node(op_type, values, attributes, count)
-        shapes.infer(node, constant_value, self.opset)
-        return node.outputs
+        return self._written(op_type, inputs, attributes, ["", *(f"/{i}" for i in range(1, count))])
 
     def call(self, operator: Operator, *inputs: Operand) -> Sequence[ir.Value]:
-        """The outputs of a new node of an operator with a backward of its own."""
+        """The outputs of a new node of an operator with a backward of its own, called as its functions call them."""
         self.operators[operator.name] = operator
-        return self.several(f"{DOMAIN}.{operator.name}", len(operator.forward.output), *inputs)
+        return self._written(f"{DOMAIN}.{operator.name}", inputs, {}, [f"/{y}" for y in operator.forward.output])
 
     def constant(self, value: float | Sequence[int] | npt.NDArray[Any] | ir.TensorProtocol) -> ir.Value:
         """A constant: f32[] of a float, i64[] or i64[n] of whole numbers, an array or tensor as it is."""
         if isinstance(value, int | float | Sequence):
             value = np.asarray(value, np.float32 if isinstance(value, float) else np.int64)
         tensor = ir.Tensor(value) if isinstance(value, np.ndarray) else value
-        (output,) = self._node("Constant", [], {"value": ir.AttrTensor("value", tensor)}).outputs
+        (output,) = self._node("Constant", [], {"value": ir.AttrTensor("value", tensor)}, [""]).outputs
         output.type, output.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
         output.const_value = tensor
         return output
@@ -136,14 +133,23 @@ class Nodes:
     def _named(self, op_type: str) -> str:
         return f"{self.name}/{op_type}" if self.name else op_type
 
+    def _written(
+        self, op_type: str, inputs: Sequence[Operand], attributes: Mapping[str, Any], endings: Sequence[str]
+    ) -> Sequence[ir.Value]:
+        values = [value if value is None or isinstance(value, ir.Value) else self.constant(value) for value in inputs]
+        node = self._node(op_type, values, attributes, endings)
+        shapes.infer(node, constant_value, self.opset)
+        return node.outputs
+
     def _node(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any], count: int = 1
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any], endings: Sequence[str]
     ) -> ir.Node:
+        """A node with an output for each of *endings*, which follow its name in theirs."""
         domain, _, kind = op_type.rpartition(".")
         name = self._named(kind) if self.names is None else self.names.free(self._named(kind))
-        node = ir.node(kind, inputs, attributes, domain=domain, num_outputs=count, name=name)
-        for i, output in enumerate(node.outputs):
-            output.name = name if self.names is None or i == 0 else self.names.free(f"{name}/{i}")
+        node = ir.node(kind, inputs, attributes, domain=domain, num_outputs=len(endings), name=name)
+        for output, ending in zip(node.outputs, endings, strict=True):
+            output.name = self.names.free(name + ending) if ending and self.names is not None else name
         self.nodes.append(node)
         return node
 

@@ -114,7 +114,7 @@ def test_an_operator_of_our_own_is_called_by_its_name_and_kept() -> None:
     made = operator("Twice", forward="(x) => (y) { y = Add (x, x) }", backward="(dy) => (dx) { dx = Add (dy, dy) }")
     new = Nodes("loss", names=Names(graph(RELU)))
     (y,) = new.call(made, value(2))
-    assert (y.producer().domain, y.name, new.operators) == ("dsd_ort", f"loss/{made.name}", {made.name: made})
+    assert (y.producer().domain, y.name, new.operators) == ("dsd_ort", f"loss/{made.name}/y", {made.name: made})
 
 
 def test_a_node_and_its_output_are_named_together() -> None:

@@ -21,10 +21,11 @@ from dsd_ort import recipe
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.fields import Field
 from dsd_ort.graph.logits import Logits, peel, shape_of, value_of
-from dsd_ort.graph.loss.builder import Builder
 from dsd_ort.graph.loss.formulas import LOSSES
 from dsd_ort.notes import Note
 from dsd_ort.rewrite import autograd
+from dsd_ort.rewrite.names import Names
+from dsd_ort.rewrite.nodes import Nodes
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
@@ -50,26 +51,28 @@ def attach(model: ir.Model, losses: Sequence[recipe.Loss], logits: Mapping[str, 
     Raises:
         RecipeError: a loss that names no output or a wrong one, or does not fit its output or another loss's label.
     """
-    build = Builder(model)
+    names = Names(model.graph)
+    new = Nodes("loss", opset=model.opset_imports[""], names=names)
     labels: dict[str, tuple[Field, ir.Value]] = {}
     terms = []
     for loss in losses:
         _refuse_foreign_options(loss)
         output = output_of(model, loss, logits)
-        scores = _scores(model, build, loss, output, logits[output] if logits else peel(model, output))
+        scores = _scores(model, new, loss, output, logits[output] if logits else peel(model, output))
         field = _label(loss, output, scores)
         if loss.label in labels:
             field, label = _common_label(labels[loss.label][0], field), labels[loss.label][1]
         else:
-            label = _add_label(build, field)
+            label = _add_label(model.graph, names, field)
         labels[loss.label] = field, label
         given = [_lengths(model, loss)] if "lengths" in LOSSES[loss.name].options else []
-        term = LOSSES[loss.name].build(build, scores, label, loss, *given)
-        terms.append(term if loss.weight == 1 else build("Mul", term, build.constant(loss.weight)))
-    total = reduce(lambda a, b: build("Add", a, b), terms)
-    total.name, total.type, total.shape = build.free("loss"), ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
+        term = LOSSES[loss.name].build(new, scores, label, loss, *given)
+        terms.append(term if loss.weight == 1 else new.Mul(term, float(loss.weight)))
+    total = reduce(new.Add, terms)
+    total.name, total.type, total.shape = names.free("loss"), ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
+    new.append_to(model.graph)
     model.graph.outputs.append(total)
-    autograd.add(model, build.operators)
+    autograd.add(model, new.operators)
     return Attached(total.name, [field for field, _ in labels.values()])
 
 
@@ -179,7 +182,7 @@ def value_read(model: ir.Model, loss: recipe.Loss, output: str, end: Logits | No
     return value_of(model.graph, end.value if peels else output)
 
 
-def _scores(model: ir.Model, build: Builder, loss: recipe.Loss, output: str, end: Logits) -> ir.Value:
+def _scores(model: ir.Model, new: Nodes, loss: recipe.Loss, output: str, end: Logits) -> ir.Value:
     """The value that *loss* reads, in float32 and with its shape."""
     declared, value = value_of(model.graph, output), value_read(model, loss, output, end)
     shape = shape_of(model, value, declared)
@@ -192,13 +195,12 @@ def _scores(model: ir.Model, build: Builder, loss: recipe.Loss, output: str, end
             fix="name the output that holds the scores as loss.output; if it is this one, export the model with shapes",
         )
     if dtype != ir.DataType.FLOAT:
-        value = build("Cast", value, to=ir.DataType.FLOAT.value)
-        value.type = ir.TensorType(ir.DataType.FLOAT)
+        value = new.Cast(value, to=ir.DataType.FLOAT.value)
     value.shape = shape
-    return _in_order(build, value, loss, output)
+    return _in_order(new, value, loss, output)
 
 
-def _in_order(build: Builder, scores: ir.Value, loss: recipe.Loss, output: str) -> ir.Value:
+def _in_order(new: Nodes, scores: ir.Value, loss: recipe.Loss, output: str) -> ir.Value:
     """*scores* as the formula wants them: classes on axis 1, or ``[T, N, C]`` for ctc."""
     assert scores.shape is not None
     rank = scores.shape.rank()
@@ -223,11 +225,7 @@ def _in_order(build: Builder, scores: ir.Value, loss: recipe.Loss, output: str) 
         order = [0, classes, *(axis for axis in range(1, rank) if axis != classes)]
     else:
         return scores
-    if order == sorted(order):
-        return scores
-    turned = build("Transpose", scores, perm=order)
-    turned.type, turned.shape = scores.type, ir.Shape([scores.shape[axis] for axis in order])
-    return turned
+    return scores if order == sorted(order) else new.Transpose(scores, perm=order)
 
 
 def _label(loss: recipe.Loss, output: str, scores: ir.Value) -> Field:
@@ -294,14 +292,15 @@ def _common_label(a: Field, b: Field) -> Field:
     return replace(a, shape=tuple(y if isinstance(y, int) else x for x, y in zip(a.shape, b.shape, strict=True)))
 
 
-def _add_label(build: Builder, field: Field) -> ir.Value:
+def _add_label(graph: ir.Graph, names: Names, field: Field) -> ir.Value:
     """The graph input that holds the label, under exactly its name: it is the data's."""
-    if build.free(field.name) != field.name:
+    if field.name in names.values:
         raise RecipeError(
             f"the model has a value called {field.name!r} itself",
             where="recipe, loss.label",
             fix=f'give the label another name, as label = "{field.name}_target", in the recipe and in the data',
         )
+    names.values.add(field.name)
     label = ir.val(field.name, ir.DataType.from_numpy(np.dtype(field.dtype)), field.shape)
-    build.graph.inputs.append(label)
+    graph.inputs.append(label)
     return label

@@ -1,4 +1,4 @@
-"""The losses, each a function that appends its nodes to a graph.
+"""The losses, each a function that writes its nodes.
 
 With logits x, class label y, target t, class weights ω (1 by default), label smoothing ε over C classes, each a mean
 as PyTorch's ``reduction="mean"``::
@@ -28,94 +28,90 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.graph.autograd.ctc import ctc
-from dsd_ort.graph.loss.builder import Builder
 from dsd_ort.recipe import Loss
+from dsd_ort.rewrite.nodes import Nodes
 
 
-def _cross_entropy(build: Builder, x: ir.Value, y: ir.Value, loss: Loss) -> ir.Value:
+def _cross_entropy(new: Nodes, x: ir.Value, y: ir.Value, loss: Loss) -> ir.Value:
     if loss.label_smoothing:
-        return _smoothed_cross_entropy(build, x, y, loss)
-    weights = [build.constant(loss.class_weights)] if loss.class_weights is not None else []
+        return _smoothed_cross_entropy(new, x, y, loss)
+    weights = [np.array(loss.class_weights, np.float32)] if loss.class_weights is not None else []
     ignored = {} if loss.ignore_index is None else {"ignore_index": loss.ignore_index}
     # The gradient is computed from the second output, log p.
-    return build("SoftmaxCrossEntropyLoss", x, y, *weights, outputs=2, reduction="mean", **ignored)
+    return new.several("SoftmaxCrossEntropyLoss", 2, x, y, *weights, reduction="mean", **ignored)[0]
 
 
-def _smoothed_cross_entropy(build: Builder, x: ir.Value, y: ir.Value, loss: Loss) -> ir.Value:
+def _smoothed_cross_entropy(new: Nodes, x: ir.Value, y: ir.Value, loss: Loss) -> ir.Value:
     """-Σ q·log p / Σ ω_y, where q = (1 - ε)·ω_y·[c = y] + ε/C·ω_c, and 0 where y is ignored."""
     assert x.shape is not None and isinstance(x.shape[1], int), "checked with the label"
     classes, smoothing = x.shape[1], loss.label_smoothing
-    hit = build("OneHot", y, build.constant(classes, np.int64), build.constant([0, 1]), axis=1)
-    spread = np.full([classes] + [1] * (x.shape.rank() - 2), smoothing / classes)
+    hit = new.OneHot(y, classes, np.array([0, 1], np.float32), axis=1)
+    spread = np.full([classes] + [1] * (x.shape.rank() - 2), smoothing / classes, np.float32)
     if loss.class_weights is not None:
-        weights = np.reshape(loss.class_weights, spread.shape)
-        hit, spread = build("Mul", hit, build.constant(weights)), spread * weights
-    target = build("Add", build("Mul", hit, build.constant(1 - smoothing)), build.constant(spread))
+        weights = np.array(loss.class_weights, np.float32).reshape(spread.shape)
+        hit, spread = new.Mul(hit, weights), spread * weights
+    target = new.Add(new.Mul(hit, 1 - smoothing), spread)
     if loss.ignore_index is not None:
-        ignored = build("Equal", y, build.constant(loss.ignore_index, np.int64))
-        counts = build("Cast", build("Not", ignored), to=ir.DataType.FLOAT.value)
-        counts = build("Unsqueeze", counts, build.constant([1], np.int64))
-        hit, target = build("Mul", hit, counts), build("Mul", target, counts)
-    likelihood = build("ReduceSum", build("Mul", target, build("LogSoftmax", x, axis=1)), keepdims=0)
-    total = build("ReduceSum", hit, keepdims=0)
+        counts = new.Cast(new.Not(new.Equal(y, loss.ignore_index)), to=ir.DataType.FLOAT.value)
+        counts = new.Unsqueeze(counts, [1])
+        hit, target = new.Mul(hit, counts), new.Mul(target, counts)
+    likelihood = new.ReduceSum(new.Mul(target, new.LogSoftmax(x, axis=1)), keepdims=0)
+    total = new.ReduceSum(hit, keepdims=0)
     # Over infinity, a batch without labels that count has loss and gradient 0, as from the fused operator.
-    none = build("Equal", total, build.constant(0))
-    total = build("Where", none, build.constant(np.inf), total)
-    return build("Neg", build("Div", likelihood, total))
+    total = new.Where(new.Equal(total, 0.0), np.inf, total)
+    return new.Neg(new.Div(likelihood, total))
 
 
-def _bce_with_logits(build: Builder, x: ir.Value, t: ir.Value, loss: Loss) -> ir.Value:
+def _bce_with_logits(new: Nodes, x: ir.Value, t: ir.Value, loss: Loss) -> ir.Value:
     """log(1 + eˣ) = m + log(eˣ⁻ᵐ + e⁻ᵐ) with m = max(x, 0): no power exceeds 1.
 
     The derivative by m is 0 everywhere, so the kink of m at x = 0 does no harm; the usual form in |x| has slope 0
     there, where it should be ½.
     """
-    m = build("Relu", x)
-    powers = build("Add", build("Exp", build("Sub", x, m)), build("Exp", build("Neg", m)))
-    softplus = build("Add", m, build("Log", powers))
-    return _mean(build, build("Sub", softplus, build("Mul", x, t)))
+    m = new.Relu(x)
+    softplus = new.Add(m, new.Log(new.Add(new.Exp(new.Sub(x, m)), new.Exp(new.Neg(m)))))
+    return _mean(new, new.Sub(softplus, new.Mul(x, t)))
 
 
-def _mse(build: Builder, x: ir.Value, t: ir.Value, loss: Loss) -> ir.Value:
-    return _mean(build, build("Pow", build("Sub", x, t), build.constant(2)))
+def _mse(new: Nodes, x: ir.Value, t: ir.Value, loss: Loss) -> ir.Value:
+    return _mean(new, new.Pow(new.Sub(x, t), 2.0))
 
 
-def _l1(build: Builder, x: ir.Value, t: ir.Value, loss: Loss) -> ir.Value:
-    return _mean(build, build("Abs", build("Sub", x, t)))
+def _l1(new: Nodes, x: ir.Value, t: ir.Value, loss: Loss) -> ir.Value:
+    return _mean(new, new.Abs(new.Sub(x, t)))
 
 
-def _huber(build: Builder, x: ir.Value, t: ir.Value, loss: Loss) -> ir.Value:
+def _huber(new: Nodes, x: ir.Value, t: ir.Value, loss: Loss) -> ir.Value:
     """c·(d - ½·c), where c is d clipped to [-δ, δ]."""
-    d = build("Sub", x, t)
-    c = build("Clip", d, build.constant(-loss.delta), build.constant(loss.delta))
-    return _mean(build, build("Mul", c, build("Sub", d, build("Mul", c, build.constant(0.5)))))
+    d, delta = new.Sub(x, t), float(loss.delta)
+    c = new.Clip(d, -delta, delta)
+    return _mean(new, new.Mul(c, new.Sub(d, new.Mul(c, 0.5))))
 
 
-def _ctc(build: Builder, x: ir.Value, y: ir.Value, loss: Loss, lengths: ir.Value | None = None) -> ir.Value:
-    axis, counted = build.constant([0], np.int64), build.constant([1], np.int64)
-    sizes = build("Shape", x)
-    steps = build("Slice", sizes, axis, counted)
-    count = build("Slice", sizes, counted, build.constant([2], np.int64))
+def _ctc(new: Nodes, x: ir.Value, y: ir.Value, loss: Loss, lengths: ir.Value | None = None) -> ir.Value:
+    first, second = new.constant([0]), new.constant([1])
+    sizes = new.Shape(x)
+    steps, count = new.Slice(sizes, first, second), new.Slice(sizes, second, [2])
     if lengths is None:
-        n = build("Expand", steps, count)
+        n = new.Expand(steps, count)
     else:
-        n = build("Reshape", build("Cast", lengths, to=ir.DataType.INT64.value), count)
-    operator = ctc(loss.blank, zero_infinity=loss.zero_infinity, opset=build.opset)
-    value = build.call(operator, x, y, n)[0]
-    is_label = build("Not", build("Less", y, build.constant(0, np.int64)))
-    length = build("ReduceSum", build("Cast", is_label, to=ir.DataType.FLOAT.value), counted, keepdims=0)
-    return _mean(build, build("Div", value, build("Max", length, build.constant(1))))
+        n = new.Reshape(new.Cast(lengths, to=ir.DataType.INT64.value), count)
+    operator = ctc(loss.blank, zero_infinity=loss.zero_infinity, opset=new.opset)
+    value = new.call(operator, x, y, n)[0]
+    is_label = new.Cast(new.Not(new.Less(y, 0)), to=ir.DataType.FLOAT.value)
+    length = new.ReduceSum(is_label, second, keepdims=0)
+    return _mean(new, new.Div(value, new.Max(length, 1.0)))
 
 
-def _mean(build: Builder, value: ir.Value) -> ir.Value:
-    return build("ReduceMean", value, keepdims=0)
+def _mean(new: Nodes, value: ir.Value) -> ir.Value:
+    return new.ReduceMean(value, keepdims=0)
 
 
 class LossSpec(NamedTuple):
     """How a loss is built, from which activations it reads the logits, and which of the recipe's options it has."""
 
     build: Callable[..., ir.Value]
-    """(builder, scores, label, loss), and for a loss that has ``lengths``: those, or None."""
+    """(new nodes, scores, label, loss), and for a loss that has ``lengths``: those, or None."""
     peels: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
