@@ -8,6 +8,7 @@ from enum import Enum
 import onnx_ir as ir
 
 from dsd_ort.rewrite.operators import Does, facts, key
+from dsd_ort.rewrite.shapes import sizes_of
 
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
@@ -128,9 +129,3 @@ class Scan:
 def rank_of(value: ir.Value) -> int:
     """-1 if it is not known."""
     return -1 if value.shape is None else len(value.shape)
-
-
-def sizes_of(value: ir.Value) -> list[int] | None:
-    """The shape of *value*, if it is known."""
-    dims = None if value.shape is None else list(value.shape)
-    return None if dims is None or not all(isinstance(dim, int) for dim in dims) else dims  # type: ignore[return-value]

@@ -25,9 +25,11 @@ from typing import TypeVar
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from dsd_ort.device.scan import Kind, Scan, rank_of, sizes_of
+from dsd_ort.device.scan import Kind, Scan, rank_of
 from dsd_ort.device.steps import Writer, cut, from_front, put_together, to_front
-from dsd_ort.rewrite.names import label
+from dsd_ort.rewrite.names import Names, label
+from dsd_ort.rewrite.nodes import Nodes
+from dsd_ort.rewrite.shapes import sizes_of
 
 MOST = 1 << 17
 """New nodes in a model."""
@@ -48,7 +50,7 @@ def unroll(model: ir.Model, *, most: int = MOST) -> tuple[str, ...]:
     notes: list[str] = []
     if opset >= OPSET and any(_is_scan(node) for node in model.graph):
         model.graph.sort()
-        _unroll(model.graph, most, opset, notes)
+        _unroll(model.graph, most, Names(model.graph), opset, notes)
         RemoveUnusedNodesPass()(model)
     return tuple(notes)
 
@@ -57,15 +59,15 @@ def _is_scan(node: ir.Node) -> bool:
     return node.op_type == "Scan" and not node.domain
 
 
-def _unroll(graph: ir.Graph, most: int, opset: int, notes: list[str]) -> int:
+def _unroll(graph: ir.Graph, most: int, names: Names, opset: int, notes: list[str]) -> int:
     """The Scans of *graph*, inner ones first; how many nodes that brought."""
     left = most
     for node in [node for node in graph if _is_scan(node)]:
-        left -= _unroll(node.attributes["body"].as_graph(), left, opset, notes)
+        left -= _unroll(node.attributes["body"].as_graph(), left, names, opset, notes)
         scan, name = Scan(node), label(node)
         what = scan.obstacle() or (f"{scan.size()} nodes would be too many" if scan.size() > left else None)
         if what is None:
-            left -= (count := Unrolled(scan, Writer(f"unrolled{len(notes)}", opset)).replace())
+            left -= (count := Unrolled(scan, Writer(f"unrolled{len(notes)}", opset=opset, names=names)).replace())
             what = f"{scan.length} steps in {count} nodes"
         notes.append(f"Scan {name!r}: {what}")
     return most - left
@@ -74,8 +76,8 @@ def _unroll(graph: ir.Graph, most: int, opset: int, notes: list[str]) -> int:
 class Unrolled:
     """The nodes that take the place of *scan*."""
 
-    def __init__(self, scan: Scan, writer: Writer) -> None:
-        self.scan, self.writer = scan, writer
+    def __init__(self, scan: Scan, new: Nodes) -> None:
+        self.scan, self.new = scan, new
         self.outer: dict[ir.Value, ir.Value] = {}
         """FIXED and SEQUENCE values of the body → outside, the latter with all steps along the first axis."""
         self.pieces: dict[ir.Value, list[ir.Value]] = {}
@@ -83,33 +85,34 @@ class Unrolled:
 
     def replace(self) -> int:
         """Puts them there; how many they are."""
-        node, graph = self.scan.node, self.scan.node.graph
-        assert graph is not None
+        node = self.scan.node
         self.once()
         results = [self.result(index, values) for index, values in enumerate(self.each())]
         for old, new in zip(node.outputs, results, strict=True):
             if new is None:
                 continue
             if old.is_graph_output():
-                new = self.writer.op("Identity", new, like=new, shape=sizes_of(new) or [])  # noqa: PLW2901
+                new = self.new.Identity(new)  # noqa: PLW2901
             old.replace_all_uses_with(new, replace_graph_outputs=True)
             if new.is_graph_output():
                 new.name, old.name = old.name, None
-        graph.insert_before(node, self.writer.nodes)
-        graph.remove(node, safe=True)
-        return len(self.writer.nodes)
+        count = len(self.new.nodes)
+        self.new.put_before(node)
+        assert node.graph is not None
+        node.graph.remove(node, safe=True)
+        return count
 
     def once(self) -> None:
         """What is computed once, or for all steps at once."""
-        scan, writer = self.scan, self.writer
+        scan, new = self.scan, self.new
         for value in scan.body.initializers.values():
             assert value.const_value is not None
-            self.outer[value] = writer.constant(value.const_value)
+            self.outer[value] = new.constant(value.const_value)
         pairs = zip(scan.body.inputs[scan.states :], scan.node.inputs[scan.states :], scan.input_axes, strict=True)
         for inner, sequence, axis in pairs:
             assert sequence is not None
             if inner.uses() or inner.is_graph_output():
-                self.outer[inner] = to_front(writer, sequence, axis % rank_of(sequence))
+                self.outer[inner] = to_front(new, sequence, axis % rank_of(sequence))
         for node in scan.nodes:
             kind = scan.kind(node.outputs[0])
             if kind is Kind.STEP:
@@ -118,13 +121,14 @@ class Unrolled:
             if node.op_type == "Identity" and not node.domain:
                 self.outer[node.outputs[0]] = _given(inputs[0])
                 continue
-            front = [scan.length] if kind is Kind.SEQUENCE else []
             attributes = dict(node.attributes)
-            if node.op_type == "Split" and front:
+            if node.op_type == "Split" and kind is Kind.SEQUENCE:
                 axis = node.attributes.get_int("axis", 0)
                 attributes["axis"] = ir.AttrInt64("axis", axis + 1 if axis >= 0 else axis)
-            outputs = writer.copy(node, inputs, writer.name, attributes=attributes, front=front)
-            self.outer |= zip(node.outputs, outputs, strict=True)
+            for old, output in zip(node.outputs, new.copy(node, inputs, new.name, attributes), strict=True):
+                if kind is Kind.SEQUENCE:
+                    output.shape = ir.Shape([scan.length, *_given(old.shape)])
+                self.outer[old] = output
 
     def each(self) -> list[list[ir.Value]]:
         """For each output of the body, its value at each step, in the order of computation."""
@@ -133,11 +137,11 @@ class Unrolled:
         states: list[ir.Value | None] = list(scan.node.inputs[: scan.states])
         for t in range(scan.length):
             here = {inner: state for inner, state in zip(scan.body.inputs, states, strict=False) if state is not None}
-            name = f"{self.writer.name}.{t}"
+            name = f"{self.new.name}.{t}"
             for node in steps:
                 inputs = [value and self.at(value, t, here) for value in node.inputs]
                 known = _same(node, inputs)
-                copies = [known] if known is not None else self.writer.copy(node, inputs, name)
+                copies = [known] if known is not None else self.new.copy(node, inputs, name)
                 here |= zip(node.outputs, copies, strict=True)
             for i, value in enumerate(scan.body.outputs):
                 if value in scan.wanted:
@@ -152,7 +156,7 @@ class Unrolled:
         if self.scan.kind(value) is not Kind.SEQUENCE:
             return self.outer.get(value, value)
         if value not in self.pieces:
-            pieces = cut(self.writer, self.outer[value], self.scan.length, _given(sizes_of(value)))
+            pieces = cut(self.new, self.outer[value], self.scan.length, _given(sizes_of(value)))
             self.pieces[value] = pieces[::-1] if self.scan.turned[value] else pieces
         return self.pieces[value][t]
 
@@ -165,8 +169,8 @@ class Unrolled:
         if scan.kind(inner) is Kind.SEQUENCE and scan.turned[inner] == bool(turned):
             whole = self.outer[inner]
         else:
-            whole = put_together(self.writer, values[::-1] if turned else values, _given(sizes_of(inner)))
-        return from_front(self.writer, whole, axis % rank_of(whole))
+            whole = put_together(self.new, values[::-1] if turned else values, _given(sizes_of(inner)))
+        return from_front(self.new, whole, axis % rank_of(whole))
 
 
 def _same(node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value | None:

@@ -93,6 +93,7 @@ class Nodes:
             name: what the names of the copy begin with, and no other names do.
             attributes: in the place of its attributes.
         """
+        # A shape that several values have is set anew, never changed.
         outputs = [ir.Value(name=f"{name}/{old.name}", type=old.type, shape=old.shape) for old in node.outputs]
         new = ir.Node(
             node.domain,
