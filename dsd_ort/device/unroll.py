@@ -28,7 +28,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from dsd_ort.device.scan import Kind, Scan, rank_of
 from dsd_ort.device.steps import Writer, cut, from_front, put_together, to_front
 from dsd_ort.rewrite.names import Names, label
-from dsd_ort.rewrite.nodes import Nodes
+from dsd_ort.rewrite.nodes import Nodes, take_over
 from dsd_ort.rewrite.shapes import sizes_of
 
 MOST = 1 << 17
@@ -92,10 +92,9 @@ class Unrolled:
             if new is None:
                 continue
             if old.is_graph_output():
-                new = self.new.Identity(new)  # noqa: PLW2901
-            old.replace_all_uses_with(new, replace_graph_outputs=True)
-            if new.is_graph_output():
-                new.name, old.name = old.name, None
+                take_over(old, self.new.Identity(new), None)
+            else:
+                old.replace_all_uses_with(new)
         count = len(self.new.nodes)
         self.new.put_before(node)
         assert node.graph is not None
@@ -125,7 +124,7 @@ class Unrolled:
             if node.op_type == "Split" and kind is Kind.SEQUENCE:
                 axis = node.attributes.get_int("axis", 0)
                 attributes["axis"] = ir.AttrInt64("axis", axis + 1 if axis >= 0 else axis)
-            for old, output in zip(node.outputs, new.copy(node, inputs, new.name, attributes), strict=True):
+            for old, output in zip(node.outputs, new.copy(node, inputs, f"{new.name}.once", attributes), strict=True):
                 if kind is Kind.SEQUENCE:
                     output.shape = ir.Shape([scan.length, *_given(old.shape)])
                 self.outer[old] = output

@@ -21,6 +21,7 @@ import onnx_ir as ir
 from dsd_ort import runtime
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.rewrite import autograd
+from dsd_ort.rewrite.nodes import Nodes, take_over
 
 
 @dataclass(frozen=True)
@@ -100,20 +101,19 @@ def _order_outputs(graph: ir.Graph, forward: list[str], gradients: dict[str, str
     for parameter, gradient in gradients.items():
         shape = shapes[parameter].shape
         if shape is not None and shape.rank() == 0:
-            values[gradient] = _as_number(graph, values[gradient])
+            values[gradient] = _as_number(values[gradient])
         values[gradient].shape, values[gradient].type = shape, shapes[parameter].type
     graph.outputs.clear()
     graph.outputs.extend(values[name] for name in [*forward, *gradients.values()])
 
 
-def _as_number(graph: ir.Graph, gradient: ir.Value) -> ir.Value:
+def _as_number(gradient: ir.Value) -> ir.Value:
     """The gradient of a single number without the axis that the builder's constants give it."""
-    constant = ir.node("Constant", [], {"value": ir.tensor(np.zeros(0, np.int64))}, name=f"{gradient.name}/Constant")
-    reshape = ir.node("Reshape", [gradient, constant.outputs[0]], name=f"{gradient.name}/Reshape")
-    constant.outputs[0].name = constant.name
-    reshape.outputs[0].name, gradient.name = gradient.name, f"{gradient.name}/number"
-    graph.extend([constant, reshape])
-    return reshape.outputs[0]
+    new = Nodes(str(gradient.name))
+    number = new.Reshape(gradient, [])
+    new.put_behind(gradient)
+    take_over(gradient, number, f"{gradient.name}/number")
+    return number
 
 
 def _remove_unused(graph: ir.Graph) -> None:

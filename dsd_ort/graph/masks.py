@@ -17,6 +17,8 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from dsd_ort.rewrite.nodes import Nodes, named, take_over
+
 DOMAIN_PREFIX = "dsd_ort.mask/"
 """What the names of inserted nodes, values and inputs begin with; ``strip`` knows them by it."""
 
@@ -39,8 +41,8 @@ def insert(model: ir.Model, gradients: Mapping[str, str]) -> None:
         weight = values[parameter]
         mask = ir.Value(name=mask_name(parameter), shape=weight.shape, type=weight.type)
         graph.inputs.append(mask)
-        _multiply_uses(graph, weight, mask)
-        _multiply_product(graph, values[gradient], mask)
+        _multiply_uses(weight, mask)
+        _multiply_product(values[gradient], mask)
 
 
 def strip(model: ir.Model) -> None:
@@ -89,34 +91,21 @@ def _values(graph: ir.Graph) -> dict[str | None, ir.Value]:
     return values
 
 
-def _multiply_uses(graph: ir.Graph, weight: ir.Value, mask: ir.Value) -> None:
+def _multiply_uses(weight: ir.Value, mask: ir.Value) -> None:
     """Every node that reads *weight* reads weight · mask instead."""
-    product = ir.node("Mul", [weight, mask], name=f"{DOMAIN_PREFIX}{weight.name}/weight")
-    product.outputs[0].name = f"{DOMAIN_PREFIX}{weight.name}/masked"
-    product.outputs[0].shape, product.outputs[0].type = weight.shape, weight.type
-    uses = [use for use in weight.uses() if use.node is not product]
+    uses, new = tuple(weight.uses()), Nodes()
     if not uses:
-        product.replace_input_with(0, None)
-        product.replace_input_with(1, None)
         return
+    masked = named(new.Mul(weight, mask), f"{DOMAIN_PREFIX}{weight.name}/weight")
+    masked.name = f"{DOMAIN_PREFIX}{weight.name}/masked"
+    new.put_behind(weight)
     for node, index in uses:
-        node.replace_input_with(index, product.outputs[0])
-    # A subgraph may read it too, so it goes in front of everything rather than before the first reader.
-    first = next(iter(graph))
-    graph.insert_before(first, product)
-
-
-def _multiply_product(graph: ir.Graph, gradient: ir.Value, mask: ir.Value) -> None:
-    """The value that everybody knows as the gradient becomes gradient · mask."""
-    name, producer = gradient.name, gradient.producer()
-    assert producer is not None, "a gradient is the output of a node"
-    product = ir.node("Mul", [gradient, mask], name=f"{DOMAIN_PREFIX}{name}/gradient")
-    masked = product.outputs[0]
-    masked.shape, masked.type = gradient.shape, gradient.type
-    for node, index in [use for use in gradient.uses() if use.node is not product]:
         node.replace_input_with(index, masked)
-    for position, output in enumerate(graph.outputs):
-        if output is gradient:
-            graph.outputs[position] = masked
-    gradient.name, masked.name = f"{DOMAIN_PREFIX}{name}/unmasked", name
-    graph.insert_after(producer, product)
+
+
+def _multiply_product(gradient: ir.Value, mask: ir.Value) -> None:
+    """The value that everybody knows as the gradient becomes gradient · mask."""
+    new = Nodes()
+    masked = named(new.Mul(gradient, mask), f"{DOMAIN_PREFIX}{gradient.name}/gradient")
+    new.put_behind(gradient)
+    take_over(gradient, masked, f"{DOMAIN_PREFIX}{gradient.name}/unmasked")

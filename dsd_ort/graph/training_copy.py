@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from dsd_ort.model.parameters import inlined
 from dsd_ort.model.source import Source
+from dsd_ort.rewrite.nodes import Nodes, cast
 
 
 def training_copy(source: Source) -> ir.Model:
@@ -55,15 +56,7 @@ def training_copy(source: Source) -> ir.Model:
 
 def _in_own_type(value: ir.Value, dtype: ir.DataType) -> ir.Value:
     """*value*, a float32 input of its graph, in the type that the file has for it."""
-    graph = value.graph
-    assert graph is not None
-    if dtype == ir.DataType.FLOAT:
-        return value
-    node = ir.node("Cast", [value], {"to": dtype.value}, name=f"{value.name}/{dtype.name.lower()}")
-    (own,) = node.outputs
-    own.name, own.type, own.shape = node.name, ir.TensorType(dtype), value.shape
-    graph.insert_before(graph[0], node)
-    return own
+    return value if dtype == ir.DataType.FLOAT else cast(value, dtype)
 
 
 def _stored(graph: ir.Graph) -> Iterator[ir.Value]:
@@ -82,11 +75,10 @@ def _replace(old: ir.Value, new: ir.Value) -> None:
             return
         output = new
         if inner is not new.graph or old.name != new.name:
-            copy = ir.node("Identity", [new], name=f"{old.name}/Identity")
-            (output,) = copy.outputs
-            output.name = old.name if inner is new.graph else copy.name
-            output.type, output.shape = new.type, new.shape
-            inner.append(copy)
+            copy = Nodes(str(old.name))
+            output = copy.Identity(new)
+            output.name = old.name if inner is new.graph else output.name
+            copy.append_to(inner)
         inner.outputs[:] = [output if value is old else value for value in inner.outputs]
     old.replace_all_uses_with(new)
 

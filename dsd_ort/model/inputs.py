@@ -11,6 +11,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.recipe import Input
 from dsd_ort.rewrite.flow import cut_to, reads
+from dsd_ort.rewrite.nodes import Nodes
 
 
 def keep_only(model: ir.Model, read: Collection[str], parameters: Collection[str]) -> None:
@@ -63,7 +64,7 @@ def _set_shape(value: ir.Value, shape: tuple[int | str, ...], where: str) -> Non
     value.shape = ir.Shape(shape)
 
 
-def _set_value(graph: ir.Graph, old: ir.Value, value: object, others: list[ir.Value], where: str) -> None:
+def _set_value(graph: ir.Graph, old: ir.Value, given: object, others: list[ir.Value], where: str) -> None:
     if old.dtype is None or old.shape is None:
         raise RecipeError(
             f"the input {old.name!r} is no tensor of a known rank",
@@ -71,7 +72,7 @@ def _set_value(graph: ir.Graph, old: ir.Value, value: object, others: list[ir.Va
             fix="give its shape too, as shape = […]",
         )
     try:
-        array = np.asarray(value).astype(old.dtype.numpy(), casting="unsafe")
+        array = np.asarray(given).astype(old.dtype.numpy(), casting="unsafe")
         known = [size if isinstance(size, int) else 1 for size in old.shape]
         array = np.ascontiguousarray(np.broadcast_to(array, known))
     except (ValueError, TypeError) as error:
@@ -80,31 +81,23 @@ def _set_value(graph: ir.Graph, old: ir.Value, value: object, others: list[ir.Va
             where=where,
             fix="give one number, or nested lists of numbers of its shape",
         ) from error
-    nodes = [ir.node("Constant", [], {"value": ir.tensor(array)}, name=f"{old.name}/value")]
+    new = Nodes.of(graph, str(old.name))
+    value = new.constant(array)
     if any(not isinstance(size, int) for size in old.shape):
-        sizes: list[ir.Value] = []
-        for axis, size in enumerate(old.shape):
-            if isinstance(size, int):
-                part = ir.node("Constant", [], {"value": ir.tensor(np.array([size]))}, name=f"{old.name}/{axis}")
-            else:
-                other, at = _source_of(size.value, others, old, where)
-                nodes += [
-                    ir.node("Shape", [other], name=f"{old.name}/{axis}/shape"),
-                    ir.node("Constant", [], {"value": ir.tensor(np.array([at]))}, name=f"{old.name}/{axis}/axis"),
-                ]
-                part = ir.node("Gather", [nodes[-2].outputs[0], nodes[-1].outputs[0]], name=f"{old.name}/{axis}")
-            nodes.append(part)
-            sizes.append(part.outputs[0])
-        nodes.append(ir.node("Concat", sizes, {"axis": 0}, name=f"{old.name}/shape"))
-        nodes.append(ir.node("Expand", [nodes[0].outputs[0], nodes[-1].outputs[0]], name=f"{old.name}/expanded"))
-    for node in nodes:
-        node.outputs[0].name = node.name
-    new = nodes[-1].outputs[0]
-    new.type, new.shape = old.type, old.shape
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
+        sizes = [
+            new.constant([size]) if isinstance(size, int) else _length(new, *_source_of(size.value, others, old, where))
+            for size in old.shape
+        ]
+        value = new.Expand(value, new.Concat(*sizes, axis=0))
+    value.type, value.shape = old.type, old.shape
+    new.put_behind(old)
+    old.replace_all_uses_with(value, replace_graph_outputs=True)
     graph.inputs.remove(old)
-    for node in reversed(nodes):
-        graph.insert_before(graph[0], node) if len(graph) else graph.append(node)
+
+
+def _length(new: Nodes, value: ir.Value, axis: int) -> ir.Value:
+    """The length of an axis of *value*, i64[1]."""
+    return new.Gather(new.Shape(value), [axis])
 
 
 def _source_of(name: str | None, others: list[ir.Value], value: ir.Value, where: str) -> tuple[ir.Value, int]:

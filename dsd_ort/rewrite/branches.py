@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from dsd_ort.rewrite.nodes import Nodes, named, take_over
+
 
 def branch(node: ir.Node, taken: bool) -> ir.Graph:
     """What the If *node* computes where its condition is *taken*."""
@@ -21,17 +23,15 @@ def put_in_front(node: ir.Node, inner: ir.Graph) -> Sequence[ir.Value]:
     inner.outputs.clear()
     inner.initializers.clear()
     inner.remove(nodes)
-    graph = node.graph
-    assert isinstance(graph, ir.Graph)
+    new = Nodes()
     for value in stored:
-        assert value.name and value.const_value is not None
-        constant = ir.node("Constant", [], {"value": value.const_value}, name=value.name)
-        (new,) = constant.outputs
-        new.name, new.type, new.shape = value.name, value.type, value.shape
-        value.replace_all_uses_with(new)
-        outputs = [new if output is value else output for output in outputs]
-        graph.insert_before(node, constant)
-    graph.insert_before(node, nodes)
+        assert value.const_value is not None
+        constant = named(new.constant(value.const_value), value.name)
+        value.replace_all_uses_with(constant)
+        outputs = [constant if output is value else output for output in outputs]
+    new.put_before(node)
+    assert isinstance(node.graph, ir.Graph)
+    node.graph.insert_before(node, nodes)
     return outputs
 
 
@@ -42,12 +42,10 @@ def inline(node: ir.Node, taken: bool) -> None:
         if not old.is_graph_output():
             old.replace_all_uses_with(new)
             continue
-        copy = ir.node("Identity", [new], name=old.name)  # an output keeps its name
-        (output,) = copy.outputs
-        output.type, output.shape = old.type, old.shape
-        node.graph.insert_before(node, copy)
-        old.replace_all_uses_with(output, replace_graph_outputs=True)
-        output.name, old.name = old.name, None
+        copy = Nodes()
+        output = named(copy.Identity(new), old.name)
+        copy.put_before(node)
+        take_over(old, output, None)
     node.graph.remove(node, safe=True)
 
 
@@ -63,9 +61,10 @@ def flatten(graph: ir.Graph) -> None:
             flatten(branch(node, taken))
         condition = node.inputs[0]
         both = [put_in_front(node, branch(node, taken)) for taken in (True, False)]
+        new = Nodes()
         for old, then, other in zip(node.outputs, *both, strict=True):
-            merged = ir.node("Where", [condition, then, other], name=node.name)
-            merged.outputs[0].name = old.name
-            graph.insert_before(node, merged)
-            old.replace_all_uses_with(merged.outputs[0], replace_graph_outputs=True)
+            merged = named(new.Where(condition, then, other), node.name)
+            merged.name = old.name
+            old.replace_all_uses_with(merged, replace_graph_outputs=True)
+        new.put_before(node)
         graph.remove(node, safe=True)

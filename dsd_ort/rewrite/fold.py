@@ -18,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.rewrite.branches import inline
+from dsd_ort.rewrite.nodes import Nodes, named
 from dsd_ort.rewrite.operators import Does, facts
 
 LARGEST = 1 << 16
@@ -92,12 +93,11 @@ class Folder:
                 continue
             if node.graph is not self.graph or not old.uses() or old.is_graph_output():
                 continue
-            constant = ir.node("Constant", [], {"value": ir.tensor(entries.values)}, name=f"{old.name}/fixed")
-            (new,) = constant.outputs
-            new.name, new.type, new.shape = constant.name, old.type, ir.Shape(entries.values.shape)
-            self.graph.insert_before(node, constant)
-            self.known[new] = entries
-            old.replace_all_uses_with(new)
+            new = Nodes()
+            constant = named(new.constant(entries.values), f"{old.name}/fixed")
+            new.put_before(node)
+            self.known[constant] = entries
+            old.replace_all_uses_with(constant)
 
     def take_branches(self) -> bool:
         """Puts branches in the place of Ifs; whether there were any, so that more may be fixed now."""

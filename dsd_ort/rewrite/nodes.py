@@ -171,9 +171,17 @@ def named(value: ir.Value, name: str | None) -> ir.Value:
     return value
 
 
-def interpose(old: ir.Value, new: ir.Value, name: str) -> None:
-    """Who read *old* reads *new*, which is computed from it and takes its name, type and shape; *old* gets *name*."""
-    new.name, new.type, new.shape, old.name = old.name, old.type, old.shape, name
+def take_over(old: ir.Value, new: ir.Value, name: str | None = "") -> None:
+    """Who reads *old* reads *new*, which gets its name, and what is known of its type and shape.
+
+    Args:
+        old: is called *name* from now on.
+        new: may be computed from *old*, by the node that gives it: this one goes on to read *old*.
+        name: empty where nothing is to read *old* any more.
+    """
+    new.type = new.type if old.type is None else old.type
+    new.shape = new.shape if old.shape is None else old.shape
+    new.name, old.name = old.name, name
     maker = new.producer()
     for node, i in [use for use in old.uses() if use.node is not maker]:
         node.replace_input_with(i, new)

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.rewrite.autograd import OPSET
-from dsd_ort.rewrite.names import label, place
+from dsd_ort.rewrite.names import Names, label, place
 from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.path import Path
 
@@ -29,8 +29,15 @@ Replacement: TypeAlias = "ir.Value | Sequence[ir.Value] | None"
 class Site(Nodes):
     """The place of *node*, on or off the gradient *path*."""
 
-    def __init__(self, node: ir.Node, path: Path, statistics: dict[ir.Value, ir.Value] | None = None) -> None:
-        super().__init__(label(node), opset=path.graph.opset_imports.get("", OPSET))
+    def __init__(
+        self,
+        node: ir.Node,
+        path: Path,
+        statistics: dict[ir.Value, ir.Value] | None = None,
+        *,
+        names: Names | None = None,
+    ) -> None:
+        super().__init__(label(node), opset=path.graph.opset_imports.get("", OPSET), names=names)
         self.node = node
         self.path = path
         self.statistics = {} if statistics is None else statistics

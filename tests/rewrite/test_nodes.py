@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from dsd_ort.rewrite import shapes
 from dsd_ort.rewrite.autograd import operator
 from dsd_ort.rewrite.names import Names
-from dsd_ort.rewrite.nodes import Nodes, cast, constant_value, interpose, named
+from dsd_ort.rewrite.nodes import Nodes, cast, constant_value, named, take_over
 from dsd_ort.rewrite.operators import Does, those_that
 
 FLOAT = ir.DataType.FLOAT
@@ -245,7 +245,7 @@ def test_what_is_interposed_is_read_in_the_place_of_what_it_is_computed_from() -
     y, new = relu.outputs[0], Nodes()
     scaled = new.Mul(y, 2.0)
     new.put_behind(y)
-    interpose(y, scaled, "y/unscaled")
+    take_over(y, scaled, "y/unscaled")
     assert (scaled.name, y.name, scaled.producer().inputs[0]) == ("y", "y/unscaled", y)
     assert exp.inputs[0] is scaled
     assert list(of.outputs) == [scaled]

@@ -13,8 +13,6 @@ Y: f32[N, M, H'…]; dX, dW, dY are the gradients of the loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import onnx_ir as ir
 
 from dsd_ort.device.lower import cpu, cuda, dropout, recorded
@@ -23,6 +21,7 @@ from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_t
 from dsd_ort.device.lower.form import Choices, Form
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.names import Names
+from dsd_ort.rewrite.nodes import take_over
 from dsd_ort.rewrite.operators import key
 from dsd_ort.rewrite.path import Path
 from dsd_ort.rewrite.site import Site
@@ -72,7 +71,7 @@ def lower(
     def walk(*graphs: ir.Graph) -> None:
         for node in [node for graph in graphs for node in graph]:
             form = forms.get(key(node))
-            if form is not None and _apply(form, Site(node, path), choices, names):
+            if form is not None and _apply(form, Site(node, path, names=names), choices):
                 counts[key(node)] += 1
 
     walk(model.graph, *_bodies(model.graph, device))
@@ -97,27 +96,16 @@ def _block(device: str) -> int:
     return channel_block() if device == "cpu" else 1
 
 
-def _name(nodes: Sequence[ir.Node], names: Names) -> None:
-    """Names of their own for new *nodes* and what they give."""
-    for node in nodes:
-        node.name = names.free(node.name or node.op_type)
-        for value in node.outputs:
-            value.name = names.free(value.name or node.op_type)
-
-
-def _apply(form: Form, site: Site, choices: Choices, names: Names) -> bool:
+def _apply(form: Form, site: Site, choices: Choices) -> bool:
     """What the form builds takes over names and readers of the node's outputs; it goes if nothing of it is left."""
     built = form.rule(site, choices)
     if built is None:
         return False
     node, graph = site.node, site.node.graph
     assert isinstance(graph, ir.Graph)
-    _name(site.nodes, names)
-    graph.insert_before(node, site.nodes)
+    site.put_before(node)
     for old, new in zip(node.outputs, [built] if isinstance(built, ir.Value) else built, strict=False):
-        new.shape, new.type = old.shape, old.type
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
-        new.name, old.name = old.name, ""
+        take_over(old, new)
     if not any(output.name for output in node.outputs):
         graph.remove(node, safe=True)
     return True

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.device.lower.convolution import Convolution
+from dsd_ort.rewrite.nodes import Nodes
 from dsd_ort.rewrite.site import Site
 
 BLOCKED = "com.microsoft.nchwc"
@@ -25,10 +26,10 @@ BLOCKED = "com.microsoft.nchwc"
 def channel_block() -> int:
     """How many channels stand together in MLAS's blocked layout on this machine; 1 if it has none."""
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, 4, 1, 1]))
-    node = ir.node("ReorderInput", [x], domain=BLOCKED)
-    y = node.outputs[0]
-    y.name, y.type = "y", x.type
-    graph = ir.Graph([x], [y], nodes=[node], opset_imports={"": 17, BLOCKED: 1}, name="probe")
+    new = Nodes()
+    y = new.op(f"{BLOCKED}.ReorderInput", x)
+    y.type = x.type
+    graph = ir.Graph([x], [y], nodes=new.nodes, opset_imports={"": 17, BLOCKED: 1}, name="probe")
     try:
         session = runtime.session(ir.to_proto(ir.Model(graph, ir_version=8)), runtime.session_options(1))
         (blocked,) = session.run(None, {"x": np.zeros((1, 4, 1, 1), np.float32)})

@@ -36,6 +36,7 @@ from dsd_ort.device.mixed.walk import Mixer
 from dsd_ort.graph.differentiate import seed
 from dsd_ort.rewrite import element_types
 from dsd_ort.rewrite.names import make_unique
+from dsd_ort.rewrite.nodes import Nodes
 from dsd_ort.rewrite.operators import Half, facts
 
 __all__ = ["LOSS_SCALE", "Precision", "mix"]
@@ -75,15 +76,14 @@ def scale_loss(model: ir.Model, loss: str) -> None:
         UnsupportedError: the graph holds no gradient of *loss*.
     """
     graph = model.graph
-    one, number = seed(graph, loss), ir.TensorType(ir.DataType.FLOAT)
-    scale = ir.Value(name=LOSS_SCALE, shape=ir.Shape([]), type=number)
-    positive = ir.node("Abs", [scale], name=f"{LOSS_SCALE}/Abs")
-    (new,) = positive.outputs
-    new.name, new.type, new.shape = positive.name, number, one.shape
+    one, new = seed(graph, loss), Nodes(LOSS_SCALE)
+    scale = ir.Value(name=LOSS_SCALE, shape=ir.Shape([]), type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.append(scale)
+    positive = new.Abs(scale)
+    positive.shape = one.shape
+    new.put_behind(scale)
     for node, i in tuple(one.uses()):
         if facts(node).half is not Half.AS_IS:  # its size is 1 all the same
-            node.replace_input_with(i, new)
+            node.replace_input_with(i, positive)
     if not one.uses():
         graph.initializers.pop(str(one.name))
-    graph.inputs.append(scale)
-    graph.insert_before(graph[0], positive)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.device.mixed.precisions import RANGES, TYPES, Precision
+from dsd_ort.rewrite.nodes import Nodes, cast, named
 from dsd_ort.rewrite.operators import Does, Half, facts, key
 
 
@@ -130,13 +131,13 @@ class Mixer:
         if self.emulated:
             return value
         if value not in self.fulls:
-            self.fulls[value] = full = _cast(value, ir.DataType.FLOAT)
+            self.fulls[value] = full = cast(value, ir.DataType.FLOAT)
             self.halves[full] = value
         return self.fulls[value]
 
     def cast(self, value: ir.Value) -> ir.Value:
-        narrow = _cast(value, self.dtype)
-        return _cast(narrow, ir.DataType.FLOAT) if self.emulated else narrow
+        narrow = cast(value, self.dtype)
+        return cast(narrow, ir.DataType.FLOAT) if self.emulated else narrow
 
     def constant(self, value: ir.Value) -> ir.Value | None:
         """A 16-bit copy of what the file fixes."""
@@ -144,8 +145,10 @@ class Mixer:
         if tensor is None:
             return None
         array = tensor.numpy().astype(self.dtype.numpy())
-        content = ir.tensor(array.astype(np.float32) if self.emulated else array)
-        return _insert(ir.node("Constant", [], {"value": content}), value, content.dtype)
+        new = Nodes()
+        narrow = new.constant(array.astype(np.float32) if self.emulated else array)
+        new.put_behind(value)
+        return named(narrow, f"{value.name}/{ir.DataType.from_numpy(array.dtype).name.lower()}")
 
     def note_fixed(self, node: ir.Node) -> None:
         if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
@@ -168,21 +171,3 @@ class Mixer:
         size = np.abs(tensor.numpy())
         low, high = self.range
         return bool(((size == 0) | ((size >= low) & (size <= high))).all())
-
-
-def _cast(value: ir.Value, dtype: ir.DataType) -> ir.Value:
-    return _insert(ir.node("Cast", [value], {"to": dtype.value}), value, dtype)
-
-
-def _insert(node: ir.Node, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-    """The output of *node*, put where *value* is made, shaped like it."""
-    graph, producer = value.graph, value.producer()
-    assert isinstance(graph, ir.Graph)
-    if producer is None:
-        graph.insert_before(graph[0], node)
-    else:
-        graph.insert_after(producer, node)
-    (new,) = node.outputs
-    new.name = node.name = f"{value.name}/{dtype.name.lower()}"
-    new.type, new.shape = ir.TensorType(dtype), value.shape
-    return new

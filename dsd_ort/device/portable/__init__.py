@@ -29,6 +29,7 @@ from dsd_ort.device.portable import activation, broadcast, convolution, losses, 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.rewrite import names
 from dsd_ort.rewrite.names import place
+from dsd_ort.rewrite.nodes import take_over
 from dsd_ort.rewrite.operators import Does, facts, key
 from dsd_ort.rewrite.path import Path
 from dsd_ort.rewrite.site import Site
@@ -136,10 +137,8 @@ def replace(node: ir.Node, rule: Rule, path: Path | None = None) -> None:
     built = rule(site)
     new = [built] if isinstance(built, ir.Value) else built
     graph = node.graph
-    graph.insert_before(node, site.nodes)
+    site.put_before(node)
     for old, value in zip(node.outputs, new, strict=False):
         if value is not None:
-            old.replace_all_uses_with(value, replace_graph_outputs=True)
-            value.shape, value.type = old.shape, old.type
-            value.name, old.name = old.name, ""
+            take_over(old, value)
     graph.remove(node, safe=True)

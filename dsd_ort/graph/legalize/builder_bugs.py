@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-import numpy as np
 import onnx_ir as ir
 
+from dsd_ort.rewrite.nodes import Nodes, take_over
 from dsd_ort.rewrite.operators import facts, key
 from dsd_ort.rewrite.path import Path
 
@@ -45,27 +45,18 @@ def settle_numbers(path: Path) -> None:
         for value in node.outputs:
             number = value.shape is not None and value.shape.rank() == 0
             if number and path.carries(value) and node.op_type != "Reshape":
-                _reshape(node, value)
+                _reshape(value)
 
 
-def _reshape(node: ir.Node, value: ir.Value) -> None:
-    assert node.graph is not None
-    constant = ir.node("Constant", [], {"value": ir.tensor(np.zeros(0, np.int64))}, name=f"{value.name}/Constant")
-    reshape = ir.node("Reshape", [value, constant.outputs[0]], name=f"{value.name}/Reshape")
-    (new,) = reshape.outputs
-    new.name, new.shape, new.type = value.name, value.shape, value.type
-    value.name = f"{value.name}/number"
-    constant.outputs[0].name, constant.outputs[0].type = constant.name, ir.TensorType(ir.DataType.INT64)
-    value.replace_all_uses_with(new, replace_graph_outputs=True)
-    reshape.replace_input_with(0, value)
-    node.graph.insert_after(node, [constant, reshape])
+def _reshape(value: ir.Value) -> None:
+    new = Nodes(str(value.name))
+    number = new.Reshape(value, [])
+    new.put_behind(value)
+    take_over(value, number, f"{value.name}/number")
 
 
 def _copy(node: ir.Node, value: ir.Value) -> ir.Value:
-    name = f"{value.name}/Identity"
-    identity = ir.node("Identity", [value], name=name)
-    (copy,) = identity.outputs
-    copy.name, copy.shape, copy.type = name, value.shape, value.type
-    assert node.graph is not None
-    node.graph.insert_before(node, identity)
+    new = Nodes(str(value.name))
+    copy = new.Identity(value)
+    new.put_before(node)
     return copy

@@ -6,6 +6,10 @@ import onnx
 import onnx.version_converter
 import onnx_ir as ir
 
+from dsd_ort.rewrite.names import Names, label
+from dsd_ort.rewrite.nodes import Nodes, named
+from dsd_ort.rewrite.site import Site
+
 _BINARY = {"Add", "And", "Div", "Equal", "Gemm", "Greater", "Less", "Mul", "Or", "PRelu", "Pow", "Sub", "Xor"}
 
 
@@ -17,6 +21,7 @@ def to_7(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     if opset < 6:
         proto = onnx.version_converter.convert_version(proto, 6)
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+    names = Names(model.graph)
     for node in list(model.graph.all_nodes()):
         if node.domain != "":
             continue
@@ -31,48 +36,37 @@ def to_7(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
             continue
         behind = len(x.shape) - axis.as_int() % len(x.shape) - len(y.shape)
         if behind > 0:
-            axes = list(range(len(y.shape), len(y.shape) + behind))
-            wider = ir.node("Unsqueeze", [y], {"axes": axes})
-            assert node.graph is not None
-            node.graph.insert_before(node, wider)
-            node.replace_input_with(1, wider.outputs[0])
+            new = Nodes(label(node), opset=7, names=names)
+            node.replace_input_with(1, new.Unsqueeze(y, axes=range(len(y.shape), len(y.shape) + behind)))
+            new.put_before(node)
     model.opset_imports[""] = 7
     return ir.to_proto(model)
 
 
-def flatten_hardmax(graph: ir.Graph) -> None:
+def hardmax(site: Site) -> ir.Value:
     """Hardmax(x) → Reshape(Hardmax(Flatten(x)), Shape(x)): before opset 13 it looks at all axes from its own on.
 
     The converter, which does this for Softmax, forgets it.
     """
-    for node in [node for node in graph.all_nodes() if node.domain == "" and node.op_type == "Hardmax"]:
-        x = node.inputs[0]
-        flat = ir.node("Flatten", [x], {"axis": node.attributes.get_int("axis", 1)})
-        hard = ir.node("Hardmax", flat.outputs, {"axis": 1}, name=node.name)
-        shape = ir.node("Shape", [x])
-        back = ir.node("Reshape", [hard.outputs[0], shape.outputs[0]])
-        assert node.graph is not None
-        new = [flat, hard, shape, back]
-        ir.convenience.replace_nodes_and_values(node.graph, node, [node], new, node.outputs, back.outputs)
+    x = site.input(0)
+    flat = site.Flatten(x, axis=site.node.attributes.get_int("axis", 1))
+    return site.Reshape(site.Hardmax(flat, axis=1), site.Shape(x))
 
 
-def restore_softmax(graph: ir.Graph) -> None:
+def softmax(site: Site) -> ir.Value | None:
     """Reshape(Softmax(Flatten(x)), Shape(x)) → Softmax(x), where behind its axis x has only axes of length 1.
 
     The converter makes the former of a Softmax older than opset 13, which normalises over all axes from its own on.
     A loss has to find the logits in front of it.
     """
-    for reshape in list(graph):
-        softmax, shape_of = _producer(reshape, "Reshape", 0), _producer(reshape, "Reshape", 1)
-        flat = _producer(softmax, "Softmax", 0) or _producer(softmax, "LogSoftmax", 0)
-        x = flat.inputs[0] if flat is not None and flat.op_type == "Flatten" else None
-        if x is None or x.shape is None or shape_of is None or shape_of.op_type != "Shape":
-            continue
-        assert softmax is not None and flat is not None
-        axis = flat.attributes.get_int("axis", 1)
-        if shape_of.inputs[0] is x and all(d == 1 for d in x.shape[axis:][1:]):
-            new = ir.node(softmax.op_type, [x], {"axis": axis}, name=softmax.name)
-            ir.convenience.replace_nodes_and_values(graph, reshape, [reshape], [new], reshape.outputs, new.outputs)
+    old, shape = _producer(site.node, "Reshape", 0), _producer(site.node, "Reshape", 1)
+    flat = _producer(old, "Softmax", 0) or _producer(old, "LogSoftmax", 0)
+    x = flat.inputs[0] if flat is not None and flat.op_type == "Flatten" else None
+    if x is None or x.shape is None or shape is None or shape.op_type != "Shape" or shape.inputs[0] is not x:
+        return None
+    assert old is not None and flat is not None
+    axis = flat.attributes.get_int("axis", 1)
+    return named(site.op(old.op_type, x, axis=axis), old.name) if all(d == 1 for d in x.shape[axis:][1:]) else None
 
 
 def _producer(node: ir.Node | None, op_type: str, index: int) -> ir.Node | None:

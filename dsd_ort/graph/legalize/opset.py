@@ -70,7 +70,8 @@ def to_opset(model: ir.Model, target: int = TARGET) -> ir.Model:
         )
     _park(model, opset)
     if opset < 13:
-        legacy.flatten_hardmax(model.graph)
+        _apply(legacy.hardmax, "Hardmax", model.graph)
+        make_unique(model)
     model.graph = ir.from_proto(_inlined_and_raised(ir.to_proto(model), opset, target)).graph
     _unpark(model)
     model.functions.clear()
@@ -78,15 +79,20 @@ def to_opset(model: ir.Model, target: int = TARGET) -> ir.Model:
     if opset > target:
         _lower(model.graph, opset, target)
     if opset < 13:
-        legacy.restore_softmax(model.graph)
+        _apply(legacy.softmax, "Reshape", model.graph)
     if opset < 11:
-        for node in [node for node in model.graph.all_nodes() if node.domain == "" and node.op_type == "Resize"]:
-            apply(resampling.resize_before_11, Site(node, Path(model.graph, [], [])))
+        _apply(resampling.resize_before_11, "Resize", model.graph)
     model.opset_imports.setdefault("com.microsoft", 1)
     make_unique(model)
     if opset > target or opset < 13:  # otherwise nothing has changed since shapes were inferred
         ShapeInferencePass(check_type=False, strict_mode=False)(model)
     return model
+
+
+def _apply(rule: Rule, op_type: str, graph: ir.Graph) -> None:
+    path = Path(graph, [], [])
+    for node in [node for node in graph.all_nodes() if node.domain == "" and node.op_type == op_type]:
+        apply(rule, Site(node, path))
 
 
 def _park(model: ir.Model, opset: int) -> None:

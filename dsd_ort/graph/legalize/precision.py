@@ -27,6 +27,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from dsd_ort.file.payload import to_float32 as in_float32
 from dsd_ort.notes import Note
 from dsd_ort.rewrite.names import make_unique
+from dsd_ort.rewrite.nodes import Nodes, cast, constant_value, named
 from dsd_ort.rewrite.operators import Does, facts
 from dsd_ort.rewrite.path import reads, subgraphs
 
@@ -68,9 +69,7 @@ def round_inputs(model: ir.Model, types: Mapping[str, ir.DataType]) -> None:
         dtype = types.get(str(value.name))
         if dtype is not None:
             uses = tuple(value.uses())
-            narrow = _cast(value, dtype, dtype.name.lower())
-            wide = _cast(narrow, ir.DataType.FLOAT, "float")
-            graph.insert_before(graph[0], [_producer(narrow), _producer(wide)])
+            wide = cast(cast(value, dtype), ir.DataType.FLOAT)
             for node, i in uses:
                 node.replace_input_with(i, wide)
     make_unique(model)
@@ -89,12 +88,10 @@ class _Converter:
         """What values had that are float32 now."""
 
     def run(self) -> None:
-        first = self.graph[0]
         for value in self.graph.inputs:
             if value.dtype in OTHERS:
                 uses = tuple(value.uses())
-                wide = _cast(value, ir.DataType.FLOAT, "float")
-                self.graph.insert_before(first, _producer(wide))
+                wide = cast(value, ir.DataType.FLOAT)
                 for node, i in uses:
                     node.replace_input_with(i, wide)
                 self.types.add(value.dtype)
@@ -139,21 +136,15 @@ class _Converter:
     def copy(self, value: ir.Value) -> ir.Value:
         """*value*, which stays as it is, in float32."""
         if value not in self.copies:
-            tensor = ir.convenience.get_const_tensor(value)
-            producer = value.producer()
-            if tensor is not None:
-                node = ir.node("Constant", [], {"value": ir.tensor(in_float32(tensor.numpy()))})
-                new = node.outputs[0]
-                new.name = f"{value.name}/float"
-                new.type, new.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
-                node.name = new.name
-                self.graph.insert_before(self.graph[0], node)
+            array = constant_value(value)
+            if array is None:
+                wide = cast(value, ir.DataType.FLOAT)
             else:
-                new = _cast(value, ir.DataType.FLOAT, "float")
-                assert producer is not None, "inputs were seen to, initializers are constant"
-                self.graph.insert_after(producer, _producer(new))
-            self.copies[value] = new
-            self.converted.add(new)
+                new = Nodes()
+                wide = named(new.constant(in_float32(array)), f"{value.name}/float")
+                new.put_behind(value)
+            self.copies[value] = wide
+            self.converted.add(wide)
         return self.copies[value]
 
 
@@ -173,20 +164,6 @@ def _values(graph: ir.Graph) -> Iterator[ir.Value]:
 
 def _nodes(graph: ir.Graph) -> Iterator[ir.Node]:
     yield from list(graph.all_nodes())
-
-
-def _cast(value: ir.Value, dtype: ir.DataType, suffix: str) -> ir.Value:
-    """A Cast of *value*, in no graph yet."""
-    node = ir.node("Cast", [value], {"to": dtype.value}, name=f"{value.name}/{suffix}")
-    (new,) = node.outputs
-    new.name, new.type, new.shape = node.name, ir.TensorType(dtype), value.shape
-    return new
-
-
-def _producer(value: ir.Value) -> ir.Node:
-    node = value.producer()
-    assert node is not None
-    return node
 
 
 def _in_float32(kind: ir.TypeProtocol | None) -> ir.TypeProtocol | None:
