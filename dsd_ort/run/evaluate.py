@@ -19,6 +19,7 @@ from dsd_ort.graph.prepare import evaluation
 from dsd_ort.graph.program import Program
 from dsd_ort.model.source import Source
 from dsd_ort.recipe import Recipe
+from dsd_ort.rewrite.nodes import Nodes, named
 from dsd_ort.run import metrics
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Arrays, Memory, Sent, Tensor
@@ -113,11 +114,11 @@ class Evaluator:
         load, loss, output = self.graph.load, self.recipe.losses[0], self.output
 
         def showing() -> ir.Model:
-            model = load()
-            shown = ir.node("Cast", [value_read(model, loss, output)], {"to": ir.DataType.FLOAT.value})
-            shown.outputs[0].name, shown.outputs[0].type = LOGITS, ir.TensorType(ir.DataType.FLOAT)
-            model.graph.append(shown)
-            model.graph.outputs.append(shown.outputs[0])
+            model, new = load(), Nodes()
+            shown = named(new.Cast(value_read(model, loss, output), to=ir.DataType.FLOAT.value), LOGITS)
+            shown.type = ir.TensorType(ir.DataType.FLOAT)
+            new.append_to(model.graph)
+            model.graph.outputs.append(shown)
             return model
 
         other = copy(self)

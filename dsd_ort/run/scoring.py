@@ -130,8 +130,7 @@ SCORES: dict[LossName, Callable[[Answers], Scored]] = {
 
 def _rows(answers: Answers) -> tuple[Floats, Floats]:
     """What the loss reads and the target, a row an example."""
-    rows = (array.astype(np.float64).reshape(len(array), -1) for array in (answers.output, answers.label))
-    x, t = rows
+    x, t = (array.astype(np.float64).reshape(len(array), -1) for array in (answers.output, answers.label))
     return x, t
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import dsd_ort
 from dsd_ort.data import Subset, open_data
+from dsd_ort.graph.loss.formulas import LOSSES
 from dsd_ort.graph.program import open_program
 from dsd_ort.model import source
 from dsd_ort.recipe import Recipe
@@ -201,6 +202,4 @@ def test_the_weights_of_a_run_score_as_they_evaluate(tmp_path: Path) -> None:
 
 
 def test_every_loss_has_scores() -> None:
-    from dsd_ort.graph.loss.formulas import LOSSES
-
     assert SCORES.keys() == LOSSES.keys()
