@@ -21,6 +21,7 @@ from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
 from dsd_ort.recipe import Loss, Optimizer, Recipe
+from dsd_ort.rewrite.shapes import dims_of
 
 
 class Tensor(NamedTuple):
@@ -215,6 +216,5 @@ def _pruned(source: Source, recipe: Recipe) -> frozenset[str]:
 
 
 def _tensor(value: ir.Value) -> Tensor:
-    shape = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
     dtype = value.dtype.name.lower() if value.dtype is not None else str(value.type or "unknown").lower()
-    return Tensor(str(value.name), dtype, shape)
+    return Tensor(str(value.name), dtype, dims_of(value))
