@@ -12,16 +12,17 @@ operators), the rules of the table, each a function of one node in the file of i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import onnx.defs
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import ModelError, UnsupportedError, nearest
-from dsd_ort.graph.legalize import builder_bugs, precision
+from dsd_ort.graph.differentiate import REACHES, Builder, native_bugs
+from dsd_ort.graph.differentiate.judge import refusals as of_path
+from dsd_ort.graph.legalize import precision
 from dsd_ort.graph.legalize.expand import expand, note, refuse_stored_forms, unpaired
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
 from dsd_ort.graph.legalize.table import MODES, RULES
@@ -31,7 +32,6 @@ from dsd_ort.rewrite import autograd, names
 from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.names import place
 from dsd_ort.rewrite.operators import facts, key
-from dsd_ort.rewrite.operators.facts import Stop
 from dsd_ort.rewrite.path import Path
 from dsd_ort.rewrite.site import Site, apply
 
@@ -58,6 +58,7 @@ def legalize(
     outputs: Sequence[str],
     batch_norm: Literal["train", "frozen"] = "train",
     frozen: Collection[str] = (),
+    builder: Builder = "own",
 ) -> Legalized:
     """Rewrites *model*, in place, so that ONNX Runtime differentiates *outputs* rightly by the inputs *trainable*.
 
@@ -67,6 +68,7 @@ def legalize(
         outputs: the outputs that losses read; other outputs, and what only they need, are removed.
         batch_norm: with statistics of the batch, or with the running statistics, as constants.
         frozen: running statistics that stay as they are, so that their batch norm is frozen whatever *batch_norm* says.
+        builder: what will differentiate the model.
 
     Raises:
         ModelError: no such output.
@@ -92,14 +94,15 @@ def legalize(
     graph.outputs.extend(statistics.values())
     names.make_unique(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
-    builder_bugs.settle_numbers(Path(graph, weights, wanted))
-    wanted = graph.outputs[: len(wanted)]
-    builder_bugs.separate(Path(graph, weights, wanted), set(weights))
-    names.make_unique(model)
+    if builder == "ort":
+        native_bugs.settle_numbers(Path(graph, weights, wanted))
+        wanted = graph.outputs[: len(wanted)]
+        native_bugs.separate(Path(graph, weights, wanted), set(weights))
+        names.make_unique(model)
     path = Path(graph, weights, wanted)
     if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
         refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
-    refusals += [error for node in path.nodes() if (error := _judge(node, path, operators)) is not None]
+    refusals += of_path(path, REACHES[builder], operators)
     _raise(refusals, notes)
     return Legalized(
         model,
@@ -153,42 +156,6 @@ def _apply_rules(
 def _keeps_statistics(node: ir.Node, frozen: Collection[str]) -> bool:
     statistics = node.inputs[3:5] if key(node) == "BatchNormalization" else ()
     return any(value is not None and value.name in frozen for value in statistics)
-
-
-def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> UnsupportedError | None:
-    """Why the gradient of *node* would be missing or wrong, or None; *own* operators have a backward of their own."""
-    operator, known = key(node), facts(node)
-    differentiable = own[operator].differentiable if operator in own else range(known.gradient)
-    if not differentiable:
-        why, fix = known.stops or _unknown(node)
-        return UnsupportedError(f"the operator {operator} {why}", where=place(node), fix=fix)
-    for i, value in enumerate(node.inputs):
-        if value is not None and path.is_active(value) and i not in differentiable:
-            return UnsupportedError(
-                f"the operator {operator} has no gradient with respect to its input {i}, which depends on a parameter",
-                where=f"{place(node)}, input {value.name!r}",
-                fix="make this input a constant, or freeze the parameters that it depends on",
-            )
-    for i, value in enumerate(node.outputs):
-        if operator in own:
-            if (i in own[operator].outputs_with_gradient) != path.carries(value):
-                raise AssertionError(f"{operator} reads a gradient of output {i} that is not there, or none that is")
-        elif i and path.carries(value) and not known.every_output:
-            return UnsupportedError(
-                f"the operator {operator} has a gradient for its first output only",
-                where=f"{place(node)}, output {value.name!r}",
-                fix="compute this output by other operators",
-            )
-    return None
-
-
-def _unknown(node: ir.Node) -> Stop:
-    why = "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
-    if node.domain not in ("", "com.microsoft"):
-        why = f"belongs to the domain {node.domain!r}, of which dsd-ort knows no operator"
-    elif not node.domain and not onnx.defs.has(node.op_type):
-        why = "is none that ONNX defines"
-    return Stop(why, "replace it in the model, or freeze the parameters in front of it")
 
 
 def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:

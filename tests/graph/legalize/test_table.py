@@ -78,7 +78,7 @@ def run(proto: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
     return session.run(["y"], {name: value for name, value in inputs.items() if name in known})[0]
 
 
-NATIVE = {name for name, known in OPERATORS.items() if known.gradient}
+NATIVE = {name for name, known in OPERATORS.items() if known.native}
 
 
 @pytest.mark.parametrize("opset", OPSETS)
