@@ -74,7 +74,7 @@ def _filled(at: Adjoint, axes: list[int] | None) -> list[int] | ir.Value:
 
 
 def _shared(at: Adjoint, axes: list[int] | None) -> ir.Value:
-    """dY / n, with n the number of entries along A."""
+    """The part of dY that each of the entries along A has."""
     lengths = None if axes is None else known([length(at.x, axis) for axis in axes])
     if lengths is not None:
         return at.Div(at.dy, float(math.prod(lengths)))
