@@ -12,7 +12,7 @@ operators), the rules of the table, each a function of one node in the file of i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,10 +20,11 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import ModelError, UnsupportedError, nearest
-from dsd_ort.graph.differentiate import REACHES, Builder, native_bugs
+from dsd_ort.graph.differentiate import REACHES, Builder
 from dsd_ort.graph.differentiate.judge import refusals as of_path
-from dsd_ort.graph.legalize import precision
+from dsd_ort.graph.legalize import native, precision
 from dsd_ort.graph.legalize.expand import expand, note, refuse_stored_forms, unpaired
+from dsd_ort.graph.legalize.native import bugs
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
 from dsd_ort.graph.legalize.table import MODES, RULES
 from dsd_ort.graph.logits import Logits, peel
@@ -33,7 +34,7 @@ from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.names import place
 from dsd_ort.rewrite.operators import facts, key
 from dsd_ort.rewrite.path import Path
-from dsd_ort.rewrite.site import Site, apply
+from dsd_ort.rewrite.site import Rule, Site, apply
 
 __all__ = ["Legalized", "legalize", "refuse_stored_forms", "to_supported"]
 
@@ -87,7 +88,8 @@ def legalize(
     refusals = [expanded.refused[node] for node in path.nodes() if node in expanded.refused]
     refusals += unpaired(path, expanded.refused)
     refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
-    statistics, notes, operators = _apply_rules(path, batch_norm, frozen, refusals)
+    rules = RULES | native.RULES if builder == "ort" else RULES
+    statistics, notes, operators = _apply_rules(path, rules, batch_norm, frozen, refusals)
     notes, operators = ([precise] if precise else []) + expanded.notes + notes, expanded.operators | operators
     autograd.add(model, operators)
     wanted: Sequence[ir.Value] = list(graph.outputs)
@@ -95,9 +97,9 @@ def legalize(
     names.make_unique(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
     if builder == "ort":
-        native_bugs.settle_numbers(Path(graph, weights, wanted))
+        bugs.settle_numbers(Path(graph, weights, wanted))
         wanted = graph.outputs[: len(wanted)]
-        native_bugs.separate(Path(graph, weights, wanted), set(weights))
+        bugs.separate(Path(graph, weights, wanted), set(weights))
         names.make_unique(model)
     path = Path(graph, weights, wanted)
     if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
@@ -131,7 +133,7 @@ def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
 
 
 def _apply_rules(
-    path: Path, batch_norm: str, frozen: Collection[str], refusals: list[UnsupportedError]
+    path: Path, rules: Mapping[str, Rule], batch_norm: str, frozen: Collection[str], refusals: list[UnsupportedError]
 ) -> tuple[dict[ir.Value, ir.Value], list[Note], dict[str, Operator]]:
     """Rewrites each node once; returns the new running statistics, the notes, and the operators that it calls."""
     on_path = {*path.nodes(), *path.steps()}
@@ -140,7 +142,7 @@ def _apply_rules(
     operators: dict[str, Operator] = {}
     for node in list(path.graph):
         mode = "frozen" if _keeps_statistics(node, frozen) else batch_norm
-        rule = MODES[mode].get(key(node)) or (RULES.get(key(node)) if node in on_path else None)
+        rule = MODES[mode].get(key(node)) or (rules.get(key(node)) if node in on_path else None)
         if rule is None:
             continue
         site = Site(node, path, statistics)

@@ -20,7 +20,7 @@ def operators() -> list[str]:
     return sorted(name for name in known if not onnx.defs.get_schema(name, NEWEST).deprecated)
 
 
-NATIVE = {name for name, known in OPERATORS.items() if known.gradient}
+NATIVE = {name for name, known in OPERATORS.items() if known.native}
 STOPPED = {name: known.stops for name, known in OPERATORS.items() if known.stops is not None}
 TRAINED = {*RULES, *FUSED, *NATIVE, *(name for mode in MODES.values() for name in mode)}
 LOWERED = {name for name in NEWER if not onnx.defs.has(name, max_inclusive_version=TARGET)}

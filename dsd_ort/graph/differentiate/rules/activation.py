@@ -15,6 +15,14 @@ def leaky_relu(at: Adjoint) -> Gradients:
     return at.microsoft("LeakyReluGrad", at.dy, at.y, **at.attributes())
 
 
+def prelu(at: Adjoint) -> Gradients:
+    """Y = X where X > 0, else S·X: dX = dY, or S·dY; dS = 0, or X·dY."""
+    x, slope = at.operands
+    positive = at.Greater(x, 0.0)
+    d_slope = at.Where(positive, 0.0, at.Mul(at.dy, x))
+    return at.Where(positive, at.dy, at.Mul(at.dy, slope)), at.summed(d_slope, slope)
+
+
 def sigmoid(at: Adjoint) -> Gradients:
     """Y = 1/(1 + exp -X): dX = dY · Y·(1 - Y)."""
     return at.microsoft("SigmoidGrad", at.dy, at.y)

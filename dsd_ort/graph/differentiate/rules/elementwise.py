@@ -76,6 +76,12 @@ def add(at: Adjoint) -> Gradients:
     return [at.summed(at.dy, x) for x in at.operands]
 
 
+def mean(at: Adjoint) -> Gradients:
+    """Y = (A + B + …) / n: each has dY / n."""
+    part = at.Div(at.dy, float(len(at.operands)))
+    return [at.summed(part, x) for x in at.operands]
+
+
 def subtract(at: Adjoint) -> Gradients:
     """Y = A - B: dA = dY and dB = -dY."""
     a, b = at.operands

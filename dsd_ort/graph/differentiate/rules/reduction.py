@@ -27,6 +27,15 @@ def global_average(at: Adjoint) -> Gradients:
     return at.Expand(_shared(at, axes), _filled(at, axes))
 
 
+def extreme(at: Adjoint) -> Gradients:
+    """Y = max X or min X: the entries that equal Y share dY, each gets dY / (how many)."""
+    hit = at.Equal(at.x, _kept(at, at.y))
+    attributes = at.node.attributes.get_ints("axes", None)  # an input from opset 18 on, as of ReduceSum always
+    axes = at.optional(1) if attributes is None else attributes
+    count = at.ReduceSum(at.Cast(hit, to=at.y.dtype), axes, **at.attributes("axes"))
+    return at.Where(hit, _kept(at, at.Div(at.dy, count)), 0.0)
+
+
 def norm(at: Adjoint) -> Gradients:
     """Y = √Σ X²: dX = dY · X/Y, and 0 where Y is 0."""
     y = _kept(at, at.y)
