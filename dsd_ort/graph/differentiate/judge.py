@@ -53,9 +53,10 @@ def _judge(node: ir.Node, path: Path, reach: Reach, own: Operator | None) -> Uns
     operator = key(node)
     if own is not None:
         reach = Reach(own.differentiable, every_output=True)
-        for i, output in enumerate(node.outputs):
-            if (i in own.outputs_with_gradient) != path.carries(output):
-                raise AssertionError(f"{operator} reads a gradient of output {i} that is not there, or none that is")
+        lost = [
+            i for i, output in enumerate(node.outputs) if path.carries(output) and i not in own.outputs_with_gradient
+        ]
+        assert not lost, f"the backward function of {operator} does not read the gradients of its outputs {lost}"
     if not reach.inputs:
         why, fix = facts(node).stops or _unknown(node)
         return UnsupportedError(f"the operator {operator} {why}", where=place(node), fix=fix)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsd_ort.graph.differentiate.adjoint import MICROSOFT, Adjoint, Gradients
+from dsd_ort.graph.differentiate.adjoint import MICROSOFT, Adjoint, Gradients, dims, known
 
 
 def conv(at: Adjoint) -> Gradients:
@@ -18,8 +18,14 @@ def conv(at: Adjoint) -> Gradients:
 
 
 def max_pool(at: Adjoint) -> Gradients:
-    """Y = X at the index of each window's maximum: dX is dY added up there."""
-    return at.op("MaxPoolGrad", at.dy, at.output(1), **at.attributes("ceil_mode", "dilations"))
+    """Y = X at the index of each window's maximum in all of X: dX is dY added up there."""
+    if at.node.attributes.get_int("storage_order", 0):
+        raise at.refusal("has no gradient with indices along columns", "legalize the graph first")
+    index, sizes = at.output(1), dims(at.x)
+    if sizes is not None and known(sizes[1:]) is not None:  # MaxPoolGrad reads them from the graph
+        return at.op("MaxPoolGrad", at.dy, index, **at.attributes("ceil_mode", "dilations"))
+    flat_dy, flat_index, count = at.Reshape(at.dy, [-1]), at.Reshape(index, [-1]), at.Reshape(at.Size(at.x), [1])
+    return at.reshaped(at.microsoft("GatherElementsGrad", flat_dy, count, flat_index, axis=0), at.x)
 
 
 def _refuse_same(at: Adjoint) -> None:

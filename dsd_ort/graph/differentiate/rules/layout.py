@@ -85,8 +85,8 @@ def slice_(at: Adjoint) -> Gradients:
 
 
 def _backwards(at: Adjoint) -> ir.Value:
-    """By the positions in X that Y is taken from: what the operator takes of 0, 1, 2, … in X's shape."""
-    shape = at.Shape(at.x)
+    """By the places in X that Y is taken from: what the operator takes of 0, 1, 2, … in X's shape."""
+    shape = at.shape_of(at.x)
     places = at.Slice(at.Reshape(at.Range(0, at.Size(at.x), 1), shape), *at.node.inputs[1:])
     zeros, flat = at.Reshape(at.zeros(at.x), [-1]), [at.Reshape(value, [-1]) for value in (places, at.dy)]
     return at.Reshape(at.ScatterElements(zeros, *flat), shape)

@@ -6,7 +6,7 @@ knows, fails behind operators without a slope (:mod:`.flat`), and defines names 
 
 from __future__ import annotations
 
-from dsd_ort.graph.legalize.native import arithmetic, broadcast, flat, layout, reduction
+from dsd_ort.graph.legalize.native import arithmetic, broadcast, flat, layout, pooling, reduction
 from dsd_ort.rewrite.site import Rule
 
 RULES: dict[str, Rule] = {
@@ -21,6 +21,7 @@ RULES: dict[str, Rule] = {
     "Hardmax": flat.step,
     "MatMul": arithmetic.matmul,
     "Max": broadcast.elementwise,
+    "MaxPool": pooling.max_pool,
     "Mean": arithmetic.mean_of,
     "Min": broadcast.elementwise,
     "Mul": broadcast.elementwise,
