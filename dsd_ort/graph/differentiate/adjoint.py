@@ -75,11 +75,12 @@ class Adjoint(Site):
     def _named(self, op_type: str) -> str:
         return Nodes._named(self, op_type)
 
-    def constant(self, value: float | Sequence[int] | npt.NDArray[Any]) -> ir.Value:
+    def constant(self, value: float | Sequence[int] | npt.NDArray[Any] | ir.TensorProtocol) -> ir.Value:
         """A float is a number of the type of Y."""
-        if isinstance(value, float):
-            value = np.asarray(value, (self.y.dtype or ir.DataType.FLOAT).numpy())
-        return self.constants(value if isinstance(value, np.ndarray) else np.asarray(value, np.int64))
+        if isinstance(value, int | float | Sequence):
+            dtype = self.y.dtype or ir.DataType.FLOAT
+            value = np.asarray(value, dtype.numpy() if isinstance(value, float) else np.int64)
+        return self.constants(value if isinstance(value, np.ndarray) else value.numpy())
 
     def several(self, op_type: str, count: int, *inputs: Operand, **attributes: Any) -> Sequence[ir.Value]:
         """All outputs of a new node; absent inputs at its end are none."""

@@ -69,8 +69,3 @@ def softmax(at: Adjoint) -> Gradients:
 def log_softmax(at: Adjoint) -> Gradients:
     """Y = X - log Σ exp X along an axis: dX = dY - exp Y · Σ dY."""
     return at.microsoft("LogSoftmaxGrad_13", at.dy, at.y, axis=at.node.attributes.get_int("axis", -1))
-
-
-def dropout(at: Adjoint) -> Gradients:
-    """Y = X · mask / (1 - ratio): dX = dY · mask / (1 - ratio); out of training both are identities."""
-    return at.microsoft("DropoutGrad", at.dy, at.output(1), at.optional(1), at.optional(2))

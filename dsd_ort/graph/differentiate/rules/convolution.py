@@ -1,8 +1,8 @@
-"""Convolution and max pooling, by the operators that ONNX Runtime's training build has for their gradients."""
+"""Convolution, by the operator that ONNX Runtime's training build has for its gradients."""
 
 from __future__ import annotations
 
-from dsd_ort.graph.differentiate.adjoint import MICROSOFT, Adjoint, Gradients, dims, known
+from dsd_ort.graph.differentiate.adjoint import MICROSOFT, Adjoint, Gradients
 
 
 def conv(at: Adjoint) -> Gradients:
@@ -15,17 +15,6 @@ def conv(at: Adjoint) -> Gradients:
     for i, output in enumerate(outputs):
         output.name = output.name if at.carries(i) else ""
     return outputs
-
-
-def max_pool(at: Adjoint) -> Gradients:
-    """Y = X at the index of each window's maximum in all of X: dX is dY added up there."""
-    if at.node.attributes.get_int("storage_order", 0):
-        raise at.refusal("has no gradient with indices along columns", "legalize the graph first")
-    index, sizes = at.output(1), dims(at.x)
-    if sizes is not None and known(sizes[1:]) is not None:  # MaxPoolGrad reads them from the graph
-        return at.op("MaxPoolGrad", at.dy, index, **at.attributes("ceil_mode", "dilations"))
-    flat_dy, flat_index, count = at.Reshape(at.dy, [-1]), at.Reshape(index, [-1]), at.Reshape(at.Size(at.x), [1])
-    return at.reshaped(at.microsoft("GatherElementsGrad", flat_dy, count, flat_index, axis=0), at.x)
 
 
 def _refuse_same(at: Adjoint) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.native.broadcast import expanded
+from dsd_ort.graph.legalize.rules.broadcast import expanded
 from dsd_ort.rewrite.autograd import operator
 from dsd_ort.rewrite.site import Site
 

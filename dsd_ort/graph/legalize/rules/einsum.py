@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.native.broadcast import opaque
+from dsd_ort.graph.legalize.rules.broadcast import opaque
 from dsd_ort.rewrite.site import Site
 
 Length: TypeAlias = "int | str | None"
