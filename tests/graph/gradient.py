@@ -21,8 +21,9 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_grid_sample
 
-from dsd_ort.graph.differentiate import Builder, differentiate
+from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.proof.recurrence import GRU, LSTM, RNN
+from dsd_ort.recipe import BuilderName
 
 Arrays = dict[str, np.ndarray]
 
@@ -61,7 +62,7 @@ def step(
     trainable: Sequence[str],
     inputs: Arrays,
     weights: Mapping[str, np.ndarray],
-    builder: Builder = "own",
+    builder: BuilderName = "own",
 ) -> Step:
     """Differentiates L = Σ R·Y with *builder* and runs it; *weights* are the R of the outputs that L reads."""
     model = ir.from_proto(_with_loss(ir.to_proto(legal), weights))

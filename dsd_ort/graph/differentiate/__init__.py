@@ -8,16 +8,14 @@ order of the parameters.  There are two ways to them, :data:`BUILDERS`: reverse 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import onnx_ir as ir
 
 from dsd_ort.graph.differentiate import judge, native, reverse
 from dsd_ort.graph.differentiate.step_graph import StepGraph, seed
+from dsd_ort.recipe.names import BuilderName
 
-__all__ = ["BUILDERS", "REACHES", "Builder", "StepGraph", "differentiate", "seed"]
-
-Builder: TypeAlias = Literal["own", "ort"]
+__all__ = ["BUILDERS", "REACHES", "StepGraph", "differentiate", "seed"]
 
 BUILDERS = {"own": reverse.differentiate, "ort": native.differentiate}
 REACHES = {"own": judge.by_rules, "ort": judge.by_native_builder}
@@ -25,7 +23,7 @@ REACHES = {"own": judge.by_rules, "ort": judge.by_native_builder}
 
 
 def differentiate(
-    model: ir.Model, trainable: Sequence[str], *, loss: str = "loss", builder: Builder = "own"
+    model: ir.Model, trainable: Sequence[str], *, loss: str = "loss", builder: BuilderName = "own"
 ) -> StepGraph:
     """The gradients of the scalar output *loss* with respect to the graph inputs *trainable*.
 

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import ModelError, UnsupportedError, nearest
-from dsd_ort.graph.differentiate import REACHES, Builder
+from dsd_ort.graph.differentiate import REACHES
 from dsd_ort.graph.differentiate.judge import refusals as of_path
 from dsd_ort.graph.legalize import native, precision
 from dsd_ort.graph.legalize.expand import expand, note, refuse_stored_forms, unpaired
@@ -29,6 +29,7 @@ from dsd_ort.graph.legalize.opset import to_opset, to_supported
 from dsd_ort.graph.legalize.table import MODES, RULES
 from dsd_ort.graph.logits import Logits, peel
 from dsd_ort.notes import Note
+from dsd_ort.recipe.names import BuilderName
 from dsd_ort.rewrite import autograd, names
 from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.names import place
@@ -59,7 +60,7 @@ def legalize(
     outputs: Sequence[str],
     batch_norm: Literal["train", "frozen"] = "train",
     frozen: Collection[str] = (),
-    builder: Builder = "own",
+    builder: BuilderName = "own",
 ) -> Legalized:
     """Rewrites *model*, in place, so that ONNX Runtime differentiates *outputs* rightly by the inputs *trainable*.
 

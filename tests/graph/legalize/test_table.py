@@ -9,10 +9,11 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from dsd_ort.graph.differentiate import BUILDERS, Builder
+from dsd_ort.graph.differentiate import BUILDERS
 from dsd_ort.graph.differentiate.table import RULES as GRADIENTS
 from dsd_ort.graph.legalize import Legalized, legalize, native
 from dsd_ort.graph.legalize.table import RULES
+from dsd_ort.recipe import BuilderName
 from dsd_ort.rewrite.operators import OPERATORS, key
 from dsd_ort.rewrite.path import Path
 from tests.graph.expression import expression, operator_of, settles_number
@@ -31,7 +32,7 @@ each_case_everywhere = pytest.mark.parametrize("case", EVERYWHERE, ids=str)
 each_nth_case = pytest.mark.parametrize("case", EVERYWHERE[::8], ids=str)
 
 
-def legal(case: Case, builder: Builder = "own") -> Legalized:
+def legal(case: Case, builder: BuilderName = "own") -> Legalized:
     trained = trainable(random_inputs(case.proto, case.given), case)
     return legalize(ir.from_proto(case.proto), trained, outputs=["y"], batch_norm="frozen", builder=builder)
 
@@ -88,7 +89,7 @@ def test_both_builders_have_the_same_gradients_in_all_cases(case: Case) -> None:
     test_both_builders_have_the_same_gradients(case)
 
 
-def assert_right(case: Case, builder: Builder) -> Arrays:
+def assert_right(case: Case, builder: BuilderName) -> Arrays:
     """The gradients by *builder*, compared with central differences of the original model; so is its output."""
     proto = case.proto
     inputs = random_inputs(proto, case.given)
