@@ -14,12 +14,12 @@ from dsd_ort.graph import inspection
 from dsd_ort.graph.inspection import Inspection
 from dsd_ort.model import artifacts
 from dsd_ort.proof import Report, Request, child
-from dsd_ort.recipe import BUILTIN, LossName, Recipe
+from dsd_ort.recipe import BUILTIN, BuilderName, LossName, Recipe
 from dsd_ort.ship import verify as verify_files
 from dsd_ort.ship.verify import Verdict
 
 
-def inspect(model: str | Path, *, output: str | None = None) -> Inspection:
+def inspect(model: str | Path, *, output: str | None = None, builder: BuilderName = "own") -> Inspection:
     """What an ONNX file holds and what training makes of it: parameters, rewrites, and what prevents training.
 
     Needs no data, writes nothing, and reads no weights.
@@ -28,12 +28,15 @@ def inspect(model: str | Path, *, output: str | None = None) -> Inspection:
         model: an ONNX file, or a training graph of ONNX Runtime's (its folder, or its training_model.onnx); one that
             cannot be trained is inspected too, and its ``refusals`` say why.
         output: the output that the loss reads; by default the one that most weights lead to.
+        builder: what differentiates the model, as the recipe's ``builder``.
 
     Raises:
         ModelError: the file cannot be read.
         RecipeError: the model has no such output.
+        InstallationError: this environment's ONNX Runtime has no such builder.
     """
-    return inspection.inspect(model, default_recipe(), output=output)
+    recipe = msgspec.structs.replace(default_recipe(), builder=builder)
+    return inspection.inspect(model, recipe, output=output)
 
 
 def check(
@@ -42,6 +45,7 @@ def check(
     *,
     loss: LossName | None = None,
     output: str | None = None,
+    builder: BuilderName | None = None,
     data: Any = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     seconds: float = 60.0,
@@ -59,6 +63,7 @@ def check(
         recipe: by default the default recipe, with a loss that fits the output.
         loss: without a recipe, the kind of loss.
         output: without a recipe, the output that the loss reads; by default the one that most weights lead to.
+        builder: what differentiates the model, in the place of the recipe's ``builder``.
         data: see :func:`train`; by default input is made up from the model's signature.
         shapes: input → shape, for input that is made up.
         seconds: about what the check may take: more tensors are then checked together, and what is left is not checked.
@@ -86,9 +91,10 @@ def check(
             "Python objects cannot be handed to the process that the check runs in",
             fix='give a path or "module:function", or isolate=False',
         )
+    chosen = recipe or default_recipe(model)
     request = Request(
         model=str(model),
-        recipe=(recipe or default_recipe(model)).to_dict(),
+        recipe=(msgspec.structs.replace(chosen, builder=builder) if builder else chosen).to_dict(),
         fit=recipe is None,
         loss=loss,
         output=output,

@@ -11,17 +11,18 @@ import click
 
 from dsd_ort import api
 from dsd_ort.cli import inspection, tables
-from dsd_ort.cli.options import FILE, RECIPE, as_json, device_option, threads_option, weights_options
+from dsd_ort.cli.options import FILE, RECIPE, as_json, builder_option, device_option, threads_option, weights_options
 from dsd_ort.cli.progress import doing
-from dsd_ort.recipe import LossName, Recipe
+from dsd_ort.recipe import BuilderName, LossName, Recipe
 
 
 @click.command()
 @click.argument("model", type=FILE)
 @click.option("--output", help="The output that a loss reads.  [default: what most weights lead to]")
+@builder_option
 @click.option("-v", "--verbose", is_flag=True, help="Name every node that training rewrites.")
 @as_json
-def inspect(model: Path, output: str | None, verbose: bool, json_: bool) -> None:
+def inspect(model: Path, output: str | None, builder: BuilderName | None, verbose: bool, json_: bool) -> None:
     """Show a model's parameters, what training rewrites in it, and all that prevents training.
 
     Needs no data, writes nothing, and takes seconds: no weight is read.  MODEL may also be a training graph that ONNX
@@ -31,7 +32,7 @@ def inspect(model: Path, output: str | None, verbose: bool, json_: bool) -> None
     Example:
         dsd-ort inspect model.onnx
     """
-    found = api.inspect(model, output=output)
+    found = api.inspect(model, output=output, builder=builder or "own")
     if json_:
         click.echo(json.dumps(inspection.inspection_data(found), indent=1))
     else:
@@ -47,6 +48,7 @@ def inspect(model: Path, output: str | None, verbose: bool, json_: bool) -> None
 @click.option(
     "--output", help="Without a recipe: the output that the loss reads.  [default: what most weights lead to]"
 )
+@builder_option
 @click.option("--data", help="Real examples, as for train.  [default: made up from the model's signature]")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=2x3x224x224", help="Of an input that is made up.")
 @click.option(

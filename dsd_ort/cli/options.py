@@ -11,7 +11,7 @@ import click
 
 from dsd_ort import api, runtime
 from dsd_ort.errors import DsdError, RecipeError
-from dsd_ort.recipe import LossName, Recipe, parse_value
+from dsd_ort.recipe import BuilderName, LossName, Recipe, parse_value
 from dsd_ort.run.execution import PRECISIONS
 
 FILE = click.Path(path_type=Path)
@@ -20,6 +20,11 @@ RECIPE = "A TOML file, or the name of a built-in recipe; dsd-ort recipes lists t
 
 def as_json(command: Any) -> Any:
     return click.option("--json", "json_", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def builder_option(command: Any) -> Any:
+    text = "What differentiates the model: dsd-ort, or ONNX Runtime's training build.  [default: own, or the recipe's]"
+    return click.option("--builder", type=click.Choice(get_args(BuilderName)), help=text)(command)
 
 
 def weights_options(command: Any) -> Any:
@@ -107,13 +112,14 @@ def recipe_options(command: Any) -> Any:
 
     @functools.wraps(command)
     def with_recipe(recipe: Path | None, settings: tuple[str, ...], **options: Any) -> Any:
-        keys = {key: options.pop(key) for key in ("loss", "output", "label_name", "batch_size", "seed")}
+        keys = {key: options.pop(key) for key in ("loss", "output", "label_name", "batch_size", "seed", "builder")}
         return command(recipe=recipe_from(recipe, keys, settings, options["model"]), **options)
 
     for option in (
         click.option(
             "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of it, as optimizer.momentum=0.8."
         ),
+        builder_option,
         click.option("--seed", type=int, help="Of shuffling and dropout."),
         click.option("--batch-size", type=int, help="Examples a step."),
         click.option("--label-name", help="The target's name among the data's arrays.  [default: label]"),

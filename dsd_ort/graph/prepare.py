@@ -107,10 +107,11 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     outputs = {value.name for value in model.graph.outputs}
     read = [name for name in losses.values_read(model, recipe.losses) if name in outputs]
     frozen = _frozen(source, recipe)
-    legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen)
+    builder = recipe.builder
+    legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen, builder=builder)
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
-    step = differentiate(legal.model, trained, loss=loss)
+    step = differentiate(legal.model, trained, loss=loss, builder=builder)
     return Training(step.model, step.gradients, legal.statistics, loss, legal.notes)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 LossName = Literal["cross-entropy", "ctc", "bce-with-logits", "mse", "l1", "huber"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
+BuilderName = Literal["own", "ort"]
 MetricName = Literal["loss", "top-1", "top-5", "perplexity", "cer", "wer", "mean-error"]
 
 _OF_VALUES: tuple[MetricName, ...] = ("loss", "mean-error")

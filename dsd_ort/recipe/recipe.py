@@ -29,6 +29,7 @@ class Recipe(Content, frozen=True, kw_only=True):
     ``data``        how arrays, images and recordings become the model's inputs
     ``input``       what is fixed of the model's inputs, by their names
     ``batch_norm``  whether batch norms follow the batch, or are frozen
+    ``builder``     what differentiates the model
     ``freeze``      parameters that are not trained
     ``metrics``     what evaluation reports
     ``monitor``     the metric that decides which epoch is the best, and when a phase has converged

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from dsd_ort.recipe.names import LossName, MetricName, OptimizerName
+from dsd_ort.recipe.names import BuilderName, LossName, MetricName, OptimizerName
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,6 +213,8 @@ class Content(_Table, frozen=True, kw_only=True):
     input: dict[str, Input] = {}
     """What is fixed of the model's inputs, by their names."""
     batch_norm: Literal["train", "frozen"] = "train"
+    builder: BuilderName = "own"
+    """What differentiates the model: dsd-ort's own rules, or ONNX Runtime's builder, which a training build has."""
     freeze: tuple[str, ...] = ()
     """Parameters that are not trained, and running statistics that do not follow the batch: ``["cnn.*"]``."""
     metrics: tuple[MetricName, ...] | None = None

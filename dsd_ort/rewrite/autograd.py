@@ -10,12 +10,13 @@ backward function ``x`` and ``y`` are the forward's own inputs and outputs, and 
         "dx = Div (dy, t) }",
     )
 
-A rule of :mod:`dsd_ort.graph.legalize` puts one into the graph by ``site.call(operator, *inputs)``; the gradient
-builder is told of the backward function by :func:`register`, and :mod:`dsd_ort.graph.differentiate` inlines both, so
-that a prepared graph has neither functions nor a domain of ours.
+A rule of :mod:`dsd_ort.graph.legalize` puts one into the graph by ``site.call(operator, *inputs)``;
+:mod:`dsd_ort.graph.differentiate` calls the backward function, and inlines both, so that a prepared graph has neither
+functions nor a domain of ours.
 
-The builder's registry is process-wide, keeps what came first, and does not hand over a node's attributes.  So an
-operator has no attributes: its functions hold them as constants, and its name ends in a digest of both functions.
+The registry of ONNX Runtime's builder is process-wide, keeps what came first, and does not hand over a node's
+attributes.  So an operator has no attributes: its functions hold them as constants, and its name ends in a digest of
+both functions.
 
 A gradient arrives at every output that ``dy`` of is an argument of the backward function: such an output must be on
 the gradient path.  Outputs that exist only for the backward to read have no ``d…`` there.
@@ -24,7 +25,7 @@ the gradient path.  Outputs that exist only for the backward to read have no ``d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import onnx
@@ -67,7 +68,7 @@ def operator(kind: str, *, forward: str, backward: str, opset: int = OPSET) -> O
     """
     name = f"{kind}_{hashlib.sha256(f'{forward}{backward}{opset}'.encode()).hexdigest()[:12]}"
     made = Operator(_function(name, forward, opset), _function(f"{name}{_GRADIENT}", backward, opset))
-    _definition(made)
+    definition(made)
     return made
 
 
@@ -79,7 +80,7 @@ def _function(name: str, text: str, opset: int) -> onnx.FunctionProto:
     return function
 
 
-def _definition(made: Operator) -> tuple[list[str], list[str]]:
+def definition(made: Operator) -> tuple[list[str], list[str]]:
     """Inputs and outputs of the backward function as the builder spells them: ``GO(0)``, ``I(1)``, ``GI(1)``."""
     spelled = {x: f"I({i})" for i, x in enumerate(made.forward.input)}
     spelled |= {y: f"O({i})" for i, y in enumerate(made.forward.output)}
@@ -101,14 +102,12 @@ def add(model: ir.Model, operators: Mapping[str, Operator]) -> None:
         model.opset_imports[DOMAIN] = 1
 
 
-def of_model(model: onnx.ModelProto) -> list[Operator]:
-    """The operators whose functions :func:`add` put into *model*."""
-    functions = {function.name: function for function in model.functions if function.domain == DOMAIN}
-    return [
-        Operator(functions[name.removesuffix(_GRADIENT)], backward)
-        for name, backward in functions.items()
-        if name.endswith(_GRADIENT)
-    ]
+def of_model(model: ir.Model) -> dict[str, Operator]:
+    """The operators whose functions :func:`add` put into *model*, by the keys of their nodes."""
+    functions = [function for identifier, function in model.functions.items() if identifier[0] == DOMAIN]
+    protos = {function.name: ir.serde.serialize_function(function) for function in functions}
+    pairs = ((name.removesuffix(_GRADIENT), name) for name in protos if name.endswith(_GRADIENT))
+    return {f"{DOMAIN}.{forward}": Operator(protos[forward], protos[backward]) for forward, backward in pairs}
 
 
 def inline(model: ir.Model) -> None:
@@ -117,21 +116,3 @@ def inline(model: ir.Model) -> None:
     for key in [key for key in model.functions if key[0] == DOMAIN]:
         del model.functions[key]
     model.opset_imports.pop(DOMAIN, None)
-
-
-_registered: set[str] = set()
-
-
-def register(operators: Iterable[Operator]) -> None:
-    """Tells ONNX Runtime's gradient builder of *operators*, once a process."""
-    from onnxruntime.capi import _pybind_state as native
-
-    for made in operators:
-        if made.name in _registered:
-            continue
-        node = native.GradientNodeDefinition()
-        node.domain, node.op_type = DOMAIN, made.backward.name
-        node.inputs, node.outputs = _definition(made)
-        node.attributes = []
-        native.register_gradient_definition(f"{DOMAIN}::{made.name}", [node])
-        _registered.add(made.name)

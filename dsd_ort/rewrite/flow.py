@@ -36,13 +36,16 @@ def sources(outputs: Iterable[ir.Value]) -> set[ir.Value]:
 def cut_to(model: ir.Model, outputs: Collection[str]) -> ir.Model:
     """*model*, changed: the *outputs*, and the nodes that they are computed from; all inputs stay.
 
-    onnx-ir's own pass leaves what only the body of a removed node reads, such as that of the Scan in a ctc.  Here too,
-    such a body still counts among the uses of a value.
+    onnx-ir's own pass leaves what only the body of a removed node reads, such as that of the Scan in a ctc.
     """
     graph = model.graph
     graph.outputs[:] = [value for value in graph.outputs if value.name in outputs]
     kept = set(live(graph))
-    graph.remove([node for node in graph if node not in kept])
+    removed = [node for node in graph if node not in kept]
+    graph.remove(removed)
+    for node in [inner for outer in removed for inner in (outer, *inner_nodes(outer))]:  # they are no uses any more
+        for i in range(len(node.inputs)):
+            node.replace_input_with(i, None)
     return model
 
 

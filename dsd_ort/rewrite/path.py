@@ -45,13 +45,14 @@ class Path:
         return any(value in self._active for value in reads(node))
 
     def nodes(self) -> Iterator[ir.Node]:
-        """The nodes that a gradient arrives at from behind and that stand behind a trainable input, in graph order."""
+        """The nodes that a gradient passes: it arrives from behind, and they stand behind a trainable input."""
         for node in list(self.graph):
-            if any(_is_floating(v) and v in self._needed for v in node.outputs) and self.reads_active(node):
+            arrives = any(_is_floating(v) and v in self._needed for v in node.outputs)
+            if arrives and self.reads_active(node) and not _stops(node):
                 yield node
 
     def steps(self) -> Iterator[ir.Node]:
-        """The nodes where a gradient would end: the builder goes on behind them, and does not know them."""
+        """The nodes where a gradient ends.  ONNX Runtime's builder goes on behind them, and does not know them."""
         return (node for node in self.graph if _stops(node) and self.reads_active(node))
 
     def end_of(self, value: ir.Value) -> ir.Node | None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
 
-def expression(value: ir.Value | None) -> str:
-    """*value* in terms of the graph's inputs.  Constants stand as numbers, large ones as their shape; a second output
-    of the node carries ``.1``, and so on; attributes stand behind the inputs.
+def expression(value: ir.Value | None, known: Mapping[ir.Value, str] | None = None) -> str:
+    """*value* in terms of the graph's inputs, or of *known* values.
+
+    Constants stand as numbers, large ones as their shape; a second output of the node carries ``.1``, and so on;
+    attributes stand behind the inputs.
     """
     if value is None:
         return "_"
+    if known and value in known:
+        return known[value]
     constant = ir.convenience.get_const_tensor(value)
     if constant is not None:
         return _numbers(constant.numpy())
@@ -19,8 +25,8 @@ def expression(value: ir.Value | None) -> str:
     if node is None:
         return str(value.name)
     if settles_number(node):
-        return expression(node.inputs[0])
-    arguments = [expression(v) for v in node.inputs]
+        return expression(node.inputs[0], known)
+    arguments = [expression(v, known) for v in node.inputs]
     arguments += [f"{name}={_attribute(a)}" for name, a in sorted(node.attributes.items())]
     output = f".{value.index()}" if value.index() else ""
     return f"{operator_of(node)}({', '.join(arguments)}){output}"
@@ -48,6 +54,8 @@ def _attribute(attribute: ir.Attr) -> str:
     value = attribute.value
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, ir.TensorProtocol):
+        return _numbers(value.numpy())
     if isinstance(value, tuple | list):
         return "[" + " ".join(map(str, value)) + "]"
     return str(value)

@@ -1,4 +1,4 @@
-"""Numeric gradients: what ONNX Runtime's builder makes of a legalized model, against the model as it was.
+"""Numeric gradients: what a builder makes of a legalized model, against the model as it was.
 
 The loss is L = Σ R·Y over all entries of all outputs, R fixed normal numbers.  For each trainable input w and some
 directions d, ⟨∂L/∂w, d⟩ in float32 is compared with the central difference (L(w + εd) - L(w - εd)) / 2ε, which ONNX's
@@ -23,6 +23,7 @@ from onnx.reference.ops import op_grid_sample
 
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.proof.recurrence import GRU, LSTM, RNN
+from dsd_ort.recipe import BuilderName
 
 Arrays = dict[str, np.ndarray]
 
@@ -56,15 +57,22 @@ class Step(NamedTuple):
     gradients: Arrays
 
 
-def step(legal: ir.Model, trainable: Sequence[str], inputs: Arrays, weights: Mapping[str, np.ndarray]) -> Step:
-    """Differentiates L = Σ R·Y with the builder and runs it; *weights* are the R of the outputs that L reads."""
+def step(
+    legal: ir.Model,
+    trainable: Sequence[str],
+    inputs: Arrays,
+    weights: Mapping[str, np.ndarray],
+    builder: BuilderName = "own",
+) -> Step:
+    """Differentiates L = Σ R·Y with *builder* and runs it; *weights* are the R of the outputs that L reads."""
     model = ir.from_proto(_with_loss(ir.to_proto(legal), weights))
-    proto = ir.to_proto(differentiate(model, list(trainable), loss="L").model)
+    made = differentiate(model, list(trainable), loss="L", builder=builder)
+    proto = ir.to_proto(made.model)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), quiet(), providers=["CPUExecutionProvider"])
     known = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
     results = dict(zip(names, session.run(names, {k: v for k, v in inputs.items() if k in known}), strict=True))
-    return Step(results, {name: results[f"{name}_grad"] for name in trainable})
+    return Step(results, {name: results[gradient] for name, gradient in made.gradients.items()})
 
 
 def _with_loss(proto: onnx.ModelProto, weights: Mapping[str, np.ndarray]) -> onnx.ModelProto:

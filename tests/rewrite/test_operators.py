@@ -33,7 +33,7 @@ def test_a_row_names_inputs_and_outputs_that_there_are(name: str) -> None:
     assert known.factors <= inputs and known.like <= max(inputs - 1, 0)
     assert known.lengths is None or known.lengths < inputs
     assert known.second is None or schema(name).max_output > 1
-    assert known.gradient <= inputs or known.gradient == 2**31
+    assert known.native <= inputs or known.native == 2**31
 
 
 @pytest.mark.parametrize("name", [name for name in STANDARD if OPERATORS[name].gives is not None])
@@ -109,7 +109,7 @@ def test_the_type_of_a_value_follows_that_of_the_input_that_the_row_names() -> N
 
 ELSEWHERE = {
     "dsd_ort/graph/autograd/recurrent.py": "texts that compute an activation and its derivative",
-    "dsd_ort/graph/legalize/builder_bugs.py": "of ONNX Runtime's builder, not of the operators",
+    "dsd_ort/graph/legalize/native/bugs.py": "of ONNX Runtime's builder, not of the operators",
     "dsd_ort/graph/legalize/legacy.py": "what operators were before opset 7",
     "dsd_ort/graph/legalize/rules/recurrent.py": "defaults in recurrent layers that ONNX and ONNX Runtime agree on",
     "dsd_ort/graph/legalize/rules/trigonometric.py": "texts that compute derivatives",

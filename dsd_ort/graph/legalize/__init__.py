@@ -16,24 +16,26 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import onnx.defs
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass, RemoveUnusedNodesPass, ShapeInferencePass
 
 from dsd_ort.errors import ModelError, UnsupportedError, nearest
-from dsd_ort.graph.legalize import builder_bugs, precision
+from dsd_ort.graph.differentiate import REACHES
+from dsd_ort.graph.differentiate.judge import refusals as of_path
+from dsd_ort.graph.legalize import native, precision
 from dsd_ort.graph.legalize.expand import expand, note, refuse_stored_forms, unpaired
+from dsd_ort.graph.legalize.native import bugs
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
 from dsd_ort.graph.legalize.table import MODES, RULES
 from dsd_ort.graph.logits import Logits, peel
 from dsd_ort.notes import Note
+from dsd_ort.recipe.names import BuilderName
 from dsd_ort.rewrite import autograd, names
 from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.names import place
 from dsd_ort.rewrite.operators import facts, key
-from dsd_ort.rewrite.operators.facts import Stop
 from dsd_ort.rewrite.path import Path
-from dsd_ort.rewrite.site import Site, apply
+from dsd_ort.rewrite.site import Rule, Site, apply
 
 __all__ = ["Legalized", "legalize", "refuse_stored_forms", "to_supported"]
 
@@ -58,6 +60,7 @@ def legalize(
     outputs: Sequence[str],
     batch_norm: Literal["train", "frozen"] = "train",
     frozen: Collection[str] = (),
+    builder: BuilderName = "own",
 ) -> Legalized:
     """Rewrites *model*, in place, so that ONNX Runtime differentiates *outputs* rightly by the inputs *trainable*.
 
@@ -67,6 +70,7 @@ def legalize(
         outputs: the outputs that losses read; other outputs, and what only they need, are removed.
         batch_norm: with statistics of the batch, or with the running statistics, as constants.
         frozen: running statistics that stay as they are, so that their batch norm is frozen whatever *batch_norm* says.
+        builder: what will differentiate the model.
 
     Raises:
         ModelError: no such output.
@@ -85,21 +89,23 @@ def legalize(
     refusals = [expanded.refused[node] for node in path.nodes() if node in expanded.refused]
     refusals += unpaired(path, expanded.refused)
     refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
-    statistics, notes, operators = _apply_rules(path, batch_norm, frozen, refusals)
+    rules = RULES | native.RULES if builder == "ort" else RULES
+    statistics, notes, operators = _apply_rules(path, rules, batch_norm, frozen, refusals)
     notes, operators = ([precise] if precise else []) + expanded.notes + notes, expanded.operators | operators
     autograd.add(model, operators)
     wanted: Sequence[ir.Value] = list(graph.outputs)
     graph.outputs.extend(statistics.values())
     names.make_unique(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
-    builder_bugs.settle_numbers(Path(graph, weights, wanted))
-    wanted = graph.outputs[: len(wanted)]
-    builder_bugs.separate(Path(graph, weights, wanted), set(weights))
-    names.make_unique(model)
+    if builder == "ort":
+        bugs.settle_numbers(Path(graph, weights, wanted))
+        wanted = graph.outputs[: len(wanted)]
+        bugs.separate(Path(graph, weights, wanted), set(weights))
+        names.make_unique(model)
     path = Path(graph, weights, wanted)
     if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
         refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
-    refusals += [error for node in path.nodes() if (error := _judge(node, path, operators)) is not None]
+    refusals += of_path(path, REACHES[builder], operators)
     _raise(refusals, notes)
     return Legalized(
         model,
@@ -128,7 +134,7 @@ def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
 
 
 def _apply_rules(
-    path: Path, batch_norm: str, frozen: Collection[str], refusals: list[UnsupportedError]
+    path: Path, rules: Mapping[str, Rule], batch_norm: str, frozen: Collection[str], refusals: list[UnsupportedError]
 ) -> tuple[dict[ir.Value, ir.Value], list[Note], dict[str, Operator]]:
     """Rewrites each node once; returns the new running statistics, the notes, and the operators that it calls."""
     on_path = {*path.nodes(), *path.steps()}
@@ -137,7 +143,7 @@ def _apply_rules(
     operators: dict[str, Operator] = {}
     for node in list(path.graph):
         mode = "frozen" if _keeps_statistics(node, frozen) else batch_norm
-        rule = MODES[mode].get(key(node)) or (RULES.get(key(node)) if node in on_path else None)
+        rule = MODES[mode].get(key(node)) or (rules.get(key(node)) if node in on_path else None)
         if rule is None:
             continue
         site = Site(node, path, statistics)
@@ -153,42 +159,6 @@ def _apply_rules(
 def _keeps_statistics(node: ir.Node, frozen: Collection[str]) -> bool:
     statistics = node.inputs[3:5] if key(node) == "BatchNormalization" else ()
     return any(value is not None and value.name in frozen for value in statistics)
-
-
-def _judge(node: ir.Node, path: Path, own: Mapping[str, Operator]) -> UnsupportedError | None:
-    """Why the gradient of *node* would be missing or wrong, or None; *own* operators have a backward of their own."""
-    operator, known = key(node), facts(node)
-    differentiable = own[operator].differentiable if operator in own else range(known.gradient)
-    if not differentiable:
-        why, fix = known.stops or _unknown(node)
-        return UnsupportedError(f"the operator {operator} {why}", where=place(node), fix=fix)
-    for i, value in enumerate(node.inputs):
-        if value is not None and path.is_active(value) and i not in differentiable:
-            return UnsupportedError(
-                f"the operator {operator} has no gradient with respect to its input {i}, which depends on a parameter",
-                where=f"{place(node)}, input {value.name!r}",
-                fix="make this input a constant, or freeze the parameters that it depends on",
-            )
-    for i, value in enumerate(node.outputs):
-        if operator in own:
-            if (i in own[operator].outputs_with_gradient) != path.carries(value):
-                raise AssertionError(f"{operator} reads a gradient of output {i} that is not there, or none that is")
-        elif i and path.carries(value) and not known.every_output:
-            return UnsupportedError(
-                f"the operator {operator} has a gradient for its first output only",
-                where=f"{place(node)}, output {value.name!r}",
-                fix="compute this output by other operators",
-            )
-    return None
-
-
-def _unknown(node: ir.Node) -> Stop:
-    why = "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
-    if node.domain not in ("", "com.microsoft"):
-        why = f"belongs to the domain {node.domain!r}, of which dsd-ort knows no operator"
-    elif not node.domain and not onnx.defs.has(node.op_type):
-        why = "is none that ONNX defines"
-    return Stop(why, "replace it in the model, or freeze the parameters in front of it")
 
 
 def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:

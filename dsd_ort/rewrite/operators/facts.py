@@ -87,10 +87,10 @@ class Facts(NamedTuple):
     does: Does = Does(0)
     weights: Mapping[int, str] = MappingProxyType({})
     """Input → role: where weights sit (:data:`dsd_ort.model.roles.ROLES`)."""
-    gradient: int = 0
+    native: int = 0
     """With respect to how many of its first inputs ONNX Runtime's builder has a right gradient."""
     every_output: bool = False
-    """Whether a gradient may arrive at outputs behind the first."""
+    """Whether it has one for outputs behind the first too."""
     stops: Stop | None = None
     """Why no gradient passes it, where there is more to say than that nobody wrote one."""
     half: Half = Half.FLOAT

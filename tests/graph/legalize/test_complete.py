@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx.defs
 import pytest
 
+from dsd_ort.graph.differentiate.table import RULES as GRADIENTS
+from dsd_ort.graph.legalize import native
 from dsd_ort.graph.legalize.opset import NEWER, TARGET
 from dsd_ort.graph.legalize.table import FUSED, MODES, RULES
 from dsd_ort.rewrite.operators import OPERATORS, Does, those_that
@@ -20,9 +22,11 @@ def operators() -> list[str]:
     return sorted(name for name in known if not onnx.defs.get_schema(name, NEWEST).deprecated)
 
 
-NATIVE = {name for name, known in OPERATORS.items() if known.gradient}
+NATIVE = {name for name, known in OPERATORS.items() if known.native}
+FLAT = those_that(Does.FLAT)
+"""A gradient ends there, and is zero."""
 STOPPED = {name: known.stops for name, known in OPERATORS.items() if known.stops is not None}
-TRAINED = {*RULES, *FUSED, *NATIVE, *(name for mode in MODES.values() for name in mode)}
+TRAINED = {*RULES, *FUSED, *GRADIENTS, *FLAT, *(name for mode in MODES.values() for name in mode)}
 LOWERED = {name for name in NEWER if not onnx.defs.has(name, max_inclusive_version=TARGET)}
 """Operators newer than the rules' opset, which come to them as older ones."""
 
@@ -51,4 +55,8 @@ def test_every_reason_comes_with_what_to_do() -> None:
 
 def test_what_stops_a_gradient_has_a_rule_that_cuts_it_off() -> None:
     """ONNX Runtime's builder stops at none of them: it fails."""
-    assert those_that(Does.FLAT) - set(RULES) == set()
+    assert FLAT - set(native.RULES) == set()
+
+
+def test_what_either_builder_trains_the_other_does() -> None:
+    assert {*RULES, *GRADIENTS} == {*RULES, *native.RULES, *NATIVE} - FLAT

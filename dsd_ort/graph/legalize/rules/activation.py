@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.rules import broadcast
 from dsd_ort.rewrite.site import Site
 
 
@@ -43,12 +42,6 @@ def celu(site: Site) -> ir.Value:
     """``max(x, 0) + α · (exp(min(x, 0) / α) - 1)``"""
     alpha = site.node.attributes.get_float("alpha", 1.0)
     return _exponential(site, alpha, 1.0, alpha)
-
-
-def prelu(site: Site) -> ir.Value:
-    """``max(x, 0) + slope · min(x, 0)``"""
-    x, slope = broadcast.decided_at_run_time(site, [site.input(0), site.input(1)])
-    return site.Add(site.Relu(x), site.Mul(slope, _negative_part(site, x)))
 
 
 def thresholded_relu(site: Site) -> ir.Value:
@@ -124,15 +117,3 @@ def clip(site: Site) -> ir.Value | None:
         return None
     y = x if low is None else site.Max(x, low)
     return y if high is None else site.Min(y, high)
-
-
-def step(site: Site) -> ir.Value:
-    """Behind a cast to whole numbers and back, where no gradient passes: it is 0 almost everywhere"""
-    whole = site.Cast(site.op(site.node.op_type, site.input(0), **site.attributes()), to=ir.DataType.INT64)
-    return site.Cast(whole, to=ir.DataType.FLOAT)
-
-
-def shape_only(site: Site) -> ir.Value:
-    """The same of zeros, as only their shape counts"""
-    zeros = site.ConstantOfShape(site.Shape(site.input(0)))
-    return site.op(site.node.op_type, zeros, **site.attributes())

@@ -1,6 +1,6 @@
 """Broadcasting along axes whose length is known at run time only.
 
-A gradient has to be summed over every axis along which its operand was broadcast.  The gradient builder decides that
+A gradient has to be summed over every axis along which its operand was broadcast.  ONNX Runtime's builder decides that
 from static shapes, and takes a symbolic length for equal to any other but a fixed 1: an operand that turns out to have
 length 1 gets a wrong gradient, without an error.  Only where it does not know an operand's rank does it decide at run
 time.  So an operand of an uncertain length goes through a Reshape to its own shape, written so that nobody infers it.
@@ -50,28 +50,6 @@ def decided_at_run_time(site: Site, operands: Sequence[ir.Value], *, ignoring: i
         return site.path.carries(value) and any(uncertain(value, other, ignoring=ignoring) for other in operands)
 
     return [opaque(site, value) if unsure(value) else value for value in operands]
-
-
-def elementwise(site: Site) -> ir.Value | None:
-    """The same with broadcasting decided at run time, as some lengths are known then only"""
-    operands = [site.input(i) for i in range(len(site.node.inputs))]
-    new = decided_at_run_time(site, operands)
-    return None if new == operands else site.op(site.node.op_type, *new, **site.attributes())
-
-
-def gemm(site: Site) -> ir.Value | None:
-    """The same with broadcasting decided at run time, as some lengths are known then only"""
-    c = site.optional(2)
-    if c is None or not site.path.carries(c) or not uncertain(c, site.node.outputs[0]):
-        return None
-    return site.Gemm(site.input(0), site.input(1), opaque(site, c), **site.attributes())
-
-
-def expand(site: Site) -> ir.Value | None:
-    """The same with broadcasting decided at run time, as some lengths are known then only"""
-    value, y = site.input(0), site.node.outputs[0]
-    unsure = value.shape is not None and not value.shape.is_static() if y.shape is None else uncertain(value, y)
-    return site.Expand(opaque(site, value), site.input(1)) if unsure else None
 
 
 def expanded(site: Site, value: ir.Value, *others: ir.Value) -> ir.Value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,64 +15,14 @@ _END = 2**62
 """Behind the last entry, as Slice has it."""
 
 
-def _length(site: Site, x: ir.Value, axis: int) -> ir.Value:
+def length_along(site: Site, x: ir.Value, axis: int) -> ir.Value:
     """The length of *x* along *axis*, [1]."""
     return site.Slice(site.Shape(x), [axis], [axis + 1 or _END], [0])
 
 
-def _positions(site: Site, x: ir.Value, axis: int) -> ir.Value:
+def positions(site: Site, x: ir.Value, axis: int) -> ir.Value:
     """0, 1, … length - 1."""
-    return site.Range(0, site.Squeeze(_length(site, x, axis), [0]), 1)
-
-
-def split(site: Site) -> Sequence[ir.Value] | None:
-    """One Slice an output, as the gradient of Split needs one of every output"""
-    outputs = site.node.outputs
-    if all(site.path.carries(v) for v in outputs):
-        return None
-    x = site.input(0)
-    axis = site.node.attributes.get_int("axis", 0)
-    return [site.Slice(x, begin, end, [axis]) for begin, end in _parts(site, x, axis, len(outputs))]
-
-
-def _parts(site: Site, x: ir.Value, axis: int, count: int) -> list[tuple[Any, Any]]:
-    """Begin and end of each part, [1]."""
-    sizes = site.optional(1)
-    known = constant_value(sizes)
-    if known is not None:
-        return [([begin], [end]) for begin, end in itertools.pairwise(np.cumsum([0, *known.tolist()]).tolist())]
-    if sizes is not None:
-        ends = site.CumSum(sizes, 0)
-        begins = site.Sub(ends, sizes)
-        return [(site.Slice(begins, [i], [i + 1]), site.Slice(ends, [i], [i + 1])) for i in range(count)]
-    length = site.shape(x)[axis]
-    if isinstance(length, int):  # Slice clamps: all are of the length of the first, but for the last.
-        chunk = -(-length // count)
-        return [([i * chunk], [(i + 1) * chunk]) for i in range(count)]
-    size = site.Div(site.Add(_length(site, x, axis), [count - 1]), [count])
-    return [(site.Mul(size, [i]), site.Mul(size, [i + 1])) for i in range(count)]
-
-
-def slice_(site: Site) -> ir.Value | None:
-    """One Gather an axis, where a step is negative or known at run time only"""
-    if site.optional(4) is None:
-        return None
-    steps = constant_value(site.optional(4))
-    if steps is not None and min(steps.tolist(), default=1) > 0:
-        return None
-    x = site.input(0)
-    parts = [site.Cast(site.input(i), to=ir.DataType.INT64) for i in (1, 2, 4)]
-    for i, axis in enumerate(_axes(site)):
-        start, end, step = (site.Slice(part, [i], [i + 1]) for part in parts)
-        x = site.Gather(x, site.Slice(_positions(site, x, axis), start, end, [0], step), axis=axis)
-    return x
-
-
-def _axes(site: Site) -> list[int]:
-    if site.optional(3) is not None:
-        axes: list[int] = site.known(site.optional(3), "axes").tolist()
-        return axes
-    return list(range(site.size(site.input(1), 0)))
+    return site.Range(0, site.Squeeze(length_along(site, x, axis), [0]), 1)
 
 
 def pad(site: Site) -> ir.Value | None:
@@ -116,7 +65,7 @@ def _padded_by_index(site: Site, mode: str, axes: Sequence[int]) -> ir.Value:
     for i, axis in enumerate(axes):
         if pads is None:
             width = site.Gather(site.input(1), [i, len(axes) + i])
-            y = site.Gather(y, _widened(site, _positions(site, x, axis), mode, width), axis=axis)
+            y = site.Gather(y, _widened(site, positions(site, x, axis), mode, width), axis=axis)
         elif pads[i] or pads[len(axes) + i]:
             y = site.Gather(y, _index(site, axis, mode, (int(pads[i]), int(pads[len(axes) + i]))), axis=axis)
     return site.Identity(y) if y is x else y
@@ -130,7 +79,7 @@ def _index(site: Site, axis: int, mode: str, widths: tuple[int, int]) -> Any:
     if isinstance(length, int):
         widen: Any = (wider,), mode
         return np.pad(np.arange(length)[begin : length - cut], *widen).tolist()
-    rows = _positions(site, site.input(0), axis)
+    rows = positions(site, site.input(0), axis)
     if begin or cut:
         rows = site.Slice(rows, [begin], [-cut if cut else _END])
     return _widened(site, rows, mode, wider)
@@ -161,7 +110,7 @@ def reverse_sequence(site: Site) -> ir.Value:
     time = site.node.attributes.get_int("time_axis", 0)
     batch = site.node.attributes.get_int("batch_axis", 1)
     rank = site.rank(x)
-    t = site.Unsqueeze(_positions(site, x, time), [axis for axis in range(rank) if axis != time])
+    t = site.Unsqueeze(positions(site, x, time), [axis for axis in range(rank) if axis != time])
     length = site.Unsqueeze(lengths, [axis for axis in range(rank) if axis != batch])
     index = site.Where(site.Less(t, length), site.Sub(site.Sub(length, 1), t), t)
     return site.GatherElements(x, site.Expand(index, site.Shape(x)), axis=time)

@@ -34,21 +34,20 @@ from dsd_ort.rewrite.nodes import Operand
 from dsd_ort.rewrite.site import Site
 
 
-def max_pool(site: Site) -> ir.Value | Sequence[ir.Value] | None:
-    """MaxPool; where the image size is known at run time only, a GatherElements at MaxPool's indices"""
+def max_pool(site: Site) -> Sequence[ir.Value] | None:
+    """MaxPool whose indices, which its gradient reads, count along rows"""
     checked_pads(site)
-    x = site.input(0)
-    fixed = all(isinstance(d, int) for d in site.shape(x)[1:])
-    column_major = site.node.attributes.get_int("storage_order", 0) == 1
-    if fixed and not column_major:
+    if site.node.attributes.get_int("storage_order", 0) == 0:
         return None
-    y, indices = site.several("MaxPool", 2, x, **site.attributes("storage_order"))
-    if not fixed:
-        picked = site.GatherElements(site.Reshape(x, [-1]), site.Reshape(indices, [-1]), axis=0)
-        y = site.Reshape(picked, site.Shape(indices))
-    if column_major and any(v.uses() or v.is_graph_output() for v in site.node.outputs[1:]):
-        indices = site.several("MaxPool", 2, x, **site.attributes())[1]
-    return y, indices
+    y, indices = site.several("MaxPool", 2, site.input(0), **site.attributes("storage_order"))
+    return y, along_columns(site) or indices
+
+
+def along_columns(site: Site) -> ir.Value | None:
+    """The node's own indices, where somebody reads them."""
+    if any(v.uses() or v.is_graph_output() for v in site.node.outputs[1:]):
+        return site.several("MaxPool", 2, site.input(0), **site.attributes())[1]
+    return None
 
 
 def global_max_pool(site: Site) -> ir.Value:

@@ -13,7 +13,7 @@ from dsd_ort.rewrite.operators import Does, facts
 from dsd_ort.rewrite.site import Replacement, Rule, Site
 
 
-def _rule(form: Callable[[Site, ir.Value, ir.Value | None, int], ir.Value | None]) -> Rule:
+def over_axes(form: Callable[[Site, ir.Value, ir.Value | None, int], ir.Value | None]) -> Rule:
     """The rule that calls *form* with site, input, axes (None: all) and ``keepdims``."""
 
     @wraps(form)
@@ -39,59 +39,42 @@ def _nothing(site: Site) -> ir.Value:
     return site.Identity(site.input(0))
 
 
-def _over(site: Site, op_type: str, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
+def over(site: Site, op_type: str, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
     return site.op(op_type, x, *([axes] if axes else []), keepdims=keepdims)
 
 
-def _all(site: Site, x: ir.Value) -> ir.Value:
+def all_axes(site: Site, x: ir.Value) -> ir.Value:
     return site.constant(list(range(site.rank(x))))
 
 
-@_rule
-def plain(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value | None:
-    """The same without an empty list of axes"""
-    return None if axes is site.optional(1) else _over(site, site.node.op_type, x, axes, keepdims)
-
-
-@_rule
-def extreme(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
-    """``Σ_A x·[x = m] / Σ_A [x = m]`` with ``m = max_A x`` (or min): ties share the gradient"""
-    return extreme_over(site, site.node.op_type, x, axes, keepdims)
-
-
 def extreme_over(site: Site, op_type: str, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
-    chosen = site.Equal(x, _over(site, op_type, x, axes, 1))
+    chosen = site.Equal(x, over(site, op_type, x, axes, 1))
     # Not x · [x = m]: that is NaN where x is infinite, as in a masked attention.
-    total = _over(site, "ReduceSum", site.Where(chosen, x, 0.0), axes, keepdims)
-    return site.Div(total, _over(site, "ReduceSum", site.Cast(chosen, to=ir.DataType.FLOAT), axes, keepdims))
+    total = over(site, "ReduceSum", site.Where(chosen, x, 0.0), axes, keepdims)
+    return site.Div(total, over(site, "ReduceSum", site.Cast(chosen, to=ir.DataType.FLOAT), axes, keepdims))
 
 
-@_rule
+@over_axes
+def same(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> None:
+    """Identity, as it reduces over no axis"""
+
+
+@over_axes
 def l1(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
     """``Σ_A |x|``"""
-    return _over(site, "ReduceSum", site.Abs(x), axes, keepdims)
+    return over(site, "ReduceSum", site.Abs(x), axes, keepdims)
 
 
-@_rule
+@over_axes
 def sum_square(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
     """``Σ_A x²``"""
-    return _over(site, "ReduceSum", site.Pow(x, 2.0), axes, keepdims)
+    return over(site, "ReduceSum", site.Pow(x, 2.0), axes, keepdims)
 
 
-@_rule
+@over_axes
 def log_sum(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
     """``log Σ_A x``"""
-    return site.Log(_over(site, "ReduceSum", x, axes, keepdims))
-
-
-@_rule
-def named_axes(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value | None:
-    """The same reduction with its axes named and kept, and squeezed out afterwards"""
-    if axes is not None and keepdims:
-        return None
-    axes = axes or _all(site, x)
-    y = site.op(site.node.op_type, x, axes, keepdims=1)
-    return y if keepdims else site.Squeeze(y, axes)
+    return site.Log(over(site, "ReduceSum", x, axes, keepdims))
 
 
 _PRODUCT = operator(
@@ -115,10 +98,10 @@ _PRODUCT = operator(
 """∂Πx/∂xᵢ is the product P' of all factors that are not zero, without xᵢ, if no other factor is zero; else 0."""
 
 
-@_rule
+@over_axes
 def product(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
     """ReduceProd with a gradient that is right where factors are zero"""
-    axes = axes or _all(site, x)
+    axes = axes or all_axes(site, x)
     (y,) = site.call(_PRODUCT, x, axes)
     return y if keepdims else site.Squeeze(y, axes)
 

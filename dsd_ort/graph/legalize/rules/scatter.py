@@ -55,12 +55,9 @@ _EXTREME = """(dy, x, u, i, y) => (dx, du) {{
 def scatter(site: Site) -> ir.Value | None:
     """The same with a gradient for its reduction"""
     reduction = site.node.attributes.get_string("reduction", "none")
-    if reduction == "none":
+    if reduction in ("none", "add"):
         return None
     x, indices, updates = (site.input(i) for i in range(3))
-    if reduction == "add":
-        zeros = site.ConstantOfShape(site.Shape(x))
-        return site.Add(x, site.op(site.node.op_type, zeros, indices, updates, **site.attributes()))
     return site.call(_operator(site, reduction), x, updates, indices)[0]
 
 

@@ -7,15 +7,6 @@ import onnx_ir as ir
 from dsd_ort.rewrite.site import Site
 
 
-def transpose(site: Site) -> ir.Value | None:
-    """Transpose with its permutation written out"""
-    if "perm" in site.node.attributes:
-        return None
-    x = site.input(0)
-    rank = site.rank(x)
-    return site.Transpose(x, perm=list(reversed(range(rank)))) if rank else site.Identity(x)
-
-
 def concat(site: Site) -> ir.Value | None:
     """Concat without what is of length 0, which leads ONNX Runtime's optimizer astray"""
     values = [site.input(i) for i in range(len(site.node.inputs))]

@@ -25,7 +25,7 @@ _GRADIENT_OF_ALL_INPUTS = {"Concat", "LayerNormalization", "com.microsoft.BatchN
 def separate(path: Path, trainable: Set[ir.Value]) -> None:
     """Inserts those Identities, in place."""
     for node in path.nodes():
-        all_inputs = range(facts(node).gradient) if key(node) in _GRADIENT_OF_ALL_INPUTS else ()
+        all_inputs = range(facts(node).native) if key(node) in _GRADIENT_OF_ALL_INPUTS else ()
         for i, value in enumerate(node.inputs):
             if value is None:
                 continue

@@ -1,7 +1,7 @@
-"""Forward graph with a loss → training step graph with a gradient output per parameter.
+"""The other way: ONNX Runtime's own gradient builder, which one release of its training build has.
 
-The one caller of ONNX Runtime's gradient builder, and the only place that knows how it spells names: the gradient of
-a graph input ``w`` is the value ``w_grad``.
+The one caller of it, and the only place that knows how it spells names: the gradient of a graph input ``w`` is the
+value ``w_grad``.
 
 Requires a legalized graph (:mod:`dsd_ort.graph.legalize`): the builder gives wrong gradients for some operators and
 ends the process on others.  Ensures that the graph's outputs are the old ones followed by one gradient each, in the
@@ -10,26 +10,18 @@ order of *trainable*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-import numpy as np
 import onnx
 import onnx.inliner
 import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.errors import UnsupportedError
+from dsd_ort.graph.differentiate.step_graph import StepGraph, gradient_of
 from dsd_ort.rewrite import autograd
+from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.nodes import Nodes, take_over
-
-
-@dataclass(frozen=True)
-class StepGraph:
-    """A differentiated graph: ``gradients`` maps a parameter to the graph output that holds ∂loss/∂parameter."""
-
-    model: ir.Model
-    gradients: dict[str, str]
 
 
 def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "loss") -> StepGraph:
@@ -43,10 +35,10 @@ def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "los
         runtime.require_training_build()
     from onnxruntime.capi import _pybind_state as native
 
-    gradients = {name: f"{name}_grad" for name in trainable}
+    gradients = {name: gradient_of(name) for name in trainable}
     _free_names(model.graph, set(gradients.values()))
     proto = onnx.shape_inference.infer_shapes(ir.to_proto(model))
-    autograd.register(autograd.of_model(proto))
+    _register(autograd.of_model(model).values())
     try:
         builder = native.GradientGraphBuilder(
             proto.SerializeToString(), {loss}, set(trainable), loss, runtime.session_options()
@@ -67,19 +59,22 @@ def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "los
     return StepGraph(step, gradients)
 
 
-def seed(graph: ir.Graph, loss: str) -> ir.Value:
-    """The initializer 1 that the builder starts from in a step graph, ∂loss/∂loss.
+_registered: set[str] = set()
 
-    Raises:
-        UnsupportedError: the graph has none.
-    """
-    found = graph.initializers.get(f"{loss}_grad")
-    if found is None or found.const_value is None or not np.array_equal(found.const_value.numpy().ravel(), [1.0]):
-        raise UnsupportedError(
-            f"the training graph holds no gradient of {loss!r} that could be scaled",
-            fix="train in float32, or prepare the run again",
-        )
-    return found
+
+def _register(operators: Iterable[Operator]) -> None:
+    """Tells the builder of *operators*, once a process."""
+    from onnxruntime.capi import _pybind_state as native
+
+    for made in operators:
+        if made.name in _registered:
+            continue
+        node = native.GradientNodeDefinition()
+        node.domain, node.op_type = autograd.DOMAIN, made.backward.name
+        node.inputs, node.outputs = autograd.definition(made)
+        node.attributes = []
+        native.register_gradient_definition(f"{autograd.DOMAIN}::{made.name}", [node])
+        _registered.add(made.name)
 
 
 def _free_names(graph: ir.Graph, taken: set[str]) -> None:

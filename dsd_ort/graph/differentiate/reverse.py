@@ -1,0 +1,163 @@
+"""Reverse mode: the gradient dv of a value v is the sum of dy · ∂y/∂v over the nodes v → y that read it.
+
+One walk over the nodes from the loss back.  When it comes to a node, all that reads its outputs has been passed, so
+their gradients are complete; the node's rule (:mod:`.table`) makes those of its inputs of them.  Only nodes on the
+gradient path (:class:`dsd_ort.rewrite.path.Path`) are passed, and of what rules write only that stays which a
+parameter's gradient depends on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from dsd_ort.errors import UnsupportedError
+from dsd_ort.graph.differentiate.adjoint import MICROSOFT, Adjoint, Constants, Gradients, dims, known, settle
+from dsd_ort.graph.differentiate.judge import by_rules, refusals
+from dsd_ort.graph.differentiate.step_graph import StepGraph, gradient_of
+from dsd_ort.graph.differentiate.table import RULES
+from dsd_ort.rewrite import autograd, shapes
+from dsd_ort.rewrite.autograd import Operator
+from dsd_ort.rewrite.flow import cut_to
+from dsd_ort.rewrite.names import Names, make_unique
+from dsd_ort.rewrite.nodes import Nodes, constant_value
+from dsd_ort.rewrite.operators import key
+from dsd_ort.rewrite.path import Path
+
+
+def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "loss") -> StepGraph:
+    """The gradients of the scalar output *loss* with respect to the graph inputs *trainable*; *model* stays as it is.
+
+    Raises:
+        UnsupportedError: a node between them has no rule, or its rule has no form for it.
+    """
+    step = model.clone()
+    graph = step.graph
+    graph.sort()
+    _infer(graph)
+    outputs = [value for value in graph.outputs if value.name]
+    parameters = [next(value for value in graph.inputs if value.name == name) for name in trainable]
+    target = next(value for value in outputs if value.name == loss)
+    path, operators = Path(graph, parameters, [target]), autograd.of_model(step)
+    _raise(refusals(path, by_rules, operators))
+    back = _Backward(path, operators)
+    back.start(target)
+    for node in reversed(list(path.nodes())):
+        back.through(node)
+    gradients = {str(parameter.name): back.end(parameter) for parameter in parameters}
+    graph.extend(back.nodes)
+    graph.outputs[:] = [*outputs, *gradients.values()]
+    _tidy(step, back.constants.made)
+    return StepGraph(step, {name: str(gradient.name) for name, gradient in gradients.items()})
+
+
+def _infer(graph: ir.Graph) -> None:
+    """Fills in the shapes that nobody has noted."""
+    for node in graph:
+        if any(output.shape is None for output in node.outputs):
+            shapes.infer(node, constant_value, graph.opset_imports.get("", autograd.OPSET))
+
+
+def _raise(found: Sequence[UnsupportedError]) -> None:
+    if found:
+        error = found[0]
+        error.causes = tuple(found)
+        raise error
+
+
+class _Backward:
+    """The gradients that have arrived at values, and the nodes that they took."""
+
+    def __init__(self, path: Path, operators: Mapping[str, Operator]) -> None:
+        self.path, self.operators = path, operators
+        self.names = Names(path.graph)
+        self.constants = Constants(path.graph, self.names)
+        self.ended: set[ir.Value] = set()
+        self.arrived: dict[ir.Value, list[ir.Value]] = {}
+        self.nodes: list[ir.Node] = []
+
+    def start(self, loss: ir.Value) -> None:
+        """∂loss/∂loss = 1, an initializer of its own name: mixed precision scales it."""
+        one = np.ones([], (loss.dtype or ir.DataType.FLOAT).numpy())
+        self.arrived[loss] = [self.constants.add(one, gradient_of(str(loss.name)))]
+
+    def through(self, node: ir.Node) -> None:
+        """From the gradients of the node's outputs to those of its inputs."""
+        gradients = [self.of(output) for output in node.outputs]
+        if all(gradient is None for gradient in gradients):
+            return
+        at = Adjoint(node, self.path, gradients, self.constants)
+        own = self.operators.get(key(node))
+        found = RULES[key(node)].rule(at) if own is None else _called_back(at, own)
+        for value, d in zip(node.inputs, [found] if isinstance(found, ir.Value) else found, strict=False):
+            if value is not None and d is not None and self.path.carries(value):
+                settle(d, value)
+                self.arrived.setdefault(value, []).append(d)
+        self.nodes += at.nodes
+
+    def new(self, value: ir.Value) -> Nodes:
+        return Nodes(
+            f"{value.name}/grad", opset=self.path.graph.opset_imports.get("", autograd.OPSET), names=self.names
+        )
+
+    def of(self, value: ir.Value) -> ir.Value | None:
+        """The sum of what has arrived at *value*."""
+        terms = self.arrived.get(value, [])
+        if len(terms) > 1:
+            new = self.new(value)
+            total = new.Add(*terms) if len(terms) == 2 else new.Sum(*terms)
+            settle(total, value)
+            self.nodes += new.nodes
+            terms[:] = [total]
+        return terms[0] if terms else None
+
+    def end(self, parameter: ir.Value) -> ir.Value:
+        """The gradient of *parameter*, a value of its own under its own name."""
+        new = self.new(parameter)
+        d = self.of(parameter) or _zeros(new, parameter)
+        made_here = d.producer() is not None and d.graph is None
+        if d in self.ended or not made_here:
+            d = new.Identity(d)
+        settle(d, parameter)
+        d.name = self.names.free(gradient_of(str(parameter.name)))
+        self.ended.add(d)
+        self.nodes += new.nodes
+        return d
+
+
+def _zeros(new: Nodes, like: ir.Value) -> ir.Value:
+    dtype, sizes = like.dtype or ir.DataType.FLOAT, known(dims(like))
+    shape = new.Shape(like) if sizes is None else sizes
+    return new.ConstantOfShape(shape, value=ir.tensor(np.zeros(1, dtype.numpy())))
+
+
+def _called_back(at: Adjoint, operator: Operator) -> Gradients:
+    """By the backward function of an operator that brings one; zeros where no gradient arrives."""
+    forward, backward = operator
+    values = dict(zip(forward.input, at.node.inputs, strict=False))
+    values |= dict(zip(forward.output, at.node.outputs, strict=True))
+    arrived = {f"d{y}": d for y, d in zip(forward.output, at.gradients, strict=True)}
+
+    def argument(name: str) -> ir.Value | None:
+        return values[name] if name not in arrived else arrived[name] or at.zeros(values[name[1:]])
+
+    inputs = map(argument, backward.input)
+    outputs = at.several(f"{autograd.DOMAIN}.{backward.name}", len(backward.output), *inputs)
+    found = dict(zip(backward.output, outputs, strict=True))
+    return [found.get(f"d{x}") for x in forward.input]
+
+
+def _tidy(step: ir.Model, constants: Iterable[ir.Value]) -> None:
+    """Functions of our own in their places; nothing that nobody reads; the domains that are used."""
+    graph = step.graph
+    if autograd.of_model(step):
+        autograd.inline(step)
+        make_unique(step)
+    cut_to(step, [str(value.name) for value in graph.outputs])
+    for value in constants:
+        if not value.uses():
+            graph.initializers.pop(str(value.name))
+    if any(node.domain == MICROSOFT for node in graph):
+        graph.opset_imports.setdefault(MICROSOFT, 1)
