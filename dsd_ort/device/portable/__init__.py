@@ -126,10 +126,6 @@ def is_portable(node: ir.Node) -> bool:
     return node.domain == _BLOCKED or onnx.defs.has(node.op_type, node.domain)
 
 
-def _key(node: ir.Node) -> str:
-    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-
-
 def replace(node: ir.Node, rule: Rule, path: Path | None = None) -> None:
     """What *rule* builds takes over names, types and readers of the outputs of *node*, which goes."""
     assert isinstance(node.graph, ir.Graph)
