@@ -27,9 +27,8 @@ def repeated(site: Site, value: ir.Value, mark: Mark) -> ir.Value:
     """*value*, which is the same for every example, repeated for the batch."""
     if mark.before * mark.after > 1:
         raise site.refusal(f"{value.name!r} has to be repeated within an axis")
-    behind = len(site.shape(value)) - mark.axis - 1
-    target = site.Concat([1] * mark.axis, site.batch.length, [1] * behind, axis=0)
-    new = site.Expand(once(site, value, mark.axis, mark), target)
+    one, behind = once(site, value, mark.axis, mark), len(site.shape(value)) - mark.axis - 1
+    new = site.Expand(one, site.Concat([1] * mark.axis, site.batch.length, [1] * behind, axis=0))
     new.shape, site.marks[new] = value.shape, mark
     return new
 
