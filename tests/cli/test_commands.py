@@ -21,7 +21,7 @@ from dsd_ort.cli import tables
 from dsd_ort.cli.commands import cli
 from dsd_ort.run.journal import read
 from tests.cli.conftest import Command
-from tests.models import cnn_data
+from tests.models import cnn_data, write_cnn
 
 ESCAPE = "\x1b"
 
@@ -67,6 +67,15 @@ def test_every_option_says_what_it_is_for() -> None:
 
 def test_the_version_is_the_packages(dsd_ort: Command) -> None:
     assert dsd_ort("--version").out.strip().endswith(package.__version__)
+
+
+@pytest.mark.parametrize("builder", ["own", "ort"])
+def test_what_differentiates_can_be_chosen(dsd_ort: Command, folder: Path, builder: str) -> None:
+    write_cnn(folder / "model.onnx")
+    assert dsd_ort("inspect", "model.onnx", "--builder", builder).status == 0
+    assert dsd_ort("check", "model.onnx", "--builder", builder, "--seconds", 5, "--json").status == 0
+    assert dsd_ort("prepare", "model.onnx", "-o", "new", "--builder", builder).status == 0
+    assert json.loads((folder / "new" / "manifest.json").read_text())["recipe"]["builder"] == builder
 
 
 def test_the_whole_way_for_people(dsd_ort: Command, held_out: Path) -> None:
