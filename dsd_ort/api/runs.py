@@ -23,6 +23,7 @@ from dsd_ort.run.execution import Execution, Precision
 from dsd_ort.run.journal import Event, Journal, read
 from dsd_ort.run.lock import locked
 from dsd_ort.run.phases import Trainer
+from dsd_ort.run.suspects import weights_of
 from dsd_ort.ship import export as export_files
 from dsd_ort.ship import verify as verify_files
 from dsd_ort.ship.verify import Verdict
@@ -194,7 +195,4 @@ def _weights(program: Program, phase: int | None, best: bool, sparse: bool) -> A
         phase = done[-1]
     if not 1 <= phase <= len(kinds):
         raise RunError(f"there is no phase {phase}", where=str(program.folder), fix=f"give 1 to {len(kinds)}")
-    arena = Arena.of(program)
-    path = checkpoint.weights_file(program.folder, phase - 1, kinds[phase - 1], best=best)
-    checkpoint.load(path, arena, program.digest)
-    return arena
+    return weights_of(program, phase, best=best)

@@ -93,11 +93,18 @@ class Trainer:
             self.state.resume()
         else:
             self.state.begin()
+            self._before_the_first_step()
         for phase in self.recipe.phase[self.state.position.phase : until]:
             self._phase(phase)
         complete = self.state.position.phase == len(self.recipe.phase)
         if complete and not any(event["event"] == "end" for event in read(self.program.folder)):
             self.journal.write("end", self.state.position.step)
+
+    def _before_the_first_step(self) -> None:
+        """Records what the run begins with; a run whose checkpoint is there has it all."""
+        if self.data.examples is not None:
+            self.journal.write("data", 0, examples=self.data.examples)
+        self.state.save()
 
     def _refuse_what_cannot_begin(self) -> None:
         """All that would end the run at its first step or evaluation, before anything is written."""
