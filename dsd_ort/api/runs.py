@@ -19,6 +19,7 @@ from dsd_ort.recipe import Recipe
 from dsd_ort.run import checkpoint, memory
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
+from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution, Precision
 from dsd_ort.run.journal import Event, Journal, read
 from dsd_ort.run.lock import locked
@@ -34,6 +35,7 @@ def train(
     data: Any,
     *,
     eval_data: Any = None,
+    without: str | Path | None = None,
     resume: bool = False,
     until: int | None = None,
     device: str = "auto",
@@ -51,6 +53,8 @@ def train(
         run: the folder that :func:`prepare` made.
         data: what :func:`dsd_ort.data.open_data` takes: a path, ``"module:function"``, arrays by name.
         eval_data: likewise; evaluated after each epoch.
+        without: a CSV that names examples of *data* which are left out, see :mod:`dsd_ort.data.subset`; in place of the
+            recipe's list.  The run folder gets a copy, so that it is not needed again.
         resume: go on from the last checkpoint.
         until: the phase to end after, from 1; by default the last.  What is left, *resume* does.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` for the second one, or ``"auto"``, see
@@ -80,17 +84,17 @@ def train(
     execution = Execution(chosen, threads, precision, cuda_graphs, deterministic)
     recipe, manifest = program.recipe, program.manifest
     fields = [*manifest.inputs, *manifest.labels]
-    train_data = open_data(data, fields, recipe.data)
+    examples = Examples(program, open_data(data, fields, recipe.data), None if without is None else Path(without))
     held_out = open_data(eval_data, fields, recipe.data) if eval_data is not None else None
     with locked(program.folder), closing(Journal(program.folder, listener)) as journal:
         for text in ([f"device {chosen.why}"] if chosen.had_choice else []) + execution.notes():
             journal.tell({"event": "note", "text": text})
-        for opened, name in ((train_data, "data"), (held_out, "eval-data")):
+        for opened, name in ((examples.left, "data"), (held_out, "eval-data")):
             for note in opened.notes if opened else ():
                 journal.tell({"event": "note", "text": f"{name}: {note}"})
         Trainer(
             program,
-            train_data,
+            examples,
             held_out,
             journal,
             stop=stop,

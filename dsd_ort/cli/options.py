@@ -107,7 +107,7 @@ def recipe_options(command: Any) -> Any:
 
     @functools.wraps(command)
     def with_recipe(recipe: Path | None, settings: tuple[str, ...], **options: Any) -> Any:
-        keys = {key: options.pop(key) for key in ("loss", "output", "label_name", "batch_size", "seed")}
+        keys = {key: options.pop(key) for key in ("loss", "output", "label_name", "without", "batch_size", "seed")}
         return command(recipe=recipe_from(recipe, keys, settings, options["model"]), **options)
 
     for option in (
@@ -116,6 +116,7 @@ def recipe_options(command: Any) -> Any:
         ),
         click.option("--seed", type=int, help="Of shuffling and dropout."),
         click.option("--batch-size", type=int, help="Examples a step."),
+        click.option("--without", type=FILE, help="A CSV of examples that are not trained on, as suspects writes it."),
         click.option("--label-name", help="The target's name among the data's arrays.  [default: label]"),
         click.option("--output", help="The model's output that the loss reads, where it has several."),
         click.option(
@@ -134,7 +135,9 @@ def recipe_from(path: Path | None, keys: dict[str, Any], settings: tuple[str, ..
     for key, value in keys.items():
         if value is None:
             continue
-        if key not in loss_keys:
+        if key == "without":
+            table["data"]["without"] = str(value)
+        elif key not in loss_keys:
             table[key] = value
         elif isinstance(table["loss"], list):
             raise RecipeError(

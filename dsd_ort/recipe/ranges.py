@@ -123,6 +123,7 @@ def _check_data(data: Data, blanks: set[int], require: Require) -> None:
         "data.audio.window or hop is less than a sample",
         "give seconds, as window = 0.025 and hop = 0.01",
     )
+    require(data.without != "", "data.without is empty", "give the path of a CSV, or remove it")
     entries = [entry for number, entry in enumerate(data.alphabet) if entry and number not in blanks]
     twice = next((entry for entry in entries if entries.count(entry) > 1), None)
     require(twice is None, f"data.alphabet has {twice!r} twice", "give each class a text of its own")

@@ -181,6 +181,9 @@ class Data(_Table, frozen=True, kw_only=True):
     """Batches are of examples of about the same length, where the data knows lengths: less is padding."""
     pad_to: int = 1
     """Examples of different lengths are filled up to a multiple of this: on CUDA, few shapes of batch train faster."""
+    without: str | None = None
+    """A CSV that names examples which are not trained on, as ``dsd-ort suspects`` writes it; a path relative to the
+    recipe's file, or on the command line to the current folder.  A run folder holds a copy."""
     alphabet: str | tuple[str, ...] = ()
     """The text of each class, from class 0 on, a character each or a list; that of ctc's blank is never read."""
     image: Image = Image()

@@ -19,6 +19,7 @@ from dsd_ort.graph.program import GRAPHS, Program
 from dsd_ort.recipe import Phase
 from dsd_ort.run.epoch import batches_left, updates_of_epoch
 from dsd_ort.run.evaluate import Evaluator
+from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Journal, read
 from dsd_ort.run.memory import Sent
@@ -39,7 +40,7 @@ class Trainer:
 
     Args:
         program: a prepared run.
-        data: to train on.
+        examples: to train on.
         eval_data: evaluated after each epoch.
         journal: is told all that happens.
         stop: asked after each update; when it says yes, the state is saved and :class:`Stopped` raised.
@@ -53,7 +54,7 @@ class Trainer:
     def __init__(
         self,
         program: Program,
-        data: Dataset,
+        examples: Examples,
         eval_data: Dataset | None,
         journal: Journal,
         *,
@@ -62,7 +63,7 @@ class Trainer:
         execution: Execution | None = None,
     ) -> None:
         self.program, self.recipe = program, program.recipe
-        self.data, self.eval_data, self.journal, self.stop = data, eval_data, journal, stop
+        self.examples, self.eval_data, self.journal, self.stop = examples, eval_data, journal, stop
         self.checkpoint_seconds = checkpoint_seconds
         if eval_data is None and self.recipe.monitor != "loss":
             raise RecipeError(
@@ -91,6 +92,7 @@ class Trainer:
         """
         if resume:
             self.state.resume()
+            self.examples.refuse_others()
         else:
             self.state.begin()
             self._before_the_first_step()
@@ -102,8 +104,7 @@ class Trainer:
 
     def _before_the_first_step(self) -> None:
         """Records what the run begins with; a run whose checkpoint is there has it all."""
-        if self.data.examples is not None:
-            self.journal.write("data", 0, examples=self.data.examples)
+        self.examples.begin(self.journal)
         self.state.save()
 
     def _refuse_what_cannot_begin(self) -> None:
@@ -111,7 +112,7 @@ class Trainer:
         for name in GRAPHS:
             self.program.graph_path(name)
         for phase in self.recipe.phase:
-            updates_of_epoch(self.recipe, self.data, phase, self.state.position)
+            updates_of_epoch(self.recipe, self.examples.left, phase, self.state.position)
         if self.eval_data is not None:
             self.evaluator.batches(self.eval_data)
 
@@ -119,7 +120,7 @@ class Trainer:
         """One phase, from its beginning or from where the position is in it."""
         if self.state.position.begins_phase:
             self._begin(phase)
-        self.steps_per_epoch = updates_of_epoch(self.recipe, self.data, phase, self.state.position)
+        self.steps_per_epoch = updates_of_epoch(self.recipe, self.examples.left, phase, self.state.position)
         self.steps = phase.steps if phase.steps is not None else math.ceil((phase.epochs or 0) * self.steps_per_epoch)
         self.journal.tell({"event": "phase-steps", "done": self.state.position.phase_step, "steps": self.steps})
         while not (reason := self._complete(phase)):
@@ -154,7 +155,7 @@ class Trainer:
         """The batches that are left of this epoch, or of the phase's steps."""
         state, accumulate, send = self.state, self.recipe.optimizer.accumulate, self.engine.memory.send
         began, examples = time.monotonic(), state.progress.examples
-        left = with_last(batches_left(self.recipe, self.data, state.position))
+        left = with_last(batches_left(self.recipe, self.examples.left, state.position))
         with closing(prefetch((send(batch), last) for batch, last in left)) as stream:
             for batch, last in stream:
                 self._forward_backward(batch, sparse=phase.kind == "sparse")

@@ -17,9 +17,8 @@ from tests.cli.test_bad_input import TRAIN, refuse
 from tests.models import cnn_data
 
 SUSPECTS = ("suspects", "run", "--data", "data.npz", "--threads", 1)
-LONGER = (
-    "--set=phase.0.epochs=10", "--set=phase.1.epochs=5", "--set=phase.1.learning_rate=0.01", "--set=phase.1.sparsity=0.7"
-)  # fmt: skip
+LONGER = ("--set=phase.0.epochs=10", "--set=phase.1.epochs=5", "--set=phase.1.sparsity=0.7")
+SLOW = "--set=phase.1.learning_rate=0.01"
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def wrong(folder: Path, dsd_ort: Command) -> list[int]:
     numbers = np.random.default_rng(3).choice(120, 12, replace=False)
     data["label"][numbers] = (data["label"][numbers] + 1) % 3
     np.savez(folder / "data.npz", **data)
-    assert dsd_ort("prepare", "model.onnx", "-o", "run", "--recipe", "recipe.toml", *LONGER).status == 0
+    assert dsd_ort("prepare", "model.onnx", "-o", "run", "--recipe", "recipe.toml", *LONGER, SLOW).status == 0
     assert dsd_ort(*TRAIN).status == 0
     return sorted(numbers.tolist())
 
@@ -86,7 +85,33 @@ def test_pictures_in_folders_have_their_names_and_a_sheet(dsd_ort: Command, fold
         assert sheet.format == "PNG"
 
 
+def test_the_loop_train_suspect_train_on(dsd_ort: Command, wrong: list[int], folder: Path) -> None:
+    """The list goes into a new run, by an option of three commands; the old run says that it leaves nothing out."""
+    assert dsd_ort(*SUSPECTS, "-o", "suspects.csv").status == 0
+    count = len((folder / "suspects.csv").read_text().splitlines()) - 1
+    assert dsd_ort("prepare", "model.onnx", "-o", "second", "--recipe", "recipe.toml").status == 0
+    answer = dsd_ort("train", "second", "--data", "data.npz", "--without", "suspects.csv", "--threads", 1)
+    assert answer.status == 0 and f"note: data: {120 - count} of 120 examples" in answer.err
+    given = ("--recipe", "recipe.toml", "--without", "suspects.csv")
+    assert dsd_ort("prepare", "model.onnx", "-o", "third", *given).status == 0
+    list_there = (folder / "third" / "without.csv").read_bytes()
+    assert list_there == (folder / "second" / "without.csv").read_bytes() == (folder / "suspects.csv").read_bytes()
+    data = ("--data", "data.npz", "--eval-data", "data.npz", "--threads", 1)
+    assert dsd_ort("compare", "model.onnx", "-o", "both", *data, *given).status == 0
+    assert (folder / "both" / "dense-only" / "without.csv").exists()
+    assert dsd_ort("suspects", "second", "--data", "data.npz").status == 0, "asked of all of the data"
+
+
 # --- bad input
+
+
+def test_lists_that_cannot_be_left_out(dsd_ort: Command, prepared: Path) -> None:
+    (prepared / "other.csv").write_text("index,data\n1,1287-9f86d081884c7d65\n")
+    refuse(dsd_ort, prepared, (*TRAIN, "--without", "none.csv"), "the list cannot be read", "none.csv")
+    refuse(dsd_ort, prepared, (*TRAIN, "--without", "other.csv"), "was made for other data", "remove its column 'data'")
+    new = ("prepare", "model.onnx", "-o", "new", "--without", "none.csv")
+    refuse(dsd_ort, prepared, new, "the list of examples in data.without cannot be read", "none.csv")
+    refuse(dsd_ort, prepared, (*new[:-2], "--set", 'data.without=""'), "data.without is empty")
 
 
 def test_a_run_without_a_sparse_phase(dsd_ort: Command, folder: Path) -> None:
