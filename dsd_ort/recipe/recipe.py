@@ -70,8 +70,12 @@ class Recipe(Content, frozen=True, kw_only=True):
         return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, without=listed))
 
     def dense_only(self) -> Recipe:
-        """The same budget and learning rates without pruning: what a sparse phase's gain is measured against."""
-        phases = tuple(msgspec.structs.replace(phase, kind="dense", sparsity=None) for phase in self.phase)
+        """The same budget and learning rates without pruning: what a sparse phase's gain is measured against.
+
+        Nobody doubts a label there, so no phase drops suspects.
+        """
+        dense: dict[str, Any] = {"kind": "dense", "sparsity": None, "drop_suspects": False}
+        phases = tuple(msgspec.structs.replace(phase, **dense) for phase in self.phase)
         return msgspec.structs.replace(self, phase=phases)
 
     def to_dict(self) -> dict[str, Any]:

@@ -121,6 +121,9 @@ class Phase(_Table, frozen=True, kw_only=True):
     sparsity: float | None = None
     patience: int | None = None
     """The phase ends after this many epochs without a better ``monitor``; ``epochs`` is then the most it takes."""
+    drop_suspects: bool = False
+    """In a dense phase after a sparse one: it trains without the examples that the sparse network, at its end, does not
+    believe."""
 
     @property
     def schedule(self) -> Schedule:

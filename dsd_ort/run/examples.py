@@ -3,6 +3,7 @@
 ::
 
     RUN/without.csv           left out of the whole training: the recipe's list, or the one that it was begun with
+    RUN/suspects-phase-3.csv  left out of phase 3: what the sparse network before it does not believe
 
 Batches are functions of (examples, seed, epoch).  So the examples are fixed before the first step, and a run that goes
 on with others is refused: the journal knows how many the data has, and the digest of those that are left.
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dsd_ort.data import Dataset, without
+import numpy as np
+
+from dsd_ort.data import Dataset, Subset, counted, without
 from dsd_ort.data.source_forms import reading
 from dsd_ort.errors import RunError
 from dsd_ort.graph.program import WITHOUT, Program
 from dsd_ort.run.journal import Event, Journal, read
-from dsd_ort.run.suspects import keep
+from dsd_ort.run.suspects import Suspect, keep, write
 
 
 class Examples:
@@ -57,6 +60,54 @@ class Examples:
                 where=f"{self.folder}, and {self.left.where}",
                 fix=f"give the same data; what is left out is listed in {self.folder / WITHOUT}",
             )
+
+    def drop(self, phase: int, suspects: list[Suspect], journal: Journal, step: int) -> None:
+        """Fixes what *phase*, from 1, does without.
+
+        Raises:
+            RunError: then nothing is left, or the list cannot be written.
+        """
+        count = counted(self.left).examples
+        if len(suspects) == count:
+            raise RunError(
+                f"the sparse network believes none of the examples, so phase {phase} has none to train on",
+                where=str(self.folder),
+                fix="prepare the model anew, with a lower sparsity or without drop_suspects",
+            )
+        write(self._suspects(phase), suspects, counted(self.whole))
+        left = self._left_in(phase).digest
+        journal.write("suspects", step, phase=phase, suspects=len(suspects), examples=count, left=left)
+
+    def of_phase(self, phase: int) -> Dataset:
+        """What *phase*, from 1, trains on: all that is left, but what was dropped when it began.
+
+        Raises:
+            RunError: the list is not the one that was made then.
+            DataError: it is gone.
+        """
+        dropped = [e for e in read(self.folder) if e["event"] == "suspects" and e["phase"] == phase]
+        if not dropped:
+            return self.left
+        left = self._left_in(phase)
+        if left.digest != dropped[-1]["left"]:
+            raise RunError(
+                f"the list of suspects was changed after phase {phase} began",
+                where=str(self._suspects(phase)),
+                fix="put the list back that was there",
+            )
+        return left
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Of what is left, in the whole data."""
+        return self.left.indices if isinstance(self.left, Subset) else np.arange(counted(self.left).examples)
+
+    def _left_in(self, phase: int) -> Subset:
+        lists = [self._suspects(phase)] if self.listed is None else [self.listed, self._suspects(phase)]
+        return without(self.whole, *lists)
+
+    def _suspects(self, phase: int) -> Path:
+        return self.folder / f"suspects-phase-{phase}.csv"
 
     def _record(self) -> Event:
         more = {} if self.listed is None else {"left": self.left.digest}

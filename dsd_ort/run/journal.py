@@ -6,6 +6,7 @@ Every line has ``event`` and ``step`` (updates so far, over all phases):
 ``data``       before the first step: ``examples``, how many the data has; ``left``, the digest of those that
                are trained on, where a list leaves some out
 ``phase``      a phase begins: ``phase`` (from 1), ``kind``, ``sparsity``, ``epochs`` or ``steps``
+``suspects``   behind it: ``suspects`` of ``examples`` are dropped, ``left`` is the digest of the others
 ``progress``   every few steps: ``loss``, ``learning_rate``, ``examples_per_second``
 ``epoch``      an epoch ends: ``epoch``, ``train_loss``, ``metrics`` on the evaluation data, ``best``
 ``phase-end``  ``metrics``, ``density``, ``seconds``, ``reason``

@@ -13,7 +13,7 @@ from contextlib import closing
 
 import numpy as np
 
-from dsd_ort.data import Dataset, prefetch, with_last
+from dsd_ort.data import Dataset, check_batch_size, counted, prefetch, with_last
 from dsd_ort.errors import RecipeError
 from dsd_ort.graph.program import GRAPHS, Program
 from dsd_ort.recipe import Phase
@@ -26,6 +26,7 @@ from dsd_ort.run.memory import Sent
 from dsd_ort.run.metrics import better
 from dsd_ort.run.schedule import learning_rate
 from dsd_ort.run.state import State
+from dsd_ort.run.suspects import find
 
 PROGRESS_EVERY = 20
 """Updates between two progress events in the journal."""
@@ -113,14 +114,24 @@ class Trainer:
             self.program.graph_path(name)
         for phase in self.recipe.phase:
             updates_of_epoch(self.recipe, self.examples.left, phase, self.state.position)
+            if phase.drop_suspects:
+                self._refuse_what_cannot_be_dropped()
         if self.eval_data is not None:
             self.evaluator.batches(self.eval_data)
+
+    def _refuse_what_cannot_be_dropped(self) -> None:
+        """A stream's examples; and any where the model fixes the batch size, as nobody knows how many will be left."""
+        left = counted(self.examples.left)
+        self.evaluator.batches(left)
+        if not self.recipe.data.drop_last:
+            check_batch_size(left.fields, 1, what="the last batch's size")
 
     def _phase(self, phase: Phase) -> None:
         """One phase, from its beginning or from where the position is in it."""
         if self.state.position.begins_phase:
             self._begin(phase)
-        self.steps_per_epoch = updates_of_epoch(self.recipe, self.examples.left, phase, self.state.position)
+        self.data = self.examples.of_phase(self.state.position.phase + 1)
+        self.steps_per_epoch = updates_of_epoch(self.recipe, self.data, phase, self.state.position)
         self.steps = phase.steps if phase.steps is not None else math.ceil((phase.epochs or 0) * self.steps_per_epoch)
         self.journal.tell({"event": "phase-steps", "done": self.state.position.phase_step, "steps": self.steps})
         while not (reason := self._complete(phase)):
@@ -142,6 +153,17 @@ class Trainer:
             sparsity=phase.sparsity,
             **length,
         )
+        if phase.drop_suspects:
+            self._drop_suspects()
+
+    def _drop_suspects(self) -> None:
+        """What the phase that begins does without, by the last sparse phase's weights at its end."""
+        position, examples = self.state.position, self.examples
+        sparse = max(i for i, phase in enumerate(self.recipe.phase[: position.phase], 1) if phase.kind == "sparse")
+        whole, numbers = counted(examples.whole), examples.numbers
+        memory = self.engine.memory
+        found = find(self.program, sparse, whole, numbers, execution=self.execution, memory=memory)
+        examples.drop(position.phase + 1, found, self.journal, position.step)
 
     def _complete(self, phase: Phase) -> str:
         """Why the phase is over, or an empty string."""
@@ -155,7 +177,7 @@ class Trainer:
         """The batches that are left of this epoch, or of the phase's steps."""
         state, accumulate, send = self.state, self.recipe.optimizer.accumulate, self.engine.memory.send
         began, examples = time.monotonic(), state.progress.examples
-        left = with_last(batches_left(self.recipe, self.examples.left, state.position))
+        left = with_last(batches_left(self.recipe, self.data, state.position))
         with closing(prefetch((send(batch), last) for batch, last in left)) as stream:
             for batch, last in stream:
                 self._forward_backward(batch, sparse=phase.kind == "sparse")
