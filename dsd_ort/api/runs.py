@@ -21,7 +21,7 @@ from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution, Precision
-from dsd_ort.run.journal import Event, Journal, read
+from dsd_ort.run.journal import AS_IT_CAME, Event, Journal, read
 from dsd_ort.run.lock import locked
 from dsd_ort.run.phases import Trainer
 from dsd_ort.run.suspects import weights_of
@@ -44,6 +44,7 @@ def train(
     cuda_graphs: bool = True,
     deterministic: bool = False,
     checkpoint_seconds: float = 300.0,
+    measure_first: bool = True,
     listener: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Event]:
@@ -52,7 +53,7 @@ def train(
     Args:
         run: the folder that :func:`prepare` made.
         data: what :func:`dsd_ort.data.open_data` takes: a path, ``"module:function"``, arrays by name.
-        eval_data: likewise; evaluated after each epoch.
+        eval_data: likewise; evaluated before the first step and after each epoch.
         without: a CSV that names examples of *data* which are left out, see :mod:`dsd_ort.data.subset`; in place of the
             recipe's list.  The run folder gets a copy, so that it is not needed again.
         resume: go on from the last checkpoint.
@@ -64,6 +65,7 @@ def train(
         cuda_graphs: whether CUDA records what it runs, and replays it.
         deterministic: whether only what repeats to the bit is used.
         checkpoint_seconds: the longest time between two checkpoints.
+        measure_first: whether the model as it came is evaluated too, where there is *eval_data*.
         listener: is told every event, see :mod:`dsd_ort.run.journal`.
         stop: asked after each update; on yes the state is saved and :class:`dsd_ort.run.phases.Stopped` raised.
 
@@ -99,6 +101,7 @@ def train(
             journal,
             stop=stop,
             checkpoint_seconds=checkpoint_seconds,
+            measure_first=measure_first,
             execution=execution,
         ).run(resume=resume, until=until)
     return phases(run)
@@ -107,6 +110,13 @@ def train(
 def phases(run: str | Path) -> list[Event]:
     """The ``phase-end`` events of a run so far."""
     return [event for event in read(Path(run)) if event["event"] == "phase-end"]
+
+
+def as_it_came(run: str | Path) -> dict[str, float]:
+    """What the model of a run measured before the first step; empty where it was not measured."""
+    measured = (event for event in read(Path(run)) if event["event"] == "measured" and event["name"] == AS_IT_CAME)
+    found: dict[str, float] = next(measured, {"metrics": {}})["metrics"]
+    return found
 
 
 def evaluate(

@@ -17,7 +17,7 @@ from dsd_ort.graph.program import Program
 from dsd_ort.notes import Note
 from dsd_ort.proof import Report
 from dsd_ort.proof.report import Verdict
-from dsd_ort.run.journal import Event
+from dsd_ort.run.journal import AS_IT_CAME, Event
 from dsd_ort.ship.verify import Verdict as Verified
 
 
@@ -132,8 +132,10 @@ def phase_rows(events: list[Event]) -> list[list[str]]:
 PHASE_COLUMNS = {"phase": "left", "at its end": "left", "non-zero weights": "right", "seconds": "right"}
 
 
-def show_phases(events: list[Event]) -> None:
-    show("", PHASE_COLUMNS, phase_rows(events))
+def show_phases(events: list[Event], came: dict[str, float]) -> None:
+    """The phases of a run, under what the model measured as it came, if it was measured."""
+    first = [[AS_IT_CAME, format_metrics(came), "", ""]] if came else []
+    show("", PHASE_COLUMNS, first + phase_rows(events))
 
 
 def show_metrics(metrics: dict[str, float]) -> None:

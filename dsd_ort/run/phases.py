@@ -21,9 +21,10 @@ from dsd_ort.run.epoch import batches_left, updates_of_epoch
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.journal import Journal, read
+from dsd_ort.run.journal import AS_IT_CAME, Journal, read
 from dsd_ort.run.memory import Sent
 from dsd_ort.run.metrics import better
+from dsd_ort.run.position import MeasuredOn
 from dsd_ort.run.schedule import learning_rate
 from dsd_ort.run.state import State
 from dsd_ort.run.suspects import find
@@ -42,10 +43,11 @@ class Trainer:
     Args:
         program: a prepared run.
         examples: to train on.
-        eval_data: evaluated after each epoch.
+        eval_data: evaluated before the first step, and after each epoch.
         journal: is told all that happens.
         stop: asked after each update; when it says yes, the state is saved and :class:`Stopped` raised.
         checkpoint_seconds: the longest time between two checkpoints.
+        measure_first: whether the model as it came is evaluated too.
         execution: on what, and how.
 
     Raises:
@@ -61,11 +63,12 @@ class Trainer:
         *,
         stop: Callable[[], bool] = lambda: False,
         checkpoint_seconds: float = 300.0,
+        measure_first: bool = True,
         execution: Execution | None = None,
     ) -> None:
         self.program, self.recipe = program, program.recipe
         self.examples, self.eval_data, self.journal, self.stop = examples, eval_data, journal, stop
-        self.checkpoint_seconds = checkpoint_seconds
+        self.checkpoint_seconds, self.measure_first = checkpoint_seconds, measure_first
         if eval_data is None and self.recipe.monitor != "loss":
             raise RecipeError(
                 f"monitor = {self.recipe.monitor!r} needs data to evaluate on",
@@ -94,6 +97,7 @@ class Trainer:
         if resume:
             self.state.resume()
             self.examples.refuse_others()
+            self._say_what_is_no_longer_measured()
         else:
             self.state.begin()
             self._before_the_first_step()
@@ -106,7 +110,15 @@ class Trainer:
     def _before_the_first_step(self) -> None:
         """Records what the run begins with; a run whose checkpoint is there has it all."""
         self.examples.begin(self.journal)
+        if self.measure_first and self.eval_data is not None:
+            self.journal.write("measured", 0, name=AS_IT_CAME, metrics=self._evaluate())
         self.state.save()
+
+    def _say_what_is_no_longer_measured(self) -> None:
+        left = self.state.position.phase < len(self.recipe.phase)
+        if left and self.eval_data is None and any(event.get("metrics") for event in read(self.program.folder)):
+            text = "the run was evaluated so far, and goes on without evaluation data: best epochs are by training loss"
+            self.journal.tell({"event": "note", "text": text})
 
     def _refuse_what_cannot_begin(self) -> None:
         """All that would end the run at its first step or evaluation, before anything is written."""
@@ -232,12 +244,13 @@ class Trainer:
         train_loss = progress.loss_sum / max(progress.examples, 1)
         metrics = progress.metrics = self._evaluate()
         value = metrics.get(self.recipe.monitor, train_loss)
-        best = better(self.recipe.monitor, value, progress.best)
+        measured_on: MeasuredOn = "evaluation" if self.recipe.monitor in metrics else "training"
+        best = better(self.recipe.monitor, value, progress.best if progress.best_on == measured_on else None)
         state.position = state.position.after_epoch()
         progress.loss_sum, progress.examples = 0.0, 0
         progress.stale_epochs = 0 if best else progress.stale_epochs + 1
         if best:
-            progress.best = value
+            progress.best, progress.best_on = value, measured_on
             state.save_weights(phase, metrics, best=True)
         self.journal.write(
             "epoch",

@@ -14,7 +14,7 @@ import numpy as np
 from dsd_ort import runtime
 from dsd_ort.api.comparison import report
 from dsd_ort.api.comparison.folder import FINAL, FOLDERS, Runs, held, prepared
-from dsd_ort.api.comparison.report import AS_IT_CAME, Report, Row
+from dsd_ort.api.comparison.report import Report, Row
 from dsd_ort.api.models import verify
 from dsd_ort.api.runs import evaluate, export, phases, train
 from dsd_ort.errors import RecipeError
@@ -23,7 +23,7 @@ from dsd_ort.recipe import Recipe
 from dsd_ort.run import checkpoint
 from dsd_ort.run.execution import Precision
 from dsd_ort.run.fork import fork, shared_phases
-from dsd_ort.run.journal import Event, read
+from dsd_ort.run.journal import AS_IT_CAME, Event, read
 from dsd_ort.ship.verify import Verdict
 
 Listener = Callable[[Event], None]
@@ -96,6 +96,7 @@ def compare(
     training = partial(train, data=data, eval_data=eval_data, device=device, threads=threads)
     training = partial(training, precision=precision, cuda_graphs=cuda_graphs, deterministic=deterministic)
     training = partial(training, checkpoint_seconds=checkpoint_seconds, listener=_once(listener), stop=stop)
+    training = partial(training, measure_first=False)  # that is done once for both
     with held(folder):
         runs = prepared(folder, model, recipe)
         measure = partial(evaluate, data=eval_data, recipe=runs.dsd.recipe, device=device, threads=threads)

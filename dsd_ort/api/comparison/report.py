@@ -8,8 +8,8 @@ import msgspec
 
 from dsd_ort.errors import RunError
 
-DSD, DENSE_ONLY, AS_IT_CAME = "DSD", "dense only", "as it came"
-"""The trainings, and the model before any."""
+DSD, DENSE_ONLY = "DSD", "dense only"
+"""The trainings."""
 REPORT = "report.json"
 
 
