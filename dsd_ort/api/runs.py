@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from dsd_ort import runtime
-from dsd_ort.api.models import default_recipe
+from dsd_ort.api.models import fitting_recipe, refuse_beside_recipe
 from dsd_ort.data import open_data
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
-from dsd_ort.recipe import Recipe
+from dsd_ort.recipe import LossName, Recipe
 from dsd_ort.run import checkpoint, memory
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
@@ -124,6 +124,8 @@ def evaluate(
     data: Any,
     recipe: Recipe | None = None,
     *,
+    loss: LossName | None = None,
+    output: str | None = None,
     phase: int | None = None,
     best: bool = False,
     device: str = "auto",
@@ -134,7 +136,10 @@ def evaluate(
     Args:
         model: an ONNX file or a run folder.
         data: see :func:`train`.
-        recipe: loss, metrics, batch size and data section, for a file; a run has its own.
+        recipe: loss, metrics, batch size and data section, for a file; by default the default recipe, with a loss that
+            fits the output.  A run has its own.
+        loss: without a recipe, the kind of loss.
+        output: without a recipe, the output that the loss reads; by default the one that most weights lead to.
         phase: of a run, from 1; by default the last one that is complete.
         best: take that phase's best epoch.
         device: see :func:`train`.
@@ -144,16 +149,19 @@ def evaluate(
         ModelError, RunError, DataError: see :func:`train`.
     """
     runtime.require_runtime()
+    refuse_beside_recipe(recipe, loss, output)
     execution = Execution(runtime.choose_device(device), threads)
     place = memory.of(execution.device)
     if Path(model).is_dir():
         program = open_program(model)
+        refuse_beside_recipe(program.recipe, loss, output)
         arena = _weights(program, phase, best, sparse=False)
         weights = place.place(arena.values())
         evaluator = Evaluator.of_program(program, weights, execution=execution, memory=place)
     else:
         source = source_files.load(model)
-        evaluator = Evaluator.of_source(source, recipe or default_recipe(), execution=execution, memory=place)
+        recipe = recipe or fitting_recipe(source, loss=loss, output=output)
+        evaluator = Evaluator.of_source(source, recipe, execution=execution, memory=place)
     return evaluator(open_data(data, evaluator.fields, evaluator.recipe.data))
 
 

@@ -99,6 +99,7 @@ def program_data(program: Program) -> dict[str, Any]:
         "prunable": sum(p.size for p in manifest.prunable),
         "inputs": {f.name: [f.dtype, list(f.shape)] for f in manifest.inputs},
         "labels": {f.name: [f.dtype, list(f.shape)] for f in manifest.labels},
+        "losses": [[loss.name, output] for loss, output in zip(program.recipe.losses, manifest.outputs, strict=False)],
         "notes": msgspec.to_builtins(program.notes),
     }
 
@@ -113,6 +114,8 @@ def show_program(program: Program) -> None:
         for name, (dtype, shape) in data[kind].items():
             sizes = ", ".join("?" if size is None else str(size) for size in shape)
             click.echo(f"  {'label' if kind == 'labels' else 'input'} {name!r}: {dtype} [{sizes}]")
+    for name, output in data["losses"]:
+        click.echo(f"  loss {name} at output {output!r}")
     show_notes(program.notes)
     click.echo(f"next: dsd-ort train {program.folder} --data DATA")
 

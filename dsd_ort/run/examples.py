@@ -41,12 +41,15 @@ class Examples:
         self.left: Dataset = whole if self.listed is None else without(whole, self.listed)
         """What the run trains on."""
 
-    def begin(self, journal: Journal) -> None:
-        """Keeps the list in the run folder, and records what it leaves."""
+    def keep(self) -> None:
+        """Puts the list into the run folder."""
         if self.listed is not None and self.listed != self.folder / WITHOUT:
             with reading(str(self.listed), "the list"):
                 content = self.listed.read_bytes()
             keep(self.folder / WITHOUT, content)
+
+    def record(self, journal: Journal) -> None:
+        """How many examples the data has, and which are left."""
         if self.whole.examples is not None:
             journal.write("data", 0, **self._record())
 

@@ -24,7 +24,7 @@ from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import AS_IT_CAME, Journal, read
 from dsd_ort.run.memory import Sent
 from dsd_ort.run.metrics import better
-from dsd_ort.run.position import MeasuredOn
+from dsd_ort.run.position import MeasuredOn, Position
 from dsd_ort.run.schedule import learning_rate
 from dsd_ort.run.state import State
 from dsd_ort.run.suspects import find
@@ -96,11 +96,13 @@ class Trainer:
         """
         if resume:
             self.state.resume()
-            self.examples.refuse_others()
             self._say_what_is_no_longer_measured()
         else:
             self.state.begin()
+        if self.state.position == Position():
             self._before_the_first_step()
+        else:
+            self.examples.refuse_others()
         for phase in self.recipe.phase[self.state.position.phase : until]:
             self._phase(phase)
         complete = self.state.position.phase == len(self.recipe.phase)
@@ -108,11 +110,12 @@ class Trainer:
             self.journal.write("end", self.state.position.step)
 
     def _before_the_first_step(self) -> None:
-        """Records what the run begins with; a run whose checkpoint is there has it all."""
-        self.examples.begin(self.journal)
+        """Records what the run begins with, behind a first checkpoint: whoever goes on from that comes here again."""
+        self.examples.keep()
+        self.state.save()
+        self.examples.record(self.journal)
         if self.measure_first and self.eval_data is not None:
             self.journal.write("measured", 0, name=AS_IT_CAME, metrics=self._evaluate())
-        self.state.save()
 
     def _say_what_is_no_longer_measured(self) -> None:
         left = self.state.position.phase < len(self.recipe.phase)

@@ -69,6 +69,18 @@ def test_a_run_that_goes_on_does_not_measure_it_again(run: Path, stop: int) -> N
     assert [event["event"] for event in read(run)].count("measured") == 1
 
 
+@pytest.mark.parametrize("at", ["data", "measured", "phase"])
+def test_ended_before_the_first_step_it_begins_to_the_same_events(run: Path, at: str) -> None:
+    def ended(event: Event) -> None:
+        if event["event"] == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dsd_ort.train(run, DATA, eval_data=HELD_OUT, threads=1, listener=ended)
+    train(run, resume=True)
+    assert [event["event"] for event in read(run)][:4] == ["data", "measured", "phase", "epoch"]
+
+
 def test_nothing_is_measured_without_data_or_where_it_is_not_wanted(run: Path, tmp_path: Path) -> None:
     train(run, evaluate=False)
     dsd_ort.prepare(tmp_path / "model.onnx", tmp_path / "other", RECIPE)
