@@ -34,6 +34,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...] = ()
     metrics: dict[str, float] | None = None
     """Of the final model in plain inference."""
+    came: dict[str, float] | None = None
+    """Of the model as it came; None in what earlier versions wrote."""
 
 
 def read(folder: Path) -> Report:
