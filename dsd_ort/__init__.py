@@ -11,7 +11,8 @@
     dsd_ort.verify("model.onnx", "better.onnx")             # … and the proof that only they differ
 
 ``compare`` does all of it, and the same budget dense only beside it.  ``evaluate`` measures a file or a run, ``phases``
-reads what a run has measured, ``doctor`` says what there is to train with.  What is refused raises :class:`DsdError`.
+reads what a run has measured, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says
+what there is to train with.  What is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from dsd_ort.api import (
         Comparison,
         Diagnosis,
+        Suspects,
         check,
         compare,
         default_recipe,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         inspect,
         phases,
         prepare,
+        suspects,
         train,
         verify,
     )
@@ -42,6 +45,7 @@ __all__ = [
     "Diagnosis",
     "DsdError",
     "Recipe",
+    "Suspects",
     "__version__",
     "check",
     "compare",
@@ -52,6 +56,7 @@ __all__ = [
     "inspect",
     "phases",
     "prepare",
+    "suspects",
     "train",
     "verify",
 ]

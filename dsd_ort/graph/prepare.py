@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort import runtime
+from dsd_ort.data.source_forms import reading
 from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
 from dsd_ort.graph import exported, layout, masks
@@ -46,17 +47,31 @@ def prepare(model: str | Path, run: str | Path, recipe: Recipe) -> Program:
         ModelError: the file cannot be read.
         UnsupportedError: an operator between the parameters and the loss cannot be trained.
         RecipeError: the recipe does not fit the model.
+        DataError: its list of examples cannot be read.
         RunError: the folder exists.
         InstallationError: this environment's ONNX Runtime cannot differentiate.
     """
     runtime.require_training_build()
     refuse_existing(Path(run))
-    files = artifacts.find(model)
+    files, without = artifacts.find(model), listed(recipe)
     if files is None:
         source = source_files.load(model)
-        return write_program(Path(run), source, *build(source, recipe))
+        return write_program(Path(run), source, *build(source, recipe), without=without)
     with artifacts.shipped_source(files) as source:
-        return write_program(Path(run), source, *build_exported(files, source, recipe), artifacts=files.files)
+        graphs = build_exported(files, source, recipe)
+        return write_program(Path(run), source, *graphs, artifacts=files.files, without=without)
+
+
+def listed(recipe: Recipe) -> bytes | None:
+    """The list of examples that *recipe* leaves out: a run folder holds it, and no longer needs the file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if recipe.data.without is None:
+        return None
+    with reading(recipe.data.without, "the list of examples in data.without"):
+        return Path(recipe.data.without).read_bytes()
 
 
 def build(source: Source, recipe: Recipe) -> tuple[Manifest, dict[str, onnx.ModelProto]]:

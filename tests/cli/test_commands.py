@@ -49,6 +49,7 @@ def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) 
         "prepare",
         "train",
         "evaluate",
+        "suspects",
         "export",
         "verify",
         "compare",
@@ -85,7 +86,9 @@ def test_the_whole_way_for_people(dsd_ort: Command, held_out: Path) -> None:
     assert "next: dsd-ort train run --data DATA" in prepared.out
     trained = dsd_ort("train", "run", "--data", "data.npz", "--eval-data", "test.npz", "--threads", 1)
     assert trained.status == 0
-    assert "1 dense" in trained.out and "2 sparse" in trained.out
+    rows = [line.split("│")[1].strip() for line in trained.out.splitlines() if "top-1" in line]
+    assert rows == ["as it came", "1 dense", "2 sparse"]
+    assert "as it came: loss" in trained.err
     assert "next: dsd-ort export run -o final.onnx" in trained.out
     assert "phase 2 of 2: sparse, sparsity 0.3, 1 epochs" in trained.err
     assert "the same graph" in dsd_ort("export", "run", "-o", "final.onnx").out

@@ -92,7 +92,7 @@ def to_opset(model: ir.Model, target: int = TARGET) -> ir.Model:
 def _apply(rule: Rule, op_type: str, graph: ir.Graph) -> bool:
     """Whether *rule* rewrote any node of ONNX's operator *op_type*."""
     path, nodes = Path(graph, [], []), [node for node in graph.all_nodes() if key(node) == op_type]
-    return any([apply(rule, Site(node, path)) for node in nodes])
+    return sum(apply(rule, Site(node, path)) for node in nodes) > 0  # each of them, not up to the first
 
 
 def _park(model: ir.Model, opset: int) -> None:
