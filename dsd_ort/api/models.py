@@ -33,8 +33,9 @@ def inspect(model: str | Path, *, output: str | None = None, builder: BuilderNam
     Raises:
         ModelError: the file cannot be read.
         RecipeError: the model has no such output.
-        InstallationError: this environment's ONNX Runtime has no such builder.
+        InstallationError: this environment's ONNX Runtime is none that can train, or has no such builder.
     """
+    runtime.require_runtime()
     recipe = msgspec.structs.replace(default_recipe(), builder=builder)
     return inspection.inspect(model, recipe, output=output)
 
@@ -79,8 +80,9 @@ def check(
         ModelError, UnsupportedError, RecipeError: the model cannot be trained so; ``.causes`` has all reasons.
         DataError: no made-up input runs, or the data does not fit.
         NativeError: ONNX Runtime ended the process.
+        InstallationError: this environment's ONNX Runtime is none that can train.
     """
-    runtime.require_training_build()
+    runtime.require_runtime()
     if recipe is not None and (loss or output):
         raise RecipeError(
             "loss and output are given beside a recipe that has its own", fix="set them in the recipe, or leave it out"

@@ -45,9 +45,9 @@ def prepare(model: str | Path, run: str | Path, recipe: Recipe) -> Program:
         UnsupportedError: an operator between the parameters and the loss cannot be trained.
         RecipeError: the recipe does not fit the model.
         RunError: the folder exists.
-        InstallationError: this environment's ONNX Runtime cannot differentiate.
+        InstallationError: this environment's ONNX Runtime is none that can prepare.
     """
-    runtime.require_training_build()
+    runtime.require_runtime()
     refuse_existing(Path(run))
     files = artifacts.find(model)
     if files is None:
