@@ -1,9 +1,9 @@
 """The ONNX Runtime of this environment: is it the right one, and sessions on it.
 
 All distributions of ONNX Runtime (``onnxruntime``, ``onnxruntime-gpu``, ``onnxruntime-training``, …) install into the
-same folder, so two of them overwrite one another's files: exactly one may be there.  The training build or any other from
-1.20 on prepares and trains; the training build has kernels of its own for gradients, which are faster, a gradient
-builder, and the checkpoints of exported training graphs.  ``onnxruntime.training`` is never imported, as it needs
+same folder, so two of them overwrite one another's files: exactly one may be there.  The training build or any other
+from 1.20 on prepares and trains; the training build alone has kernels for gradients, which are faster, a gradient
+builder, and reads the checkpoints of exported training graphs.  ``onnxruntime.training`` is never imported, as it needs
 PyTorch.  :mod:`~dsd_ort.runtime.cuda` looks for what CUDA takes, before any session on it.
 
 In: a model as bytes, and a device.  Out: a session, or what to install.  Of the package only errors are imported.
@@ -90,19 +90,19 @@ def require_runtime(installed: list[str] | None = None, version: str | None = No
     """
     found = _the_one(installed)
     if found in TRAINING_DISTRIBUTIONS:
-        _require_files(found)
+        _require_files(found, trains())
         return
-    if version is None:
-        version = _version()
+    version = _version() if version is None else version
+    _require_files(found, bool(version))
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_STOCK:
         raise InstallationError(
-            f"{found} {version or 'without its files'} is installed, which cannot run training graphs",
+            f"{found} {version} is installed, which cannot run training graphs",
             where="this Python environment",
-            fix=f"pip install --upgrade --force-reinstall --no-deps {found}",
+            fix=f"pip install --upgrade {found}",
         )
 
 
-def require_training_build(task: str = "differentiate models", installed: list[str] | None = None) -> None:
+def require_training_build(task: str = "differentiate models by itself", installed: list[str] | None = None) -> None:
     """Refuses an environment whose ONNX Runtime is not the training build.
 
     Args:
@@ -115,14 +115,15 @@ def require_training_build(task: str = "differentiate models", installed: list[s
     found = _the_one(installed)
     if found not in TRAINING_DISTRIBUTIONS:
         other = training_build()
+        elsewhere = (
+            "use Python 3.10, 3.11 or 3.12 on Linux x86-64, macOS or Windows x86-64, which have the training build"
+        )
         raise InstallationError(
             f"{found} is installed, which cannot {task}",
             where="this Python environment",
-            fix=f"pip uninstall -y {found} && {_pip_install(other)}"
-            if other
-            else "use the training build, which there is for Python 3.10 to 3.12 on Linux x86-64, macOS and Windows",
+            fix=f"pip uninstall -y {found} && {_pip_install(other)}" if other else elsewhere,
         )
-    _require_files(found)
+    _require_files(found, trains())
 
 
 def trains() -> bool:
@@ -154,9 +155,9 @@ def _the_one(installed: list[str] | None) -> str:
     return found[0]
 
 
-def _require_files(distribution: str) -> None:
-    """Refuses a training build whose files are not its own."""
-    if not trains():
+def _require_files(distribution: str, there: bool) -> None:
+    """Refuses a distribution whose files are not there, or not its own."""
+    if not there:
         raise InstallationError(
             f"{distribution} is installed, but its files are missing or another distribution's",
             where="this Python environment",
@@ -165,7 +166,8 @@ def _require_files(distribution: str) -> None:
 
 
 def _pip_install(distribution: str) -> str:
-    return f"pip install --force-reinstall --no-deps {distribution}=={_RELEASE}"
+    release = f"=={_RELEASE}" if distribution in TRAINING_DISTRIBUTIONS else ""
+    return f"pip install --force-reinstall --no-deps {distribution}{release}"
 
 
 def _version() -> str:
