@@ -11,7 +11,8 @@
     dsd_ort.verify("model.onnx", "better.onnx")             # … and the proof that only they differ
 
 ``compare`` does all of it, and the same budget dense only beside it.  ``evaluate`` measures a file or a run, ``phases``
-reads what a run has measured, ``doctor`` says what there is to train with.  What is refused raises :class:`DsdError`.
+reads what a run has measured, ``doctor`` says what there is to train with.  ``differentiate`` adds gradients to a graph,
+and nothing else.  What is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         check,
         compare,
         default_recipe,
+        differentiate,
         doctor,
         evaluate,
         export,
@@ -46,6 +48,7 @@ __all__ = [
     "check",
     "compare",
     "default_recipe",
+    "differentiate",
     "doctor",
     "evaluate",
     "export",
