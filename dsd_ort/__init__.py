@@ -11,8 +11,8 @@
     dsd_ort.verify("model.onnx", "better.onnx")             # … and the proof that only they differ
 
 ``compare`` does all of it, and the same budget dense only beside it.  ``evaluate`` measures a file or a run, ``phases``
-reads what a run has measured, ``doctor`` says what there is to train with.  ``differentiate`` adds gradients to a graph,
-and nothing else.  What is refused raises :class:`DsdError`.
+reads what a run has measured, ``doctor`` says what there is to train with.  ``differentiate`` adds gradients to a graph
+and trains nothing.  What is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any

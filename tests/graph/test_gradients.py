@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -327,3 +328,24 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("not an ONNX file")
     with pytest.raises(ModelError):
         dsd_ort.differentiate(tmp_path / "text.onnx", "x")
+
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "differentiate.md").read_text("utf-8")
+
+
+def test_the_page_shows_what_is_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_cnn(tmp_path / "model.onnx")
+    np.save("images.npy", cnn_data(4)["image"])
+    onnx.save(
+        model_of("(float[2] x) => (float y) { product = ReduceProd <keepdims = 0> (x)  y = Sin (product) }"),
+        "curve.onnx",
+    )
+    known: dict[str, np.ndarray] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(compile(block, "docs/differentiate.md", "exec"), known)
+    assert known["by_weight"].shape == (3, 5)
+    a, b = known["x"].tolist()
+    np.testing.assert_allclose(
+        known["column"], [-b * b * np.sin(a * b), np.cos(a * b) - a * b * np.sin(a * b)], rtol=1e-5
+    )
