@@ -1,12 +1,16 @@
 # make demo    the whole job on bundled data, in its own environment (.venv)
 # make test    the tests, without PyTorch
-# make stock   training by an ONNX Runtime that cannot differentiate, in an environment of its own (.venv-stock)
+# make stock   demo and short tests without ONNX Runtime's training build, and its numbers again without it (.venv-stock)
 # make check   lint, types, layers, tests, stock, and the oracle tests against PyTorch in theirs (.venv-oracle)
 #
-# PYTHON=python3.12 make demo    chooses the interpreter (3.10, 3.11 or 3.12); otherwise the first that runs is taken.
+# PYTHON=python3.12 make demo    chooses the interpreter, 3.10 or newer; otherwise the first that runs is taken.
 
-PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.10 python3,\
-            $(shell $(p) -c 'import sys; 10 <= sys.version_info[1] <= 12 and print("$(p)")' 2>/dev/null)))
+# Up to 3.12 there is the training build, so these come first.
+PYTHON ?= $(call first,10,python3.11 python3.12 python3.10 python3.13 python3.14 python3)
+# One that there is no training build for, on PATH or pyenv's.
+NEWER ?= $(call first,13,python3.14 python3.13 python3 $(wildcard $(PYENV_ROOT)/versions/3.1[3-9].*/bin/python3))
+PYENV_ROOT ?= $(shell pyenv root 2>/dev/null)
+first = $(firstword $(foreach p,$(2),$(shell $(p) -c 'import sys; sys.version_info >= (3, $(1)) and print("$(p)")' 2>/dev/null)))
 VENV ?= .venv
 ORACLE ?= .venv-oracle
 STOCK ?= .venv-stock
@@ -34,30 +38,36 @@ types: $(VENV)/dev
 layers: $(VENV)/dev
 	$(VENV)/bin/lint-imports
 
-# The training build prepares and trains; the other repeats it.
+# Everything works without the training build; and where .venv has it, what it computes is computed again without it.
 stock: $(VENV)/test $(STOCK)/stock
-	$(VENV)/bin/python -m tests.stock build/stock
-	DSD_ORT_STOCK=build/stock $(STOCK)/bin/python -m pytest -m stock tests/stock
+	@$(if $(NEWER),,echo "There is no Python 3.13 or newer here: ONNX Runtime without training is tried on $(PYTHON).")
+	rm -rf build/demo build/stock
+	$(STOCK)/bin/dsd-ort demo -o build/demo
+	$(STOCK)/bin/python -m pytest -n $(JOBS) $(SHORT)
+	@if $(VENV)/bin/python -c 'from tests.session import TRAINING_BUILD; raise SystemExit(not TRAINING_BUILD)'; then set -ex; \
+	  $(VENV)/bin/python -m tests.stock build/stock; \
+	  DSD_ORT_STOCK=build/stock $(STOCK)/bin/python -m pytest -m stock tests/stock; \
+	else echo "$(VENV) has no training build, so there are no numbers of it to compare with."; fi
 
 oracle: $(ORACLE)/oracle
 	$(ORACLE)/bin/python -m pytest -m "oracle and not slow" tests/oracle
 
 # One stamp file an environment and set of packages: a changed lock file installs again.
 $(VENV)/runtime $(VENV)/test $(VENV)/dev: $(VENV)/%: requirements/%.txt pyproject.toml
-	@$(call make-environment,$(VENV))
+	@$(call make-environment,$(VENV),$(PYTHON))
 	$(VENV)/bin/python $(PIP) install -r $<
 	$(VENV)/bin/python $(PIP) install --no-deps --editable .
 	@touch $@
 
-# Without dsd-ort's own dependencies, which would bring the training build.
+# Without dsd-ort's own dependencies, which would bring the training build where there is one.
 $(STOCK)/stock: requirements/stock.txt pyproject.toml
-	@$(call make-environment,$(STOCK))
+	@$(call make-environment,$(STOCK),$(or $(NEWER),$(PYTHON)))
 	$(STOCK)/bin/python $(PIP) install -r $<
 	$(STOCK)/bin/python $(PIP) install --no-deps --editable .
 	@touch $@
 
 $(ORACLE)/oracle: requirements/torch.txt requirements/torchvision.txt requirements/test.txt pyproject.toml
-	@$(call make-environment,$(ORACLE))
+	@$(call make-environment,$(ORACLE),$(PYTHON))
 	$(ORACLE)/bin/python $(PIP) install -r requirements/torch.txt
 	$(ORACLE)/bin/python $(PIP) install --no-deps -r requirements/torchvision.txt
 	$(ORACLE)/bin/python $(PIP) install -r requirements/test.txt
@@ -65,10 +75,10 @@ $(ORACLE)/oracle: requirements/torch.txt requirements/torchvision.txt requiremen
 	@touch $@
 
 define make-environment
-	if [ -z "$(PYTHON)" ]; then \
-	  echo "dsd-ort needs Python 3.10, 3.11 or 3.12, and none was found. Install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 3; fi; \
-	[ -x $(1)/bin/python ] || $(PYTHON) -m venv $(1) || { \
-	  echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf $(1); exit 3; }
+	if [ -z "$(2)" ]; then \
+	  echo "dsd-ort needs Python 3.10 or newer, and none was found. Install one, or name it: make PYTHON=/path/to/python3 ..." >&2; exit 3; fi; \
+	[ -x $(1)/bin/python ] || $(2) -m venv $(1) || { \
+	  echo "$(2) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf $(1); exit 3; }
 endef
 
 # Writes the lock files anew, for all supported Python versions and systems at once; needs uv.

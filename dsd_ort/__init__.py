@@ -12,7 +12,8 @@
 
 ``compare`` does all of it, and the same budget dense only beside it.  ``evaluate`` measures a file or a run, ``phases``
 reads what a run has measured, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says
-what there is to train with.  What is refused raises :class:`DsdError`.
+what there is to train with.  ``differentiate`` adds gradients to a graph and trains nothing.  What is refused raises
+:class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         check,
         compare,
         default_recipe,
+        differentiate,
         doctor,
         evaluate,
         export,
@@ -50,6 +52,7 @@ __all__ = [
     "check",
     "compare",
     "default_recipe",
+    "differentiate",
     "doctor",
     "evaluate",
     "export",

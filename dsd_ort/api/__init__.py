@@ -15,6 +15,7 @@ line (``cli/``) is not imported here.
 
 from dsd_ort.api.comparison.compare import Comparison, compare
 from dsd_ort.api.environment import Diagnosis, doctor
+from dsd_ort.api.gradients import differentiate
 from dsd_ort.api.labels import Suspects, suspects
 from dsd_ort.api.models import check, default_recipe, inspect, verify
 from dsd_ort.api.runs import as_it_came, evaluate, export, phases, train
@@ -28,6 +29,7 @@ __all__ = [
     "check",
     "compare",
     "default_recipe",
+    "differentiate",
     "doctor",
     "evaluate",
     "export",

@@ -54,9 +54,11 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     distributions: dict[str, str]
     """Of ONNX Runtime → version; one is right."""
     prepares: bool
-    """It differentiates models, for ``prepare`` and ``check``."""
+    """It differentiates models, for ``prepare`` and ``check``: any does that trains."""
     trains: bool
     """It trains what is prepared."""
+    training_build: bool
+    """It is ONNX Runtime's training build, with faster kernels for gradients, and a gradient builder of its own."""
     providers: tuple[str, ...]
     """That the build has, whatever else they take."""
     cuda: str
@@ -94,8 +96,7 @@ def doctor() -> Diagnosis:
             return False
         return True
 
-    trains = works("to train", runtime.require_runtime)
-    prepares = trains and works("to prepare models", runtime.require_training_build)
+    trains = works("to prepare and train", runtime.require_runtime)
     build = cuda.build() if trains else None  # of two distributions' files, nothing is imported
     serves, gpus = _driver()
     loaded: tuple[libraries.Loaded, ...] = ()
@@ -112,8 +113,9 @@ def doctor() -> Diagnosis:
         dsd_ort=__version__,
         python=f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         distributions={name: importlib.metadata.version(name) for name in runtime.distributions()},
-        prepares=prepares,
+        prepares=trains,
         trains=trains,
+        training_build=trains and runtime.trains(),
         providers=tuple(importlib.import_module("onnxruntime").get_available_providers()) if trains else (),
         cuda=build.cuda if build else "",
         driver=None if serves is None else devices.driver_version() or "of unknown version",

@@ -43,8 +43,9 @@ def inspect(
     Raises:
         ModelError: the file cannot be read.
         RecipeError: the model has no such output.
-        InstallationError: this environment's ONNX Runtime has no such builder.
+        InstallationError: this environment's ONNX Runtime is none that can train, or has no such builder.
     """
+    runtime.require_runtime()
     recipe = _unfitted()
     if builder:
         recipe = msgspec.structs.replace(recipe, builder=builder)
@@ -91,8 +92,9 @@ def check(
         ModelError, UnsupportedError, RecipeError: the model cannot be trained so; ``.causes`` has all reasons.
         DataError: no made-up input runs, or the data does not fit.
         NativeError: ONNX Runtime ended the process.
+        InstallationError: this environment's ONNX Runtime is none that can train.
     """
-    runtime.require_training_build()
+    runtime.require_runtime()
     refuse_beside_recipe(recipe, loss, output)
     by_name = data is None or isinstance(data, (str, Path))
     if isolate and not by_name:

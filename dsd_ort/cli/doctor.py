@@ -35,7 +35,7 @@ def doctor(json_: bool) -> None:
 def _show(found: api.Diagnosis) -> None:
     runtimes = ", ".join(f"{name} {version}" for name, version in found.distributions.items()) or "missing"
     if found.trains:
-        runtimes += ": prepares and trains" if found.prepares else ": trains what is prepared elsewhere"
+        runtimes += ": prepares and trains" + (", with kernels for training" if found.training_build else "")
     serves = f"{found.driver}, serves CUDA up to {found.driver_serves}" if found.driver else "none that works"
     rows = [
         ["dsd-ort", found.dsd_ort],

@@ -49,9 +49,9 @@ def prepare(model: str | Path, run: str | Path, recipe: Recipe) -> Program:
         RecipeError: the recipe does not fit the model.
         DataError: its list of examples cannot be read.
         RunError: the folder exists.
-        InstallationError: this environment's ONNX Runtime cannot differentiate.
+        InstallationError: this environment's ONNX Runtime is none that can prepare.
     """
-    runtime.require_training_build()
+    runtime.require_runtime()
     refuse_existing(Path(run))
     files, without = artifacts.find(model), listed(recipe)
     if files is None:

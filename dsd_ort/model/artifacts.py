@@ -114,7 +114,7 @@ def write_checkpoint(artifacts: Artifacts, values: Mapping[str, npt.NDArray[np.f
 
 
 def _checkpoint(artifacts: Artifacts) -> Any:
-    runtime.require_training_build()  # no other reads checkpoints
+    runtime.require_training_build("read the checkpoint of an exported training graph")
     from onnxruntime.capi import _pybind_state as native
 
     try:

@@ -1,8 +1,9 @@
 """The ONNX Runtime of this environment: is it the right one, and sessions on it.
 
 All distributions of ONNX Runtime (``onnxruntime``, ``onnxruntime-gpu``, ``onnxruntime-training``, …) install into the
-same folder, so two of them overwrite one another's files: exactly one may be there.  Preparing a model takes a training
-build; what is prepared runs on any ONNX Runtime from 1.20 on.  ``onnxruntime.training`` is never imported, as it needs
+same folder, so two of them overwrite one another's files: exactly one may be there.  The training build or any other
+from 1.20 on prepares and trains; the training build alone has kernels for gradients, which are faster, a gradient
+builder, and reads the checkpoints of exported training graphs.  ``onnxruntime.training`` is never imported, as it needs
 PyTorch.  :mod:`~dsd_ort.runtime.cuda` looks for what CUDA takes, before any session on it.
 
 In: a model as bytes, and a device.  Out: a session, or what to install.  Of the package only errors are imported.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import platform
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -41,6 +43,7 @@ __all__ = [
     "seed",
     "session",
     "session_options",
+    "training_build",
     "trains",
 ]
 
@@ -50,15 +53,20 @@ OLDEST_STOCK = (1, 20)
 SUPPORTED_OPSET = 21
 SUPPORTED_IR = 10
 
-_FIX = (
-    "pip uninstall -y {installed} && pip install --force-reinstall --no-deps {wanted}==1.19.2"
-    "   (onnxruntime-training for Linux x86-64 with Python ≤ 3.11, otherwise onnxruntime-training-cpu)"
-)
-_NEWEST_PYTHON = (3, 12)
-"""That there is a training build for."""
-_NEWER = (
-    "prepare with Python 3.10, 3.11 or 3.12: there is no training build for newer ones; what is prepared trains here"
-)
+_RELEASE = "1.19.2"
+"""Of the training build, the last."""
+
+
+def training_build() -> str | None:
+    """The distribution of the training build that this Python and machine can have, if any.
+
+    pyproject.toml says the same in markers.
+    """
+    python, system = sys.version_info[:2], (sys.platform, platform.machine())
+    if system == ("linux", "x86_64") and python < (3, 12):
+        return "onnxruntime-training"
+    has_one = system in {("linux", "x86_64"), ("win32", "AMD64")} or sys.platform == "darwin"
+    return "onnxruntime-training-cpu" if has_one and python < (3, 13) else None
 
 
 def distributions(names: Iterable[str] | None = None) -> list[str]:
@@ -74,43 +82,48 @@ def distributions(names: Iterable[str] | None = None) -> list[str]:
     )
 
 
-def require_training_build(installed: list[str] | None = None) -> None:
-    """Refuses an environment in which the gradient builder cannot work.
-
-    Raises:
-        InstallationError: there is no ONNX Runtime, more than one, or one without training.
-    """
-    found, fix = _the_one(installed)
-    if found not in TRAINING_DISTRIBUTIONS:
-        raise InstallationError(
-            f"{found} is installed, which cannot differentiate models", where="this Python environment", fix=fix
-        )
-    if not trains():
-        raise InstallationError(
-            f"{found} is installed, but its files are missing or another distribution's",
-            where="this Python environment",
-            fix=fix,
-        )
-
-
 def require_runtime(installed: list[str] | None = None, version: str | None = None) -> None:
-    """Refuses an environment in which prepared graphs cannot run: neither the training build nor a new enough other.
+    """Refuses an environment that cannot prepare and train: neither the training build nor a new enough other.
 
     Raises:
         InstallationError: there is no ONNX Runtime, more than one, or too old a one.
     """
-    found, fix = _the_one(installed)
+    found = _the_one(installed)
     if found in TRAINING_DISTRIBUTIONS:
-        require_training_build([found])
+        _require_files(found, trains())
         return
-    if version is None:
-        version = _version()
+    version = _version() if version is None else version
+    _require_files(found, bool(version))
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_STOCK:
         raise InstallationError(
-            f"{found} {version or 'without its files'} is installed, which cannot run training graphs",
+            f"{found} {version} is installed, which cannot run training graphs",
             where="this Python environment",
-            fix=f"pip install --upgrade {found}, or for preparing models too: {fix}",
+            fix=f"pip install --upgrade {found}",
         )
+
+
+def require_training_build(task: str = "differentiate models by itself", installed: list[str] | None = None) -> None:
+    """Refuses an environment whose ONNX Runtime is not the training build.
+
+    Args:
+        task: what only that can do, for the message.
+        installed: distributions of ONNX Runtime; by default those of this environment.
+
+    Raises:
+        InstallationError: there is no ONNX Runtime, more than one, or one without training.
+    """
+    found = _the_one(installed)
+    if found not in TRAINING_DISTRIBUTIONS:
+        other = training_build()
+        elsewhere = (
+            "use Python 3.10, 3.11 or 3.12 on Linux x86-64, macOS or Windows x86-64, which have the training build"
+        )
+        raise InstallationError(
+            f"{found} is installed, which cannot {task}",
+            where="this Python environment",
+            fix=f"pip uninstall -y {found} && {_pip_install(other)}" if other else elsewhere,
+        )
+    _require_files(found, trains())
 
 
 def trains() -> bool:
@@ -122,24 +135,39 @@ def trains() -> bool:
     return "GradientGraphBuilder" in vars(native)
 
 
-def _the_one(installed: list[str] | None) -> tuple[str, str]:
-    """The distribution of ONNX Runtime that is installed, and how to have the training build instead."""
+def _the_one(installed: list[str] | None) -> str:
+    """The distribution of ONNX Runtime that is installed."""
     found = distributions() if installed is None else installed
-    newer = sys.version_info[:2] > _NEWEST_PYTHON
-    wanted = next((d for d in found if d in TRAINING_DISTRIBUTIONS), "onnxruntime-training-cpu")
-    fix = _NEWER if newer else _FIX.format(installed=" ".join(found), wanted=wanted)
     if not found:
-        stock = 'pip install onnxruntime, or "onnxruntime-gpu[cuda,cudnn]" for CUDA; '
+        wanted = training_build()
+        stock = 'pip install onnxruntime, or "onnxruntime-gpu[cuda,cudnn]" for CUDA'
         raise InstallationError(
-            "ONNX Runtime is not installed", fix=stock + _NEWER if newer else f"pip install {wanted}==1.19.2"
+            "ONNX Runtime is not installed", fix=f"pip install {wanted}=={_RELEASE}" if wanted else stock
         )
     if len(found) > 1:
+        kept = next((d for d in found if d in TRAINING_DISTRIBUTIONS), None)
+        remove = f"pip uninstall -y {' '.join(found)}"
         raise InstallationError(
             f"{len(found)} distributions of ONNX Runtime are installed and overwrite each other: {', '.join(found)}",
             where="this Python environment",
-            fix=f"pip uninstall -y {' '.join(found)}, and install one of them" if newer else fix,
+            fix=f"{remove} && {_pip_install(kept)}" if kept else f"{remove}, and install one of them",
         )
-    return found[0], fix
+    return found[0]
+
+
+def _require_files(distribution: str, there: bool) -> None:
+    """Refuses a distribution whose files are not there, or not its own."""
+    if not there:
+        raise InstallationError(
+            f"{distribution} is installed, but its files are missing or another distribution's",
+            where="this Python environment",
+            fix=_pip_install(distribution),
+        )
+
+
+def _pip_install(distribution: str) -> str:
+    release = f"=={_RELEASE}" if distribution in TRAINING_DISTRIBUTIONS else ""
+    return f"pip install --force-reinstall --no-deps {distribution}{release}"
 
 
 def _version() -> str:
@@ -200,7 +228,7 @@ def session(
         raise ModelError(
             f"ONNX Runtime cannot run the graph: {native_message(error)}",
             where=where,
-            fix="check that the file itself runs in ONNX Runtime 1.19; if it does, please report this as a defect",
+            fix="check that the file itself runs in this ONNX Runtime; if it does, please report this as a defect",
         ) from error
     if on_cuda:
         _require_cuda(opened, str(device), printed.getvalue() if printed else "")

@@ -97,13 +97,9 @@ def _with(found: Build) -> str:
     """How to have the CUDA provider in place of the build that was *found* without one."""
     if sys.platform != "linux":
         return "use --device cpu: CUDA is supported on Linux"
-    old = f"pip uninstall -y {found.package} && "
-    if not found.package.startswith("onnxruntime-training"):
-        return old + 'pip install "onnxruntime-gpu[cuda,cudnn]"'
-    if sys.version_info < (3, 12):
-        return old + EXTRA
-    return (
-        "use Python 3.10 or 3.11, for which onnxruntime-training has it, or train the run folder with onnxruntime-gpu"
+    training = found.package.startswith("onnxruntime-training") and sys.version_info < (3, 12)
+    return f"pip uninstall -y {found.package} && " + (
+        EXTRA if training else 'pip install "onnxruntime-gpu[cuda,cudnn]"'
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 import dsd_ort as package
@@ -20,7 +21,8 @@ def test_it_shows_what_trains_here_with_status_0(dsd_ort: Command) -> None:
     answer = dsd_ort("doctor")
     assert answer.status == 0
     (distribution,) = runtime.distributions()
-    assert f"{distribution} 1.19.2: prepares and trains" in answer.out
+    assert f"{distribution} {onnxruntime.__version__}: prepares and trains" in answer.out
+    assert ("with kernels for training" in answer.out) == runtime.trains()
     assert "CPUExecutionProvider" in answer.out
     assert "--device auto" in answer.out
 
@@ -32,6 +34,7 @@ def test_json_says_the_same_as_the_verb(dsd_ort: Command) -> None:
     found = json.loads(answer.out)
     assert found == json.loads(json.dumps(package.doctor().to_dict()))
     assert found["trains"] and found["prepares"]
+    assert found["training_build"] == runtime.trains()
     assert found["dsd_ort"] == package.__version__
 
 
@@ -41,7 +44,7 @@ def test_without_onnx_runtime_it_says_what_to_install_with_status_1(
     monkeypatch.setattr(runtime, "distributions", lambda: [])
     answer = dsd_ort("doctor")
     assert answer.status == 1
-    assert "to train: ONNX Runtime is not installed\n  pip install onnxruntime-training" in answer.out
+    assert "to prepare and train: ONNX Runtime is not installed\n  pip install onnxruntime" in answer.out
     assert "nothing can train here" in answer.out
 
 
@@ -57,18 +60,19 @@ def test_an_onnx_runtime_whose_files_are_missing_is_told_with_status_1() -> None
 
 
 def test_two_distributions_beside_each_other_are_named_with_status_1(tmp_path: Path) -> None:
-    other = tmp_path / "onnxruntime-1.32.0.dist-info"
+    other = tmp_path / "onnxruntime_gpu-1.32.0.dist-info"
     other.mkdir()
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime\nVersion: 1.32.0\n")
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.32.0\n")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     command = [sys.executable, "-W", "error", "-m", "dsd_ort", "doctor", "--json"]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert answer.returncode == 1, answer.stderr
     found = json.loads(answer.stdout)
-    assert found["distributions"]["onnxruntime"] == "1.32.0"
+    assert found["distributions"]["onnxruntime-gpu"] == "1.32.0"
     assert not found["trains"] and found["device"] is None
     assert "overwrite each other" in found["advice"][0]["what"]
-    assert found["advice"][0]["fix"].startswith("pip uninstall -y onnxruntime onnxruntime-training")
+    both = " ".join(sorted([*runtime.distributions(), "onnxruntime-gpu"]))
+    assert found["advice"][0]["fix"].startswith(f"pip uninstall -y {both}")
 
 
 def test_a_device_that_the_build_cannot_use_is_shown_with_what_can(

@@ -12,6 +12,7 @@ from dsd_ort.graph import masks
 from dsd_ort.graph.program import Program
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.prune import write_masks
+from tests.session import opened
 from tests.stock.siblings import SPARSITY, Arrays
 
 
@@ -28,7 +29,7 @@ def feeds(program: Program, batch: Mapping[str, np.ndarray], *, sparse: bool) ->
 
 def outputs(model: ir.Model, given: Arrays) -> Arrays:
     """All outputs of *model*: loss, gradients and new statistics of a step graph."""
-    session = runtime.session(ir.to_proto(model), runtime.session_options(1))
+    session = opened(model)
     names = [value.name for value in session.get_outputs()]
     runtime.seed(3)
     return dict(zip(names, session.run(names, {v.name: given[v.name] for v in session.get_inputs()}), strict=True))

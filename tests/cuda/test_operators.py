@@ -22,6 +22,7 @@ from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
 from tests.graph.gradient import Arrays, Exact, _with_loss, loss_weights, model, random_inputs
 from tests.graph.legalize.cases import CASES, Case
+from tests.session import opened
 
 DISTINCT = {str(case).rpartition(" / ")[0]: case for listed in CASES for case in listed.everywhere()}
 """Each case at its last opset."""
@@ -41,7 +42,7 @@ def prepared(name: str) -> tuple[onnx.ModelProto, Arrays, Arrays]:
 
 
 def outputs(step: ir.Model, inputs: Arrays) -> Arrays:
-    session = runtime.session(ir.to_proto(step), runtime.session_options(1))
+    session = opened(step)
     names, known = [v.name for v in session.get_outputs()], {v.name for v in session.get_inputs()}
     return dict(zip(names, session.run(names, {k: v for k, v in inputs.items() if k in known}), strict=True))
 

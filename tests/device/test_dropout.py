@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from dsd_ort import runtime
 from dsd_ort.device.lower import lower
 from dsd_ort.device.lower.dropout import LARGEST, PRIME, SEED, seed_numbers
+from tests.session import opened
 
 Array = np.ndarray
 ROWS, COLUMNS = 64, 4096
@@ -36,7 +37,7 @@ def dropping(ratio: float = 0.5, shape: tuple[int, ...] = (ROWS, COLUMNS)) -> Ca
       <float r = {{{ratio}}}, bool training = {{1}}> {{ y, m = Dropout (x, r, training) }}"""
     model = ir.from_proto(onnx.parser.parse_model(text))
     lower(model, "cuda")
-    session = runtime.session(ir.to_proto(model), runtime.session_options(1))
+    session = opened(model)
     x = np.ones(shape, np.float32)
 
     def mask(seed: int) -> Array:
@@ -102,7 +103,7 @@ def test_two_in_a_graph_drop_differently_and_the_gradient_drops_the_same() -> No
       dx = com.microsoft.DropoutGrad (x, m, r, training)"""
     model = graph(size, nodes, f"float[{size}] a, float[{size}] b, float[{size}] dx")
     x = np.random.default_rng(1).standard_normal((ROWS, COLUMNS)).astype(np.float32)
-    a, b, dx = runtime.session(ir.to_proto(model)).run(None, {"x": x, SEED: seed_numbers(0)})
+    a, b, dx = opened(model).run(None, {"x": x, SEED: seed_numbers(0)})
     np.testing.assert_allclose(dx, a, rtol=1e-6)
     same = ((a == 0) == (b == 0)).mean()
     assert abs(same - (0.75**2 + 0.25**2)) < 0.01

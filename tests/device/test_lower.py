@@ -8,9 +8,9 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from dsd_ort import runtime
 from dsd_ort.device.lower import BLOCKED, channel_block, lower
 from dsd_ort.graph.differentiate import differentiate
+from tests.session import opened
 
 HEADER = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1, "com.microsoft.nchwc": 1]>'
 BLOCKS = [1] if channel_block() == 1 else [1, channel_block()]
@@ -22,7 +22,7 @@ def model_of(text: str) -> ir.Model:
 
 
 def run(model: ir.Model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    session = runtime.session(ir.to_proto(model), runtime.session_options(1))
+    session = opened(model)
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
 
 

@@ -22,6 +22,7 @@ from dsd_ort.rewrite import element_types
 from dsd_ort.rewrite.operators import Does, Half, facts
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.prune import write_masks
+from tests.session import opened
 from tests.stock.siblings import BATCH, SIBLINGS, SPARSITY, data, prepare
 
 Arrays = dict[str, np.ndarray]
@@ -69,7 +70,7 @@ class Step:
             self.arena.apply_masks()
             views = {piece.name: view(self.arena.masks, piece) for piece in self.arena.prunable}
             self.masks = {masks.mask_name(name): array for name, array in views.items()}
-        self.session = runtime.session(ir.to_proto(model), runtime.session_options(1))
+        self.session = opened(model)
         self.wanted = {value.name for value in self.session.get_inputs()}
 
     def __call__(self, batch: Arrays, scale: float = 1024.0) -> tuple[float, Arrays]:

@@ -19,6 +19,7 @@ from dsd_ort.graph.program import Program, open_program
 from dsd_ort.recipe import Optimizer
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.prune import write_masks
+from tests.session import runnable
 from tests.stock.siblings import CLASSES, SPARSITY, prepare
 
 STEPS, BATCH, WINDOW = 200, 64, 25
@@ -82,7 +83,7 @@ def train(
     verdict = {"gradient_scale": np.zeros((), np.float32), "keep": np.zeros((), bool), "norm": np.zeros((), np.float32)}
     step, scaler, update = (
         runtime.session(proto, runtime.session_options(1))
-        for proto in (ir.to_proto(model), scaler_graph(), guarded(OPTIMIZER))
+        for proto in (runnable(model), scaler_graph(), guarded(OPTIMIZER))
     )
     loss, gradients = np.zeros((), np.float32), arena.gradients
     weights = arena.values() | ({LOSS_SCALE: state["scale"]} if precision else {})

@@ -7,10 +7,10 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from dsd_ort import runtime
 from dsd_ort.device.lower import lower
 from dsd_ort.device.recording import can_be_recorded, obstacles
 from dsd_ort.device.specialize import specialize
+from tests.session import opened
 
 
 def parsed(text: str) -> ir.Model:
@@ -27,7 +27,7 @@ def computed(model: ir.Model) -> list[np.ndarray]:
         feeds[value.name] = rng.standard_normal(shape).astype(np.float32)
         if value.dtype == ir.DataType.INT64:
             feeds[value.name] = rng.integers(-3, 3, shape)
-    return runtime.session(ir.to_proto(model), runtime.session_options(1)).run(None, feeds)
+    return opened(model).run(None, feeds)
 
 
 MANY = ", ".join(f"x{i}" for i in range(49))
@@ -71,7 +71,6 @@ def test_forms_compute_the_same_and_can_be_recorded(name: str) -> None:
         np.testing.assert_array_equal(got, array)
 
 
-@pytest.mark.skipif(not runtime.trains(), reason="needs the training build's operators")
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_the_gradient_of_rows_is_a_product(deterministic: bool) -> None:
     model = parsed(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsd_ort import runtime
 from dsd_ort.device.specialize import specialize
 from dsd_ort.device.unroll import unroll
+from tests.session import opened
 
 N, H = 3, 4
 
@@ -70,7 +70,7 @@ def feeds(model: ir.Model) -> dict[str, np.ndarray]:
 
 
 def computed(model: ir.Model) -> list[np.ndarray]:
-    return runtime.session(ir.to_proto(model), runtime.session_options(1)).run(None, feeds(model))
+    return opened(model).run(None, feeds(model))
 
 
 def check(model: ir.Model, *, scans: int = 0) -> Counter[str]:

@@ -24,6 +24,7 @@ from onnx.reference.ops import op_grid_sample
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.proof.recurrence import GRU, LSTM, RNN
 from dsd_ort.recipe import BuilderName
+from tests.session import opened
 
 Arrays = dict[str, np.ndarray]
 
@@ -67,8 +68,7 @@ def step(
     """Differentiates L = Σ R·Y with *builder* and runs it; *weights* are the R of the outputs that L reads."""
     model = ir.from_proto(_with_loss(ir.to_proto(legal), weights))
     made = differentiate(model, list(trainable), loss="L", builder=builder)
-    proto = ir.to_proto(made.model)
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), quiet(), providers=["CPUExecutionProvider"])
+    session = opened(made.model)
     known = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
     results = dict(zip(names, session.run(names, {k: v for k, v in inputs.items() if k in known}), strict=True))

@@ -19,6 +19,7 @@ from dsd_ort.graph.logits import Logits
 from dsd_ort.graph.loss import Attached, attach, notes, output_of
 from dsd_ort.recipe import Loss
 from tests.graph.autograd.test_ctc import sum_over_paths
+from tests.session import opened
 
 SHAPES = [(6, 5), (4, 5, 3), (3, 5, 2, 3)]
 WEIGHTS = [0.5, 2.0, 1.25, 0.25, 1.0]
@@ -40,7 +41,7 @@ def loss_and_gradient(
     """By ONNX Runtime."""
     onnx.checker.check_model(ir.to_proto(model))
     step = differentiate(model, ["x"], loss=attached.loss)
-    session = runtime.session(ir.to_proto(step.model), runtime.session_options(1))
+    session = opened(step.model)
     loss, gradient = session.run([attached.loss, step.gradients["x"]], {"x": x, **labels})
     assert loss.shape == () and loss.dtype == np.float32
     return float(loss), gradient

@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsd_ort.graph import masks
 from dsd_ort.graph.differentiate import StepGraph, differentiate
+from tests.session import opened
 
 MLP = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -35,7 +35,7 @@ def content(model: ir.Model) -> bytes:
 
 
 def run(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    session = onnxruntime.InferenceSession(content(model), providers=["CPUExecutionProvider"])
+    session = opened(model)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.rewrite import autograd
-from tests.graph.gradient import model, quiet
+from tests.graph.gradient import model
+from tests.session import opened
 
 TWICE = autograd.operator(
     "Twice",
@@ -32,9 +32,7 @@ def test_the_builder_calls_the_backward_function_and_nothing_of_ours_is_left(rep
 
     assert not step.functions and autograd.DOMAIN not in step.opset_imports
     assert {node.domain for node in step.graph} <= {"", "com.microsoft"}
-    session = onnxruntime.InferenceSession(
-        ir.to_proto(step).SerializeToString(), quiet(), providers=["CPUExecutionProvider"]
-    )
+    session = opened(step)
     w, z = np.array([[1, 2, 3]], np.float32), np.array([4, 5, 6], np.float32)
     (gradient,) = session.run(["w_grad"], {"w": w, "z": z})
     np.testing.assert_array_equal(gradient, (w + z) * z)

@@ -82,6 +82,7 @@ def test_an_entrywise_operator_computes_each_entry_by_itself(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of casts, where ONNX makes the vectors of its Cast
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")  # as it does for its DeformConv
 def test_an_operator_that_moves_numbers_makes_none() -> None:
     """In ONNX's own vectors: what comes out went in, or is the zero that is filled up with."""
     seen = set()

@@ -1,19 +1,63 @@
 from __future__ import annotations
 
+import platform
 import re
 import sys
 from pathlib import Path
 
 import onnx.parser
 import pytest
+from packaging.requirements import Requirement
 
 from dsd_ort import runtime
 from dsd_ort.errors import DsdError, InstallationError, ModelError
 from dsd_ort.runtime import cuda, devices, driver, libraries
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
-def test_this_environment_is_one_that_can_train() -> None:
-    runtime.require_training_build()
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_this_environment_is_one_that_prepares_and_trains() -> None:
+    runtime.require_runtime()
+
+
+PYTHONS = [(3, minor) for minor in range(10, 16)]
+SYSTEMS = [
+    ("linux", "x86_64"),
+    ("linux", "aarch64"),
+    ("darwin", "x86_64"),
+    ("darwin", "arm64"),
+    ("win32", "AMD64"),
+    ("win32", "ARM64"),
+]
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=lambda version: "{}.{}".format(*version))
+@pytest.mark.parametrize("system", SYSTEMS, ids="-".join)
+def test_one_onnx_runtime_is_installed_everywhere_and_the_training_build_where_there_is_one(
+    python: tuple[int, int], system: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {"python_version": "{}.{}".format(*python), "sys_platform": system[0], "platform_machine": system[1]}
+    needed = map(Requirement, tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"])
+    installed = [
+        r.name for r in needed if r.name.startswith("onnxruntime") and (not r.marker or r.marker.evaluate(here))
+    ]
+    monkeypatch.setattr(sys, "version_info", (*python, 0, "final", 0))
+    monkeypatch.setattr(sys, "platform", system[0])
+    monkeypatch.setattr(platform, "machine", lambda: system[1])
+    assert installed == [runtime.training_build() or "onnxruntime"]
+
+
+def test_the_lock_files_name_no_place_that_packages_come_from() -> None:
+    files = list((ROOT / "requirements").glob("*.txt"))
+    assert len(files) >= 4
+    assert [
+        file.name for file in files if re.search(r"://|^\s*--(?!hash)", file.read_text("utf-8"), re.MULTILINE)
+    ] == []
 
 
 def test_all_distributions_of_onnxruntime_are_found_and_only_those() -> None:
@@ -23,40 +67,51 @@ def test_all_distributions_of_onnxruntime_are_found_and_only_those() -> None:
 
 def test_two_distributions_beside_each_other_are_named_with_the_fix() -> None:
     with pytest.raises(InstallationError) as caught:
-        runtime.require_training_build(["onnxruntime", "onnxruntime-training"])
+        runtime.require_runtime(["onnxruntime", "onnxruntime-training"])
     assert "onnxruntime, onnxruntime-training" in caught.value.what
     assert "pip uninstall -y onnxruntime onnxruntime-training && pip install" in (caught.value.fix or "")
     assert "onnxruntime-training==1.19.2" in (caught.value.fix or "")
-
-
-def test_an_inference_build_or_none_is_refused() -> None:
-    with pytest.raises(InstallationError, match="onnxruntime-gpu is installed, which cannot differentiate"):
-        runtime.require_training_build(["onnxruntime-gpu"])
-    with pytest.raises(InstallationError, match="ONNX Runtime is not installed"):
-        runtime.require_training_build([])
-
-
-def test_what_is_prepared_runs_on_any_build_from_1_20_on() -> None:
-    for build in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-training"):
-        runtime.require_runtime([build], "1.20.0")
-    with pytest.raises(InstallationError, match=r"onnxruntime 1\.19\.2 is installed, which cannot run") as caught:
-        runtime.require_runtime(["onnxruntime"], "1.19.2")
-    assert (caught.value.fix or "").startswith("pip install --upgrade onnxruntime, or")
-    with pytest.raises(InstallationError, match="2 distributions"):
-        runtime.require_runtime(["onnxruntime", "onnxruntime-gpu"])
-
-
-def test_on_a_python_without_a_training_build_the_message_says_what_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "version_info", (3, 13, 0, "final", 0))
-    with pytest.raises(InstallationError, match="ONNX Runtime is not installed") as caught:
-        runtime.require_runtime([])
-    assert (caught.value.fix or "").startswith('pip install onnxruntime, or "onnxruntime-gpu[cuda,cudnn]" for CUDA')
-    with pytest.raises(InstallationError, match="cannot differentiate") as caught:
-        runtime.require_training_build(["onnxruntime"])
-    assert (caught.value.fix or "").startswith("prepare with Python 3.10, 3.11 or 3.12")
     with pytest.raises(InstallationError, match="2 distributions") as caught:
         runtime.require_runtime(["onnxruntime", "onnxruntime-gpu"])
     assert caught.value.fix == "pip uninstall -y onnxruntime onnxruntime-gpu, and install one of them"
+
+
+@pytest.mark.parametrize("build", ["onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"])
+def test_any_build_from_1_20_on_prepares_and_trains(build: str) -> None:
+    runtime.require_runtime([build], "1.20.0")
+    runtime.require_runtime([build], "2.0.0")
+    with pytest.raises(InstallationError, match=rf"{build} 1\.19\.2 is installed, which cannot run") as caught:
+        runtime.require_runtime([build], "1.19.2")
+    assert caught.value.fix == f"pip install --upgrade {build}"
+    with pytest.raises(InstallationError, match=f"{build} is installed, but its files are missing") as caught:
+        runtime.require_runtime([build], "")
+    assert caught.value.fix == f"pip install --force-reinstall --no-deps {build}"
+
+
+@pytest.mark.parametrize(
+    ("python", "none", "other"),
+    [
+        ((3, 11), "pip install onnxruntime-training==1.19.2", "pip uninstall -y onnxruntime && pip install"),
+        ((3, 12), "pip install onnxruntime-training-cpu==1.19.2", "pip uninstall -y onnxruntime && pip install"),
+        (
+            (3, 13),
+            'pip install onnxruntime, or "onnxruntime-gpu[cuda,cudnn]" for CUDA',
+            "use Python 3.10, 3.11 or 3.12 on Linux",
+        ),
+    ],
+)
+def test_what_to_install_is_what_there_is_for_this_python(
+    python: tuple[int, int], none: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (*python, 0, "final", 0))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    with pytest.raises(InstallationError, match="ONNX Runtime is not installed") as caught:
+        runtime.require_runtime([])
+    assert caught.value.fix == none
+    with pytest.raises(InstallationError, match="onnxruntime is installed, which cannot read checkpoints") as caught:
+        runtime.require_training_build("read checkpoints", ["onnxruntime"])
+    assert (caught.value.fix or "").startswith(other)
 
 
 def test_devices_have_names() -> None:
@@ -103,12 +158,12 @@ def test_a_build_that_cannot_use_cuda_is_told(
 @pytest.mark.skipif(sys.platform != "linux", reason="CUDA is supported on Linux")
 def test_the_training_build_with_cuda_is_named_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "build", lambda: cuda.Build("onnxruntime-training-cpu", "1.19.2", ""))
-    fixes = {11: 'uninstall -y onnxruntime-training-cpu && pip install "dsd-ort[cuda]"', 12: "use Python 3.10 or 3.11"}
+    fixes = {11: '"dsd-ort[cuda]"', 12: '"onnxruntime-gpu[cuda,cudnn]"'}
     for version, fix in fixes.items():
         monkeypatch.setattr(sys, "version_info", (3, version, 0, "final", 0))
         with pytest.raises(InstallationError, match="no CUDA provider") as caught:
             runtime.choose_device("cuda")
-        assert fix in (caught.value.fix or "")
+        assert caught.value.fix == f"pip uninstall -y onnxruntime-training-cpu && pip install {fix}"
 
 
 def test_auto_says_how_to_mend_it_only_where_there_is_a_device_or_a_driver(
@@ -138,7 +193,7 @@ def test_auto_says_how_to_mend_it_only_where_there_is_a_device_or_a_driver(
 
 
 def test_the_extra_brings_the_libraries_of_the_training_build() -> None:
-    metadata = (Path(__file__).parent.parent.parent / "pyproject.toml").read_text("utf-8")
+    metadata = (ROOT / "pyproject.toml").read_text("utf-8")
     extra = re.findall(r'"(nvidia-[^;"]+); sys_platform', metadata)
     (release,) = [release for release in libraries.RELEASES if release.major == 11]
     assert sorted(extra) == sorted({library.package for library in release.libraries})
@@ -156,8 +211,9 @@ def test_a_native_refusal_becomes_a_model_error() -> None:
 
 def test_an_installation_that_another_has_overwritten_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime.capi._pybind_state", None)
-    with pytest.raises(
-        InstallationError, match="onnxruntime-training is installed, but its files are missing"
-    ) as caught:
-        runtime.require_training_build(["onnxruntime-training"])
-    assert "--force-reinstall" in (caught.value.fix or "")
+    for require in (runtime.require_runtime, lambda found: runtime.require_training_build("train", found)):
+        with pytest.raises(
+            InstallationError, match="onnxruntime-training is installed, but its files are missing"
+        ) as caught:
+            require(["onnxruntime-training"])
+        assert "--force-reinstall" in (caught.value.fix or "")

@@ -17,6 +17,7 @@ def test_the_coverage_has_the_cases_that_there_are() -> None:
     assert {row.id for row in STORED.operators} == cases, STALE
 
 
+@pytest.mark.training_build
 @pytest.mark.timeout(600)
 def test_the_operators_are_covered_as_the_table_says() -> None:
     fresh = coverage.with_operators(STORED)

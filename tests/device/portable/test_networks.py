@@ -14,6 +14,7 @@ from tests.stock.siblings import BATCH, SIBLINGS, data, disagreement, one_step, 
 TOLERANCE = 1e-5
 
 
+@pytest.mark.training_build
 @pytest.mark.parametrize("name", SIBLINGS)
 def test_a_portable_step_is_the_training_builds_step(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from dsd_ort import runtime
 from dsd_ort.device.portable import RULES, expand, is_portable
 from dsd_ort.device.specialize import specialize
 from dsd_ort.errors import UnsupportedError
@@ -17,6 +16,7 @@ from dsd_ort.graph.legalize import legalize
 from tests.graph.gradient import _with_loss as with_loss
 from tests.graph.gradient import loss_weights, model, random_inputs
 from tests.graph.legalize.cases import CASES, Case
+from tests.session import opened
 
 TOLERANCE = 2e-6  # of the norm: float32 sums in another order
 
@@ -187,7 +187,7 @@ NODES = [(text, given) for texts in TEXTS.values() for text, given in texts]
 
 
 def outputs(model: ir.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    session = runtime.session(ir.to_proto(model), runtime.session_options(1))
+    session = opened(model)
     names = [value.name for value in session.get_outputs()]
     known = {value.name for value in session.get_inputs()}
     return dict(zip(names, session.run(names, {k: v for k, v in inputs.items() if k in known}), strict=True))
@@ -212,6 +212,7 @@ def test_every_rule_is_compared_with_its_kernel() -> None:
     assert set(TEXTS) == set(RULES)
 
 
+@pytest.mark.training_build
 @pytest.mark.parametrize(("text", "given"), NODES, ids=[" ".join(text.partition("{ ")[2].split()) for text, _ in NODES])
 def test_a_rule_computes_what_the_kernel_computes(text: str, given: dict[str, Any]) -> None:
     proto = model(text)
@@ -225,6 +226,7 @@ def test_so_do_the_forms_for_cuda(text: str, given: dict[str, Any], deterministi
     assert_portable_and_equal(ir.from_proto(proto), random_inputs(proto, given), "cuda", deterministic=deterministic)
 
 
+@pytest.mark.training_build
 @pytest.mark.parametrize("case", [case for case in CASES if case.runs], ids=str)
 def test_the_gradients_of_every_operator_are_the_same_in_portable_form(case: Case) -> None:
     proto = case.proto

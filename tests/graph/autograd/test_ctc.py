@@ -11,11 +11,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from dsd_ort import runtime
 from dsd_ort.graph.autograd.ctc import ctc
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.rewrite import autograd
 from tests.graph.gradient import model
+from tests.session import opened
 
 Array = npt.NDArray[Any]
 
@@ -61,7 +61,7 @@ def run(x: Array, y: Array, n: Array, opset: int = 18, **options: Any) -> tuple[
     autograd.add(graph, {operator.name: operator})
     autograd.inline(graph)
     assert not graph.functions and autograd.DOMAIN not in graph.opset_imports
-    session = runtime.session(ir.to_proto(graph), runtime.session_options(1))
+    session = opened(graph)
     loss, d = session.run(["loss", "d"], {"x": x, "y": y, "n": n})
     return loss, d
 
@@ -174,7 +174,7 @@ def test_the_gradient_builder_takes_the_operators_own_gradient() -> None:
     w = rng.standard_normal(len(labels)).astype(np.float32)
     s = (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32)
     _, d = run(s, padded(labels), np.array(frames))
-    session = runtime.session(ir.to_proto(step.model), runtime.session_options(1))
+    session = opened(step.model)
     feeds = {"x": x, "y": padded(labels), "n": np.array(frames), "w": w}
     (gradient,) = session.run([step.gradients["x"]], feeds)
     np.testing.assert_allclose(gradient, d * w[:, None] * s * (1 - s), atol=1e-6)

@@ -11,6 +11,8 @@ from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.differentiate import differentiate
 from tests.graph.gradient import model, quiet
 
+pytestmark = pytest.mark.training_build
+
 QUADRATIC = "(float[3] w, float[3] x) => (float loss) { w_grad = Mul (w, x) loss = ReduceSum <keepdims = 0> (w_grad) }"
 
 

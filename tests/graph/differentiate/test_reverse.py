@@ -9,14 +9,14 @@ import sys
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
 from dsd_ort.device.mixed import LOSS_SCALE, scale_loss
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.differentiate import StepGraph, differentiate, seed
 from dsd_ort.rewrite import autograd
-from tests.graph.gradient import model, quiet
+from tests.graph.gradient import model
+from tests.session import opened
 
 
 def step(text: str, *trainable: str, opset: int = 18) -> StepGraph:
@@ -31,7 +31,7 @@ def run(made: StepGraph, **inputs: object) -> dict[str, np.ndarray]:
     """The gradients by their parameters."""
     proto = ir.to_proto(made.model)
     onnx.checker.check_model(proto)
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), quiet(), providers=["CPUExecutionProvider"])
+    session = opened(made.model)
     types = {value.name: onnx.helper.tensor_dtype_to_np_dtype(v.elem_type) for value, v in types_of(proto)}
     feeds = {value.name: np.asarray(inputs[value.name], types[value.name]) for value in session.get_inputs()}
     return dict(zip(made.gradients, session.run(list(made.gradients.values()), feeds), strict=True))

@@ -135,6 +135,7 @@ def test_what_has_no_kernel_for_double_is_float32_also_where_nothing_is_trained(
     np.testing.assert_allclose(run(ir.to_proto(model), feeds)[0], want, atol=1e-6)
 
 
+@pytest.mark.training_build
 @pytest.mark.parametrize("operator", sorted(those_that(Does.NO_DOUBLE)))
 def test_operators_without_a_kernel_for_double_are_those(operator):
     shapes = {"Conv": "[1, 1, 2, 2]", "ConvTranspose": "[1, 1, 2, 2]", "InstanceNormalization": "[2]"}

@@ -75,6 +75,7 @@ def test_output_and_gradient_are_those_of_the_original_model(case: Case) -> None
     assert_right(case, "own")
 
 
+@pytest.mark.training_build
 @each_nth_case
 def test_both_builders_have_the_same_gradients(case: Case) -> None:
     own, ort = (assert_right(case, builder) for builder in BUILDERS)
@@ -84,6 +85,7 @@ def test_both_builders_have_the_same_gradients(case: Case) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.training_build
 @each_case_everywhere
 def test_both_builders_have_the_same_gradients_in_all_cases(case: Case) -> None:
     test_both_builders_have_the_same_gradients(case)

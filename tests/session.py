@@ -1,0 +1,30 @@
+"""A graph in a session of the ONNX Runtime that is installed, whichever that is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from dsd_ort import runtime
+from dsd_ort.device import portable
+
+TRAINING_BUILD = bool({*runtime.distributions()} & {*runtime.TRAINING_DISTRIBUTIONS})
+"""Is it the training build?  By what is installed, not by what that can: where it is broken, its tests fail."""
+TRAINS = runtime.trains()
+"""What it can: tests that play another one replace the function."""
+
+
+def runnable(model: ir.Model) -> onnx.ModelProto:
+    """*model*, which stays as it is; where this ONNX Runtime cannot train, its training operators as standard ones."""
+    if TRAINS:
+        return ir.to_proto(model)
+    copy = model.clone()
+    portable.expand(copy)
+    return ir.to_proto(copy)
+
+
+def opened(model: ir.Model) -> Any:
+    """A session of it on the CPU, with one thread."""
+    return runtime.session(runnable(model), runtime.session_options(1))
