@@ -107,10 +107,9 @@ def _follow_statistics(graph: ir.Graph, statistics: Collection[str]) -> tuple[di
             if statistic not in graph.inputs:
                 graph.inputs.append(statistic)
             node.replace_input_with(i, site.Neg(statistic))  # the kernel writes over it
-        graph.insert_before(node, site.nodes)
-        site.nodes.clear()
+        site.put_before(node)
         batch_norm.follow(site, mean, variance, node.outputs[3], node.outputs[4])
-        graph.insert_after(node, site.nodes)
+        site.put_behind(node.outputs[0])
         notes.append(Note(kind="rewrite", node=place(node), words=words))
     return {str(old.name): new for old, new in moved.items()}, notes
 

@@ -36,6 +36,7 @@ def operators(of: ir.Graph) -> list[str]:
     return [node.op_type for node in of]
 
 
+MAKERS = ("ir.node", "ir.Node", "Tape", "onnx.helper.make_node")
 PACKAGE = Path(__file__).parents[2] / "dsd_ort"
 RELU = "(float[N, 3] x) => (float[N, 3] y) { a = Relu (x) y = Neg (a) }"
 
@@ -95,7 +96,12 @@ def test_what_is_no_operator_is_no_attribute() -> None:
 def makers(file: Path) -> Iterator[str]:
     """The calls in *file* that make a node."""
     for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("ir.node", "ir.Node", "onnx.helper.make_node"):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in (
+            "ir.node",
+            "ir.Node",
+            "Tape",
+            "onnx.helper.make_node",
+        ):
             yield f"{file.relative_to(PACKAGE).as_posix()}: {ast.unparse(call.func)}"
 
 

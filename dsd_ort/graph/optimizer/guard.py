@@ -23,10 +23,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.tape import Tape
 
 from dsd_ort.graph.optimizer.update import OPTIMIZERS, update_graph
 from dsd_ort.recipe import Optimizer
+from dsd_ort.rewrite.nodes import Nodes
 
 KEEP, DONE = "keep", "done"
 
@@ -38,22 +38,22 @@ def guarded(optimizer: Optimizer) -> onnx.ModelProto:
     keep, done = _number(KEEP, ir.DataType.BOOL), _number(DONE, ir.DataType.FLOAT)
     inputs = {value.name: value for value in graph.inputs}
     graph.inputs.extend([keep, done])
-    first, last = Tape(), Tape()
-    for name, factor in _factors(optimizer, first, done).items():
+    new = Nodes.of(graph, "guard")
+    for name, factor in _factors(optimizer, new, done).items():
         uses = tuple(inputs[name].uses())
-        product = first.op("Mul", [inputs[name], factor])
+        product = new.Mul(inputs[name], factor)
         if name == "epsilon":  # 0/ε is 0 where 0/0 were NaN (law 3)
-            product = first.op("Max", [product, _constant(first, np.float32(np.finfo(np.float32).tiny))])
+            product = new.Max(product, float(np.finfo(np.float32).tiny))
         for node, i in uses:
             node.replace_input_with(i, product)
-    graph.insert_before(graph[0], first.nodes)
-    for i, new in enumerate(list(graph.outputs)):
-        name, old = str(new.name), inputs[str(new.name).removesuffix("_new")]
-        new.name = f"{name}/made"
-        chosen = last.op("Where", [keep, new, old])
-        chosen.name, chosen.type, chosen.shape = name, new.type, new.shape
+    new.put_behind(done)
+    for i, made in enumerate(list(graph.outputs)):
+        name, old = str(made.name), inputs[str(made.name).removesuffix("_new")]
+        chosen = new.Where(keep, made, old)
+        chosen.type, chosen.shape = made.type, made.shape
+        chosen.name, made.name = name, f"{name}/made"
         graph.outputs[i] = chosen
-    graph.extend(last.nodes)
+    new.append_to(graph)
     return ir.to_proto(model)
 
 
@@ -65,33 +65,28 @@ def scalars(optimizer: Optimizer, *, learning_rate: float, weight_decay: float) 
     return values
 
 
-def _factors(optimizer: Optimizer, tape: Tape, done: ir.Value) -> dict[str, ir.Value]:
+def _factors(optimizer: Optimizer, new: Nodes, done: ir.Value) -> dict[str, ir.Value]:
     """What depends on the step: scalar input → its factor f32[]."""
     if optimizer.name == "sgd":
         if not (optimizer.momentum and optimizer.dampening):
             return {}
-        one, damped = _constant(tape, np.float32(1)), _constant(tape, np.float32(1 - optimizer.dampening))
-        gain = tape.op("Where", [tape.op("Greater", [done, one]), damped, one])
+        one = new.constant(1.0)
+        gain = new.Where(new.Greater(done, one), float(1 - optimizer.dampening), one)
         return {"scale": gain, "decay": gain}
-    t = tape.op("Cast", [done], {"to": ir.DataType.DOUBLE.value})
-    first, second = (_correction(tape, beta, t) for beta in (optimizer.beta1, optimizer.beta2))
-    root = tape.op("Sqrt", [second])
-    rate = _rounded(tape, tape.op("Div", [root, first]))
-    return {"rate": rate} if optimizer.epsilon_hat else {"rate": rate, "epsilon": _rounded(tape, root)}
+    t = new.Cast(done, to=ir.DataType.DOUBLE.value)
+    first, second = (_correction(new, beta, t) for beta in (optimizer.beta1, optimizer.beta2))
+    root = new.Sqrt(second)
+    rate = _rounded(new, new.Div(root, first))
+    return {"rate": rate} if optimizer.epsilon_hat else {"rate": rate, "epsilon": _rounded(new, root)}
 
 
-def _correction(tape: Tape, beta: float, t: ir.Value) -> ir.Value:
+def _correction(new: Nodes, beta: float, t: ir.Value) -> ir.Value:
     """1 - βᵗ in float64."""
-    power = tape.op("Pow", [_constant(tape, np.float64(beta)), t])
-    return tape.op("Sub", [_constant(tape, np.float64(1)), power])
+    return new.Sub(np.asarray(1.0), new.Pow(np.asarray(float(beta)), t))
 
 
-def _rounded(tape: Tape, value: ir.Value) -> ir.Value:
-    return tape.op("Cast", [value], {"to": ir.DataType.FLOAT.value})
-
-
-def _constant(tape: Tape, value: np.floating) -> ir.Value:
-    return tape.op("Constant", [], {"value": ir.tensor(np.asarray(value))})
+def _rounded(new: Nodes, value: ir.Value) -> ir.Value:
+    return new.Cast(value, to=ir.DataType.FLOAT.value)
 
 
 def _number(name: str, dtype: ir.DataType) -> ir.Value:
