@@ -134,6 +134,7 @@ GOLDEN: list[tuple[str, str, str]] = [
     (f"{V} | float r = {{0.3}}, bool t = {{1}}", "y = Dropout (x, r, t)", "DropoutGrad(dy, y1, 0.3, True)"),
     (f"{A}, int64[2] s = {{-1, 12}}", "y = Reshape (x, s)", "Reshape(dy, [-1 3 4])"),
     ("float[N, M, 4] x | int64[1] s = {-1}", "y = Reshape (x, s)", "Reshape(dy, Shape(x))"),
+    ("float x | int64[2] s = {1, 1}", "y = Reshape (x, s)", "Reshape(dy, [])"),
     (IMAGE, "y = Flatten (x)", "Reshape(dy, [-1 4 6 5])"),
     ("float[N, 1, 4] x | int64[1] a = {1}", "y = Squeeze (x, a)", "Unsqueeze(dy, [1])"),
     ("float[N, 1, 4] x", "y = Squeeze (x)", "Reshape(dy, [-1 1 4])"),
