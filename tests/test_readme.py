@@ -29,7 +29,7 @@ def test_the_recipe_is_one(tmp_path: Path) -> None:
 
 def test_parts_of_recipes_are_parts_of_recipes(tmp_path: Path) -> None:
     parts = blocks("toml recipe")
-    assert len(parts) == 3
+    assert len(parts) == 4
     for part in parts:
         phase = '[[phase]]\nkind = "dense"\nepochs = 1\nlearning_rate = 0.1\n'
         (tmp_path / "recipe.toml").write_text(part + phase)

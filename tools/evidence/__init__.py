@@ -1,0 +1,6 @@
+"""Where it helps, measured with the verbs that users have; each command commits its result.
+
+    .venv/bin/python -m tools.evidence.suspects     wrong labels among digits: how many are found, what it gains
+
+``--json docs/evidence_NAME.json`` writes what is committed.
+"""
