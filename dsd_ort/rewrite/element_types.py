@@ -1,4 +1,4 @@
-"""The element type of every value of a graph, those that rewrites and the gradient builder left out included.
+"""The element type of every value of a graph, those that rewrites and differentiation left out included.
 
 Requires a graph in the order of computation, whose inputs have types.  Types that are there are believed; the others
 follow from the operator (:mod:`dsd_ort.rewrite.operators`): what it always gives, or the type of one of its inputs.

@@ -201,5 +201,5 @@ RULES: dict[str, Rule] = {
     "com.microsoft.TanhGrad": _like(0),
     "com.microsoft.Trilu": _like(0),
 }
-"""Of ONNX's own, what most new nodes are: by its schemas it would take ten times as long.  Of com.microsoft's, what the
-gradient builder writes, but for BroadcastGradientArgs, and what every build of ONNX Runtime has."""
+"""Of ONNX's own, what most new nodes are: by its schemas it would take ten times as long.  Of com.microsoft's, what
+gradients are written with, but for BroadcastGradientArgs, and what every build of ONNX Runtime has."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
+from dsd_ort.device import portable
 from dsd_ort.graph.differentiate.adjoint import Adjoint, Constants
 from dsd_ort.graph.differentiate.table import RULES
 from dsd_ort.rewrite import shapes
@@ -286,3 +287,17 @@ def test_a_rule_writes_its_algebra(inputs: str, node: str, expected: str) -> Non
 
 def test_every_rule_has_a_case() -> None:
     assert {key(adjoint(inputs, node).node) for inputs, node, _ in GOLDEN} == set(RULES)
+
+
+def test_what_rules_write_every_runtime_has_or_has_another_form_of() -> None:
+    written = set()
+    for inputs, node, _ in GOLDEN:
+        at = adjoint(inputs, node)
+        gradients(at)
+        written |= {key(new) for new in at.nodes if not portable.is_portable(new)}
+    assert written == set(portable.RULES) - FORWARD - NATIVE
+
+
+FORWARD = {"com.microsoft.BatchNormInternal"}
+NATIVE = {"com.microsoft.DivGrad", "com.microsoft.Scale"}
+"""That only ONNX Runtime's builder writes."""
