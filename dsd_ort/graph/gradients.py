@@ -101,12 +101,14 @@ def _refuse_unreached(graph: ir.Graph, wrt: Sequence[str], of: str) -> None:
 def _to_evaluation(model: ir.Model) -> None:
     """Batch norm by the running statistics, whatever the file says; dropout of nothing."""
     to_inference(model)
-    nodes = Nodes("evaluation/ratio", names=Names(model.graph))
-    for node in [node for node in model.graph.all_nodes() if node.op_type == "Dropout" and not node.domain]:
-        node.resize_inputs(max(2, len(node.inputs)))
-        node.replace_input_with(1, nodes.constant(0.0))
-    if nodes.nodes:
-        model.graph.insert_before(model.graph[0], nodes.nodes)
+    dropouts = [node for node in model.graph.all_nodes() if node.op_type == "Dropout" and not node.domain]
+    if dropouts:
+        new = Nodes("evaluation/ratio", names=Names(model.graph))
+        nothing = new.constant(0.0)
+        model.graph.insert_before(model.graph[0], new.nodes)
+        for node in dropouts:
+            node.resize_inputs(max(2, len(node.inputs)))
+            node.replace_input_with(1, nothing)
 
 
 def _statistics(graph: ir.Graph) -> list[str]:
