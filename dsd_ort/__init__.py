@@ -11,8 +11,9 @@
     dsd_ort.verify("model.onnx", "better.onnx")             # … and the proof that only they differ
 
 ``compare`` does all of it, and the same budget dense only beside it.  ``evaluate`` measures a file or a run, ``phases``
-reads what a run has measured, ``doctor`` says what there is to train with.  ``differentiate`` adds gradients to a graph
-and trains nothing.  What is refused raises :class:`DsdError`.
+reads what a run has measured, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says
+what there is to train with.  ``differentiate`` adds gradients to a graph and trains nothing.  What is refused raises
+:class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dsd_ort.api import (
         Comparison,
         Diagnosis,
+        Suspects,
         check,
         compare,
         default_recipe,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         inspect,
         phases,
         prepare,
+        suspects,
         train,
         verify,
     )
@@ -44,6 +47,7 @@ __all__ = [
     "Diagnosis",
     "DsdError",
     "Recipe",
+    "Suspects",
     "__version__",
     "check",
     "compare",
@@ -55,6 +59,7 @@ __all__ = [
     "inspect",
     "phases",
     "prepare",
+    "suspects",
     "train",
     "verify",
 ]

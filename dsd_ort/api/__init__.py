@@ -16,13 +16,16 @@ line (``cli/``) is not imported here.
 from dsd_ort.api.comparison.compare import Comparison, compare
 from dsd_ort.api.environment import Diagnosis, doctor
 from dsd_ort.api.gradients import differentiate
+from dsd_ort.api.labels import Suspects, suspects
 from dsd_ort.api.models import check, default_recipe, inspect, verify
-from dsd_ort.api.runs import evaluate, export, phases, train
+from dsd_ort.api.runs import as_it_came, evaluate, export, phases, train
 from dsd_ort.graph.prepare import prepare
 
 __all__ = [
     "Comparison",
     "Diagnosis",
+    "Suspects",
+    "as_it_came",
     "check",
     "compare",
     "default_recipe",
@@ -33,6 +36,7 @@ __all__ = [
     "inspect",
     "phases",
     "prepare",
+    "suspects",
     "train",
     "verify",
 ]

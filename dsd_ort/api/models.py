@@ -11,15 +11,24 @@ import msgspec
 from dsd_ort import runtime
 from dsd_ort.errors import DataError, RecipeError
 from dsd_ort.graph import inspection
+from dsd_ort.graph.default_loss import fitting_loss
 from dsd_ort.graph.inspection import Inspection
 from dsd_ort.model import artifacts
+from dsd_ort.model import source as source_files
+from dsd_ort.model.source import Source
 from dsd_ort.proof import Report, Request, child
 from dsd_ort.recipe import BUILTIN, BuilderName, LossName, Recipe
 from dsd_ort.ship import verify as verify_files
 from dsd_ort.ship.verify import Verdict
 
 
-def inspect(model: str | Path, *, output: str | None = None, builder: BuilderName = "own") -> Inspection:
+def inspect(
+    model: str | Path,
+    *,
+    loss: LossName | None = None,
+    output: str | None = None,
+    builder: BuilderName | None = None,
+) -> Inspection:
     """What an ONNX file holds and what training makes of it: parameters, rewrites, and what prevents training.
 
     Needs no data, writes nothing, and reads no weights.
@@ -27,6 +36,7 @@ def inspect(model: str | Path, *, output: str | None = None, builder: BuilderNam
     Args:
         model: an ONNX file, or a training graph of ONNX Runtime's (its folder, or its training_model.onnx); one that
             cannot be trained is inspected too, and its ``refusals`` say why.
+        loss: the kind of loss; by default what fits the output.
         output: the output that the loss reads; by default the one that most weights lead to.
         builder: what differentiates the model, as the recipe's ``builder``.
 
@@ -36,8 +46,10 @@ def inspect(model: str | Path, *, output: str | None = None, builder: BuilderNam
         InstallationError: this environment's ONNX Runtime is none that can train, or has no such builder.
     """
     runtime.require_runtime()
-    recipe = msgspec.structs.replace(default_recipe(), builder=builder)
-    return inspection.inspect(model, recipe, output=output)
+    recipe = _unfitted()
+    if builder:
+        recipe = msgspec.structs.replace(recipe, builder=builder)
+    return inspection.inspect(model, recipe, loss=loss, output=output)
 
 
 def check(
@@ -83,17 +95,14 @@ def check(
         InstallationError: this environment's ONNX Runtime is none that can train.
     """
     runtime.require_runtime()
-    if recipe is not None and (loss or output):
-        raise RecipeError(
-            "loss and output are given beside a recipe that has its own", fix="set them in the recipe, or leave it out"
-        )
+    refuse_beside_recipe(recipe, loss, output)
     by_name = data is None or isinstance(data, (str, Path))
     if isolate and not by_name:
         raise DataError(
             "Python objects cannot be handed to the process that the check runs in",
             fix='give a path or "module:function", or isolate=False',
         )
-    chosen = recipe or default_recipe(model)
+    chosen = recipe or _unfitted(model)
     request = Request(
         model=str(model),
         recipe=(msgspec.structs.replace(chosen, builder=builder) if builder else chosen).to_dict(),
@@ -122,13 +131,44 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
     return verify_files.verify(Path(model), Path(final))
 
 
-def default_recipe(model: str | Path | None = None) -> Recipe:
-    """The recipe that ``prepare`` takes where none is given; for an exported training graph, with its own optimizer.
+def default_recipe(
+    model: str | Path | None = None, *, loss: LossName | None = None, output: str | None = None
+) -> Recipe:
+    """The recipe that is taken where none is given, by every verb alike.
+
+    Of a *model* the loss fits its output, as :func:`inspect` says it; for an exported training graph, which has a loss
+    of its own, the optimizer is its own too.
+
+    Args:
+        model: see :func:`inspect`; without one nothing is fitted.
+        loss: the kind of loss, where it should be another than what fits.
+        output: the output that the loss reads; by default the one that most weights lead to.
 
     Raises:
-        ModelError: the training graph lacks files.
+        ModelError: the file cannot be read, or the training graph lacks files.
+        RecipeError: the model has no such output.
     """
+    if model is None or artifacts.find(model) is not None:
+        return _unfitted(model)
+    return fitting_recipe(source_files.load(model), loss=loss, output=output)
+
+
+def fitting_recipe(source: Source, *, loss: LossName | None = None, output: str | None = None) -> Recipe:
+    """The default recipe with the loss that fits *source*; see :func:`default_recipe`."""
+    return msgspec.structs.replace(_unfitted(), loss=fitting_loss(source, name=loss, output=output))
+
+
+def _unfitted(model: str | Path | None = None) -> Recipe:
+    """The default recipe; for an exported training graph, with its own optimizer."""
     recipe = Recipe.load(BUILTIN / "default.toml")
     exported = artifacts.find(model) if model is not None else None
     optimizer = artifacts.optimizer(exported) if exported is not None else None
     return recipe if optimizer is None else msgspec.structs.replace(recipe, optimizer=optimizer)
+
+
+def refuse_beside_recipe(recipe: Recipe | None, loss: LossName | None, output: str | None) -> None:
+    """Raises RecipeError where *loss* or *output* is given beside a recipe."""
+    if recipe is not None and (loss or output):
+        raise RecipeError(
+            "loss and output are given beside a recipe that has its own", fix="set them in the recipe, or leave it out"
+        )

@@ -8,21 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from dsd_ort import runtime
-from dsd_ort.api.models import default_recipe
+from dsd_ort.api.models import fitting_recipe, refuse_beside_recipe
 from dsd_ort.data import open_data
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
-from dsd_ort.recipe import Recipe
+from dsd_ort.recipe import LossName, Recipe
 from dsd_ort.run import checkpoint, memory
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
+from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution, Precision
-from dsd_ort.run.journal import Event, Journal, read
+from dsd_ort.run.journal import AS_IT_CAME, Event, Journal, read
 from dsd_ort.run.lock import locked
 from dsd_ort.run.phases import Trainer
+from dsd_ort.run.suspects import weights_of
 from dsd_ort.ship import export as export_files
 from dsd_ort.ship import verify as verify_files
 from dsd_ort.ship.verify import Verdict
@@ -33,6 +35,7 @@ def train(
     data: Any,
     *,
     eval_data: Any = None,
+    without: str | Path | None = None,
     resume: bool = False,
     until: int | None = None,
     device: str = "auto",
@@ -41,6 +44,7 @@ def train(
     cuda_graphs: bool = True,
     deterministic: bool = False,
     checkpoint_seconds: float = 300.0,
+    measure_first: bool = True,
     listener: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Event]:
@@ -49,7 +53,9 @@ def train(
     Args:
         run: the folder that :func:`prepare` made.
         data: what :func:`dsd_ort.data.open_data` takes: a path, ``"module:function"``, arrays by name.
-        eval_data: likewise; evaluated after each epoch.
+        eval_data: likewise; evaluated before the first step and after each epoch.
+        without: a CSV that names examples of *data* which are left out, see :mod:`dsd_ort.data.subset`; in place of the
+            recipe's list.  The run folder gets a copy, so that it is not needed again.
         resume: go on from the last checkpoint.
         until: the phase to end after, from 1; by default the last.  What is left, *resume* does.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` for the second one, or ``"auto"``, see
@@ -59,6 +65,7 @@ def train(
         cuda_graphs: whether CUDA records what it runs, and replays it.
         deterministic: whether only what repeats to the bit is used.
         checkpoint_seconds: the longest time between two checkpoints.
+        measure_first: whether the model as it came is evaluated too, where there is *eval_data*.
         listener: is told every event, see :mod:`dsd_ort.run.journal`.
         stop: asked after each update; on yes the state is saved and :class:`dsd_ort.run.phases.Stopped` raised.
 
@@ -79,21 +86,22 @@ def train(
     execution = Execution(chosen, threads, precision, cuda_graphs, deterministic)
     recipe, manifest = program.recipe, program.manifest
     fields = [*manifest.inputs, *manifest.labels]
-    train_data = open_data(data, fields, recipe.data)
+    examples = Examples(program, open_data(data, fields, recipe.data), None if without is None else Path(without))
     held_out = open_data(eval_data, fields, recipe.data) if eval_data is not None else None
     with locked(program.folder), closing(Journal(program.folder, listener)) as journal:
         for text in ([f"device {chosen.why}"] if chosen.had_choice else []) + execution.notes():
             journal.tell({"event": "note", "text": text})
-        for opened, name in ((train_data, "data"), (held_out, "eval-data")):
+        for opened, name in ((examples.left, "data"), (held_out, "eval-data")):
             for note in opened.notes if opened else ():
                 journal.tell({"event": "note", "text": f"{name}: {note}"})
         Trainer(
             program,
-            train_data,
+            examples,
             held_out,
             journal,
             stop=stop,
             checkpoint_seconds=checkpoint_seconds,
+            measure_first=measure_first,
             execution=execution,
         ).run(resume=resume, until=until)
     return phases(run)
@@ -104,11 +112,20 @@ def phases(run: str | Path) -> list[Event]:
     return [event for event in read(Path(run)) if event["event"] == "phase-end"]
 
 
+def as_it_came(run: str | Path) -> dict[str, float]:
+    """What the model of a run measured before the first step; empty where it was not measured."""
+    measured = (event for event in read(Path(run)) if event["event"] == "measured" and event["name"] == AS_IT_CAME)
+    found: dict[str, float] = next(measured, {"metrics": {}})["metrics"]
+    return found
+
+
 def evaluate(
     model: str | Path,
     data: Any,
     recipe: Recipe | None = None,
     *,
+    loss: LossName | None = None,
+    output: str | None = None,
     phase: int | None = None,
     best: bool = False,
     device: str = "auto",
@@ -119,7 +136,10 @@ def evaluate(
     Args:
         model: an ONNX file or a run folder.
         data: see :func:`train`.
-        recipe: loss, metrics, batch size and data section, for a file; a run has its own.
+        recipe: loss, metrics, batch size and data section, for a file; by default the default recipe, with a loss that
+            fits the output.  A run has its own.
+        loss: without a recipe, the kind of loss.
+        output: without a recipe, the output that the loss reads; by default the one that most weights lead to.
         phase: of a run, from 1; by default the last one that is complete.
         best: take that phase's best epoch.
         device: see :func:`train`.
@@ -129,16 +149,19 @@ def evaluate(
         ModelError, RunError, DataError: see :func:`train`.
     """
     runtime.require_runtime()
+    refuse_beside_recipe(recipe, loss, output)
     execution = Execution(runtime.choose_device(device), threads)
     place = memory.of(execution.device)
     if Path(model).is_dir():
         program = open_program(model)
+        refuse_beside_recipe(program.recipe, loss, output)
         arena = _weights(program, phase, best, sparse=False)
         weights = place.place(arena.values())
         evaluator = Evaluator.of_program(program, weights, execution=execution, memory=place)
     else:
         source = source_files.load(model)
-        evaluator = Evaluator.of_source(source, recipe or default_recipe(), execution=execution, memory=place)
+        recipe = recipe or fitting_recipe(source, loss=loss, output=output)
+        evaluator = Evaluator.of_source(source, recipe, execution=execution, memory=place)
     return evaluator(open_data(data, evaluator.fields, evaluator.recipe.data))
 
 
@@ -194,7 +217,4 @@ def _weights(program: Program, phase: int | None, best: bool, sparse: bool) -> A
         phase = done[-1]
     if not 1 <= phase <= len(kinds):
         raise RunError(f"there is no phase {phase}", where=str(program.folder), fix=f"give 1 to {len(kinds)}")
-    arena = Arena.of(program)
-    path = checkpoint.weights_file(program.folder, phase - 1, kinds[phase - 1], best=best)
-    checkpoint.load(path, arena, program.digest)
-    return arena
+    return weights_of(program, phase, best=best)

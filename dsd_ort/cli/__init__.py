@@ -2,6 +2,9 @@
 
 Exit status: 0 done; 1 the answer is no (check, verify, doctor); 2 wrong usage; 3 bad input, told in one message (what,
 where, what to do); 130 stopped by Ctrl-C, with everything saved.
+
+In: what people type.  Out: what they read, and files that the verbs write.  Nothing imports the command line, and no
+session is opened here.
 """
 
 from __future__ import annotations

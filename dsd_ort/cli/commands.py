@@ -10,6 +10,7 @@ from dsd_ort.cli.doctor import doctor
 from dsd_ort.cli.models import check, evaluate, inspect, verify
 from dsd_ort.cli.recipes import recipes
 from dsd_ort.cli.runs import export, prepare, train
+from dsd_ort.cli.suspects import suspects
 from dsd_ort.version import __version__
 
 
@@ -31,6 +32,7 @@ def cli() -> None:
     dsd-ort check model.onnx                        proof that its gradients are right
     dsd-ort prepare model.onnx -o run               make the training graphs
     dsd-ort train run --data train.npz              dense → sparse → dense
+    dsd-ort suspects run --data train.npz           which of its labels are probably wrong
     dsd-ort export run -o final.onnx                the same model with better weights
     dsd-ort verify model.onnx final.onnx            proof that only weights differ
     dsd-ort compare model.onnx … -o comparison      all that, and the same budget dense only beside it
@@ -38,5 +40,5 @@ def cli() -> None:
     """
 
 
-for _command in (inspect, check, prepare, train, evaluate, export, verify, compare, recipes, doctor, demo):
+for _command in (inspect, check, prepare, train, evaluate, suspects, export, verify, compare, recipes, doctor, demo):
     cli.add_command(_command)

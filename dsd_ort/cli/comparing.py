@@ -71,3 +71,5 @@ def show(comparison: api.Comparison, title: str) -> None:
     tables.show(title, {"training": "left", **tables.PHASE_COLUMNS}, rows)
     tables.show_verdict(comparison.verdict, comparison.final)
     click.echo(f"{comparison.final.name} in plain inference: {format_metrics(comparison.metrics)}")
+    if comparison.worse:
+        click.echo(f"that is worse than the model as it came: {format_metrics(comparison.came)}; keep the file you had")

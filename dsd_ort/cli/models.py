@@ -5,24 +5,35 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from dsd_ort import api
 from dsd_ort.cli import inspection, tables
-from dsd_ort.cli.options import FILE, RECIPE, as_json, builder_option, device_option, threads_option, weights_options
+from dsd_ort.cli.options import (
+    FILE,
+    RECIPE,
+    as_json,
+    builder_option,
+    device_option,
+    loss_option,
+    output_option,
+    threads_option,
+    weights_options,
+)
 from dsd_ort.cli.progress import doing
-from dsd_ort.recipe import BuilderName, LossName, Recipe
+from dsd_ort.recipe import Recipe
 
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option("--output", help="The output that a loss reads.  [default: what most weights lead to]")
+@loss_option
+@output_option
 @builder_option
 @click.option("-v", "--verbose", is_flag=True, help="Name every node that training rewrites.")
 @as_json
-def inspect(model: Path, output: str | None, builder: BuilderName | None, verbose: bool, json_: bool) -> None:
+def inspect(model: Path, verbose: bool, json_: bool, **options: Any) -> None:
     """Show a model's parameters, what training rewrites in it, and all that prevents training.
 
     Needs no data, writes nothing, and takes seconds: no weight is read.  MODEL may also be a training graph that ONNX
@@ -32,7 +43,7 @@ def inspect(model: Path, output: str | None, builder: BuilderName | None, verbos
     Example:
         dsd-ort inspect model.onnx
     """
-    found = api.inspect(model, output=output, builder=builder or "own")
+    found = api.inspect(model, **options)
     if json_:
         click.echo(json.dumps(inspection.inspection_data(found), indent=1))
     else:
@@ -42,12 +53,8 @@ def inspect(model: Path, output: str | None, builder: BuilderName | None, verbos
 @click.command()
 @click.argument("model", type=FILE)
 @click.option("--recipe", type=FILE, help=f"{RECIPE}  [default: a loss that fits]")
-@click.option(
-    "--loss", type=click.Choice(get_args(LossName)), help="Without a recipe.  [default: what fits the output]"
-)
-@click.option(
-    "--output", help="Without a recipe: the output that the loss reads.  [default: what most weights lead to]"
-)
+@loss_option
+@output_option
 @builder_option
 @click.option("--data", help="Real examples, as for train.  [default: made up from the model's signature]")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=2x3x224x224", help="Of an input that is made up.")
@@ -103,6 +110,8 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 @click.argument("model", type=FILE, metavar="MODEL|RUN")
 @click.option("--data", required=True, help="As for train.")
 @click.option("--recipe", type=FILE, help=f"{RECIPE}  Its loss, metrics and data count; a run has its own.")
+@loss_option
+@output_option
 @weights_options
 @device_option
 @threads_option
@@ -113,10 +122,13 @@ def evaluate(model: Path, data: str, recipe: Path | None, json_: bool, **options
     \b
     Examples:
         dsd-ort evaluate final.onnx --data test.npz
+        dsd-ort evaluate final.onnx --data test.npz --loss huber
         dsd-ort evaluate run --data test.npz --phase 2
     """
     if model.is_dir() and recipe:
         raise click.UsageError("a run has its own recipe: leave --recipe out")
+    if model.is_dir() and (options["loss"] or options["output"]):
+        raise click.UsageError("a run has its own loss: leave --loss and --output out")
     if model.is_file() and (options["phase"] is not None or options["best"]):
         raise click.UsageError("--phase and --best are for runs, and this is a file")
     metrics = api.evaluate(model, data, Recipe.load(recipe) if recipe else None, **options)

@@ -101,6 +101,17 @@ def training_arguments(options: Mapping[str, Any]) -> list[str]:
     return arguments + ([] if options["cuda_graphs"] else ["--no-cuda-graphs"])
 
 
+loss_option = click.option(
+    "--loss",
+    type=click.Choice(get_args(LossName)),
+    help="What is minimised.  [default: the recipe's; without one, what fits the output]",
+)
+output_option = click.option(
+    "--output",
+    help="The output that the loss reads.  [default: the recipe's; without one, what most weights lead to]",
+)
+
+
 def data_option(command: Any) -> Any:
     text = "A .npz, a folder of .npy, of images or of recordings, IDX files, a manifest, or module:function."
     return click.option("--data", required=True, help=text)(command)
@@ -112,7 +123,8 @@ def recipe_options(command: Any) -> Any:
 
     @functools.wraps(command)
     def with_recipe(recipe: Path | None, settings: tuple[str, ...], **options: Any) -> Any:
-        keys = {key: options.pop(key) for key in ("loss", "output", "label_name", "batch_size", "seed", "builder")}
+        named = ("loss", "output", "label_name", "without", "batch_size", "seed", "builder")
+        keys = {key: options.pop(key) for key in named}
         return command(recipe=recipe_from(recipe, keys, settings, options["model"]), **options)
 
     for option in (
@@ -122,11 +134,10 @@ def recipe_options(command: Any) -> Any:
         builder_option,
         click.option("--seed", type=int, help="Of shuffling and dropout."),
         click.option("--batch-size", type=int, help="Examples a step."),
+        click.option("--without", type=FILE, help="A CSV of examples that are not trained on, as suspects writes it."),
         click.option("--label-name", help="The target's name among the data's arrays.  [default: label]"),
-        click.option("--output", help="The model's output that the loss reads, where it has several."),
-        click.option(
-            "--loss", type=click.Choice(get_args(LossName)), help="What is minimised.  [default: cross-entropy]"
-        ),
+        output_option,
+        loss_option,
         click.option("--recipe", type=FILE, help=f"{RECIPE}  [default: {default}]"),
     ):
         with_recipe = option(with_recipe)
@@ -134,13 +145,16 @@ def recipe_options(command: Any) -> Any:
 
 
 def recipe_from(path: Path | None, keys: dict[str, Any], settings: tuple[str, ...], model: Path) -> Recipe:
-    """The recipe file, or the default one, with what the command line sets."""
-    table = (Recipe.load(path) if path else api.default_recipe(model)).to_dict()
+    """The recipe file, or the default one, whose loss fits the model, with what the command line sets."""
+    fitting = {"loss": keys["loss"], "output": keys["output"]}
+    table = (Recipe.load(path) if path else api.default_recipe(model, **fitting)).to_dict()
     loss_keys = {"loss": "name", "output": "output", "label_name": "label"}
     for key, value in keys.items():
         if value is None:
             continue
-        if key not in loss_keys:
+        if key == "without":
+            table["data"]["without"] = str(value)
+        elif key not in loss_keys:
             table[key] = value
         elif isinstance(table["loss"], list):
             raise RecipeError(

@@ -81,6 +81,7 @@ LINES: dict[str, Callable[[Event], str]] = {
     "training": _training,
     "measured": lambda event: f"{event['name']}: {format_metrics(event['metrics'])}",
     "phase": _phase,
+    "suspects": lambda event: f"  without {event['suspects']:,} of {event['examples']:,} examples: the suspects",
     "epoch": _epoch,
     "phase-end": lambda event: f"  {event['reason']} done in {event['seconds']:.0f} s, density {event['density']:.3f}",
     "resume": lambda event: f"going on from update {event['step']}",

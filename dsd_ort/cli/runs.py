@@ -50,7 +50,8 @@ def prepare(model: Path, run: Path, recipe: Recipe, json_: bool) -> None:
 @click.command()
 @click.argument("run", type=FILE)
 @data_option
-@click.option("--eval-data", help="The same, held out: evaluated after each epoch.")
+@click.option("--eval-data", help="The same, held out: evaluated first and after each epoch.")
+@click.option("--without", type=FILE, help="A CSV of examples that are not trained on, in place of the recipe's.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @training_options
 @as_json
@@ -65,6 +66,7 @@ def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: A
         dsd-ort train run --data train.npz --eval-data test.npz
         dsd-ort train run --data /usr/share/datasets/fashion-mnist/train
         dsd-ort train run --data pictures/train --eval-data pictures/val
+        dsd-ort train run --data train.npz --without suspects.csv
         dsd-ort train run --data recordings.jsonl
         dsd-ort train run --data mymodule:batches
     """
@@ -75,7 +77,7 @@ def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: A
     if json_:
         click.echo(json.dumps(api.phases(run), indent=1))
     else:
-        tables.show_phases(api.phases(run))
+        tables.show_phases(api.phases(run), api.as_it_came(run))
         click.echo(f"\nnext: dsd-ort export {run} -o final.onnx")
 
 

@@ -17,7 +17,7 @@ from dsd_ort.graph.program import Program
 from dsd_ort.notes import Note
 from dsd_ort.proof import Report
 from dsd_ort.proof.report import Verdict
-from dsd_ort.run.journal import Event
+from dsd_ort.run.journal import AS_IT_CAME, Event
 from dsd_ort.ship.verify import Verdict as Verified
 
 
@@ -99,6 +99,7 @@ def program_data(program: Program) -> dict[str, Any]:
         "prunable": sum(p.size for p in manifest.prunable),
         "inputs": {f.name: [f.dtype, list(f.shape)] for f in manifest.inputs},
         "labels": {f.name: [f.dtype, list(f.shape)] for f in manifest.labels},
+        "losses": [[loss.name, output] for loss, output in zip(program.recipe.losses, manifest.outputs, strict=False)],
         "notes": msgspec.to_builtins(program.notes),
     }
 
@@ -113,6 +114,8 @@ def show_program(program: Program) -> None:
         for name, (dtype, shape) in data[kind].items():
             sizes = ", ".join("?" if size is None else str(size) for size in shape)
             click.echo(f"  {'label' if kind == 'labels' else 'input'} {name!r}: {dtype} [{sizes}]")
+    for name, output in data["losses"]:
+        click.echo(f"  loss {name} at output {output!r}")
     show_notes(program.notes)
     click.echo(f"next: dsd-ort train {program.folder} --data DATA")
 
@@ -132,8 +135,10 @@ def phase_rows(events: list[Event]) -> list[list[str]]:
 PHASE_COLUMNS = {"phase": "left", "at its end": "left", "non-zero weights": "right", "seconds": "right"}
 
 
-def show_phases(events: list[Event]) -> None:
-    show("", PHASE_COLUMNS, phase_rows(events))
+def show_phases(events: list[Event], came: dict[str, float]) -> None:
+    """The phases of a run, under what the model measured as it came, if it was measured."""
+    first = [[AS_IT_CAME, format_metrics(came), "", ""]] if came else []
+    show("", PHASE_COLUMNS, first + phase_rows(events))
 
 
 def show_metrics(metrics: dict[str, float]) -> None:

@@ -47,7 +47,7 @@ def open_image_folder(path: Path, fields: Sequence[Field], data: Data) -> Exampl
         DataError: more classes than the model has.
         InstallationError: Pillow is missing.
     """
-    _require_pillow(path)
+    require_pillow("the data is a folder of images, and Pillow, which reads them, is not installed", path)
     folders = _folders(path)
     classes = next((field.classes for field in fields if field.label and field.classes is not None), None)
     if classes is not None and len(folders) > classes:
@@ -166,9 +166,9 @@ def _classes_note(folders: Sequence[Path]) -> str:
     return f"{len(names)} classes: {', '.join(shown)}"
 
 
-def _require_pillow(path: Path) -> None:
+def require_pillow(what: str, where: Path) -> None:
+    """Raises InstallationError, with *what* is wrong and *where*, if Pillow is missing."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
-        what = "the data is a folder of images, and Pillow, which reads them, is not installed"
-        raise InstallationError(what, where=str(path), fix='pip install "dsd-ort[images]"') from error
+        raise InstallationError(what, where=str(where), fix='pip install "dsd-ort[images]"') from error

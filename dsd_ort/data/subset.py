@@ -40,10 +40,12 @@ class Subset:
     """
 
     def __init__(self, dataset: Dataset, indices: np.ndarray) -> None:
-        self._dataset, self._indices = counted(dataset), np.asarray(indices, np.int64)
+        self._dataset = counted(dataset)
+        self.indices: np.ndarray = np.asarray(indices, np.int64)
+        """Their numbers in the whole data."""
         self.fields: tuple[Field, ...] = dataset.fields
         self.where: str = dataset.where
-        self.examples = len(self._indices)
+        self.examples = len(self.indices)
         if not self.examples:
             raise DataError("no example is left", where=self.where, fix="leave out fewer")
         self.notes: tuple[str, ...] = (*dataset.notes, f"{self.examples:,} of {self._dataset.examples:,} examples")
@@ -52,27 +54,27 @@ class Subset:
     def lengths(self) -> np.ndarray | None:
         """As :attr:`ArrayData.lengths`."""
         lengths = self._dataset.lengths
-        return None if lengths is None else lengths[self._indices]
+        return None if lengths is None else lengths[self.indices]
 
     @cached_property
     def classes(self) -> np.ndarray | None:
         """As :attr:`ArrayData.classes`."""
         classes = self._dataset.classes
-        return None if classes is None else classes[self._indices]
+        return None if classes is None else classes[self.indices]
 
     @property
     def names(self) -> Sequence[str] | None:
         """As :attr:`ArrayData.names`."""
         names = self._dataset.names
-        return None if names is None else [names[i] for i in self._indices]
+        return None if names is None else [names[i] for i in self.indices]
 
     @cached_property
     def digest(self) -> str:
-        return digest.of_part(self._dataset.digest, self._indices)
+        return digest.of_part(self._dataset.digest, self.indices)
 
     def gather(self, indices: np.ndarray, rng: np.random.Generator | None = None) -> Batch:
         """As :meth:`ArrayData.gather`; messages name examples by their numbers in the whole data."""
-        return self._dataset.gather(self._indices[indices], rng)
+        return self._dataset.gather(self.indices[indices], rng)
 
 
 Counted: TypeAlias = ArrayData | ExampleData | Subset
@@ -146,23 +148,31 @@ def _quotas(counts: np.ndarray, share: float, rng: np.random.Generator) -> np.nd
     return taken
 
 
-def without(dataset: Dataset, listed: str | Path) -> Subset:
-    """All examples but those that the CSV *listed* names; of whole data: leave out first, and split then.
+def without(dataset: Dataset, *lists: str | Path) -> Subset:
+    """All examples but those that the CSV files *lists* name; of whole data: leave out first, and split then.
 
     Raises:
         DataError: the list is missing, is no such CSV, was made for other data, or names what is not there; or
             *dataset* is a stream, or all of it is listed.
     """
-    whole, path = counted(dataset), Path(listed)
+    whole = counted(dataset)
     left = np.ones(whole.examples, bool)
+    for path in map(Path, lists):
+        left[_listed(path, whole)] = False
+    return Subset(whole, np.flatnonzero(left))
+
+
+def _listed(path: Path, whole: Counted) -> list[int]:
+    """The numbers of the examples that one list names."""
+    found: list[int] = []
     rows = csv.DictReader(io.StringIO(_text(path), newline=None))
     column = _column(rows.fieldnames or (), whole.names is not None, str(path))
     numbers = _by_name(whole.names or ()) if column == FILE else {}
     for row in rows:
         where = f"{path}, line {rows.line_num}"
         _refuse_other_data(row, whole, where)
-        left[_find(row, numbers, whole, where) if column == FILE else _number(row, whole, where)] = False
-    return Subset(whole, np.flatnonzero(left))
+        found += _find(row, numbers, whole, where) if column == FILE else [_number(row, whole, where)]
+    return found
 
 
 def _text(path: Path) -> str:

@@ -15,7 +15,8 @@ sentence of the one that is nearest in length (of two, the shorter)::
 each k-gram at most as often as in the reference that has it most often.  Over the corpus, not smoothed, in percent:
 as multi-bleu.perl counts, and the literature on captions reports.
 
-The distances are jiwer's and the BLEU is sacrebleu's, the packages of the extra ``text``.
+The distances over a corpus are jiwer's and the BLEU is sacrebleu's, the packages of the extra ``text``;
+:func:`distance` is that of one pair, without them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from types import ModuleType
 from typing import NamedTuple
+
+import numpy as np
 
 from dsd_ort.errors import DataError, InstallationError
 
@@ -66,6 +69,19 @@ def character_edits(hypotheses: Sequence[str], references: Sequence[str]) -> Edi
 def word_edits(hypotheses: Sequence[str], references: Sequence[str]) -> Edits:
     """Numerator and denominator of :func:`wer`."""
     return _edits(hypotheses, references, lambda text: [word for word in text.split(" ") if word])
+
+
+def distance(said: Sequence[int], right: Sequence[int]) -> int:
+    """The Levenshtein distance of two sequences of labels; row *i* of the table is that of the first *i* labels said::
+
+    d[i, j] = min(d[i-1, j] + 1, d[i-1, j-1] + (said[i] ≠ right[j]), d[i, j-1] + 1)
+    """
+    ramp, labels = np.arange(len(right) + 1), np.asarray(right)
+    row = ramp
+    for label in said:
+        above = np.concatenate([row[:1] + 1, np.minimum(row[1:] + 1, row[:-1] + (labels != label))])
+        row = np.minimum.accumulate(above - ramp) + ramp  # the third term, along the row
+    return int(row[-1])
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[int, float]:

@@ -8,9 +8,8 @@ from enum import Enum
 import onnx_ir as ir
 
 from dsd_ort.rewrite.operators import Does, facts, key
+from dsd_ort.rewrite.parts import bodies
 from dsd_ort.rewrite.shapes import sizes_of
-
-_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 class Kind(Enum):
@@ -114,7 +113,7 @@ class Scan:
         """Why it has to stay a Scan."""
         if not self.length:
             return "its number of steps is not known"
-        if any(attribute.type in _GRAPHS for node in self.nodes for attribute in node.attributes.values()):
+        if any(bodies(node) for node in self.nodes):
             return "its body branches or loops"
         crossing = (*self.body.inputs[self.states :], *self.body.outputs[self.states :])
         known = all(size is not None and 0 not in size for size in map(sizes_of, crossing))

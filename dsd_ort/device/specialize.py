@@ -24,6 +24,8 @@ from dsd_ort.rewrite.fold import Folder
 from dsd_ort.rewrite.names import make_unique
 from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.operators import key
+from dsd_ort.rewrite.parts import all_values
+from dsd_ort.rewrite.shapes import dims_of, sizes_of
 
 Sizes = Mapping[str, int]
 """What the symbolic dimensions are."""
@@ -41,8 +43,10 @@ def specialize(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
     """
     model.graph.sort()
     sizes = _sizes(model.graph, shapes)
-    for graph in (model.graph, *model.graph.subgraphs()):
-        _set_sizes(graph, sizes)
+    for value in all_values(model.graph):
+        if value.shape is not None:
+            dims = [dim if isinstance(dim, int) else sizes.get(dim.value or "", dim) for dim in value.shape]
+            value.shape = ir.Shape(dims)
     for value in model.graph.inputs:
         if value.name is not None and value.name in shapes:
             value.shape = ir.Shape([int(n) for n in shapes[value.name]])
@@ -60,9 +64,9 @@ def _sizes(graph: ir.Graph, shapes: Mapping[str, Sequence[int]]) -> Sizes:
     sizes: dict[str, int] = {}
     for value in graph.inputs:
         given = None if value.name is None else shapes.get(value.name)
-        if given is None or value.shape is None:
+        dims = dims_of(value)
+        if given is None or dims is None:
             continue
-        dims = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
         known = [
             sizes.setdefault(dim, int(n)) if isinstance(dim, str) else dim for dim, n in zip(dims, given, strict=False)
         ]
@@ -74,13 +78,6 @@ def _sizes(graph: ir.Graph, shapes: Mapping[str, Sequence[int]]) -> Sizes:
                 fix="give all arrays of a batch as many examples, and steps where they share them",
             )
     return sizes
-
-
-def _set_sizes(graph: ir.Graph, sizes: Sizes) -> None:
-    for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
-        if value.shape is not None:
-            dims = [dim if isinstance(dim, int) else sizes.get(dim.value or "", dim) for dim in value.shape]
-            value.shape = ir.Shape(dims)
 
 
 def _specialize(graph: ir.Graph, opset: int) -> None:
@@ -140,11 +137,6 @@ def _pass_through(node: ir.Node) -> None:
         axes = constant_value(node.inputs[1]) if len(node.inputs) > 1 else None
         nothing = axes is not None and axes.size == 0 and node.attributes.get_int("noop_with_empty_axes", 0) == 1
     else:
-        nothing = node.op_type in ("Reshape", "Expand") and _fixed(x) is not None and _fixed(x) == _fixed(y)
+        nothing = node.op_type in ("Reshape", "Expand") and sizes_of(x) is not None and sizes_of(x) == sizes_of(y)
     if nothing and not y.is_graph_output():
         y.replace_all_uses_with(x)
-
-
-def _fixed(value: ir.Value) -> list[int] | None:
-    dims = None if value.shape is None else list(value.shape)
-    return None if dims is None or not all(isinstance(dim, int) for dim in dims) else dims  # type: ignore[return-value]

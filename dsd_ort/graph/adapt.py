@@ -14,8 +14,9 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.errors import UnsupportedError
+from dsd_ort.graph import batch_size
 from dsd_ort.graph import loss as losses
-from dsd_ort.graph.legalize import batch_size, precision, to_supported
+from dsd_ort.graph.legalize import precision, to_supported
 from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import inputs
 from dsd_ort.model.source import Source
@@ -85,7 +86,7 @@ def _same(static: ir.Model, freed: ir.Model, inputs: Sequence[ir.Value], k: int,
 
     Args:
         static: the model with the batch size k.
-        freed: what :func:`~dsd_ort.graph.legalize.batch_size.free` made of it.
+        freed: what :func:`~dsd_ort.graph.batch_size.free` made of it.
         inputs: the data inputs of *static*.
         k: its batch size.
         weights: its other inputs.

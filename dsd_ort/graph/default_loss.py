@@ -11,7 +11,8 @@ from dsd_ort.graph.logits import peel, shape_of, value_of
 from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model.source import Source
 from dsd_ort.recipe import Loss, LossName, Recipe
-from dsd_ort.rewrite.path import reads
+from dsd_ort.rewrite.flow import sources
+from dsd_ort.rewrite.parts import all_values
 
 
 def fitting_loss(source: Source, *, name: LossName | None = None, output: str | None = None) -> Loss:
@@ -55,21 +56,10 @@ def _trainable_output(model: ir.Model, source: Source) -> str:
     sizes = {p.name: p.size for p in source.parameters}
 
     def weights(output: ir.Value) -> int:
-        return sum(sizes.get(str(value.name), 0) for value in _ancestors(output))
+        return sum(sizes.get(str(value.name), 0) for value in sources([output]))
 
     floating = [v for v in model.graph.outputs if v.dtype is None or v.dtype.is_floating_point()]
     return str(max(floating or model.graph.outputs, key=weights).name)
-
-
-def _ancestors(output: ir.Value) -> set[ir.Value]:
-    """The values without a producer that *output* is computed from."""
-    seen, stack = {output}, [output]
-    while stack:
-        if (node := stack.pop().producer()) is not None:
-            new = set(reads(node)) - seen
-            seen |= new
-            stack.extend(new)
-    return {value for value in seen if value.producer() is None}
 
 
 def _kind(model: ir.Model, output: str) -> LossName:
@@ -84,7 +74,6 @@ def _kind(model: ir.Model, output: str) -> LossName:
 
 
 def _free_label(model: ir.Model) -> str:
-    taken = {value.name for node in model.graph.all_nodes() for value in node.outputs}
-    taken |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
+    taken = {value.name for value in all_values(model.graph)}
     names = ("label", *(f"label_{i}" for i in range(2, len(taken) + 3)))
     return next(name for name in names if name not in taken)

@@ -24,6 +24,7 @@ from dsd_ort.notes import Note
 from dsd_ort.rewrite import names
 from dsd_ort.rewrite.names import place
 from dsd_ort.rewrite.path import Path as GradientPath
+from dsd_ort.rewrite.shapes import dims_of
 from dsd_ort.rewrite.site import Site
 
 _ACCUMULATOR = "InPlaceAccumulatorV2"
@@ -116,8 +117,8 @@ def _follow_statistics(graph: ir.Graph, statistics: Collection[str]) -> tuple[di
 
 def _field(value: ir.Value, *, label: bool = False) -> Field:
     """What the data must have for an input; class labels are checked there, as wrong ones end the process."""
-    assert value.dtype is not None and value.shape is not None
-    shape = tuple(d if isinstance(d, int) else d.value for d in value.shape)
+    shape = dims_of(value)
+    assert value.dtype is not None and shape is not None
     classes = ignored = None
     for use in value.uses():
         if use.node.op_type in _LOSSES and use.idx == 1:

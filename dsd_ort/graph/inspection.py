@@ -20,7 +20,8 @@ from dsd_ort.model.artifacts import Artifacts
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
-from dsd_ort.recipe import Loss, Optimizer, Recipe
+from dsd_ort.recipe import Loss, LossName, Optimizer, Recipe
+from dsd_ort.rewrite.shapes import dims_of
 
 
 class Tensor(NamedTuple):
@@ -114,8 +115,8 @@ class Inspection:
         return self.source.value(name)
 
 
-def inspect(path: str | Path, recipe: Recipe, *, output: str | None = None) -> Inspection:
-    """Inspects the ONNX file at *path* as *recipe* would train it, by the loss that fits *output*.
+def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, output: str | None = None) -> Inspection:
+    """Inspects the ONNX file at *path* as *recipe* would train it, by the loss that fits *output*, or another kind.
 
     Raises:
         ModelError: the file is no sound ONNX file.
@@ -123,10 +124,10 @@ def inspect(path: str | Path, recipe: Recipe, *, output: str | None = None) -> I
     """
     path = Path(path)
     if (files := artifacts.find(path)) is not None:
-        return _exported(path, files, recipe, output)
+        return _exported(path, files, recipe, loss or output)
     refusals: list[DsdError] = []
     source: Source | None = None
-    loss: Loss | None = None
+    fits: Loss | None = None
     notes: tuple[Note, ...] = ()
     try:
         source = source_files.load(path)
@@ -136,24 +137,24 @@ def inspect(path: str | Path, recipe: Recipe, *, output: str | None = None) -> I
     else:
         model = source.model
         try:
-            recipe = fitted(recipe, source, output=output)
-            loss = recipe.losses[0]
+            recipe = fitted(recipe, source, name=loss, output=output)
+            fits = recipe.losses[0]
             model_of_loss = adapted(source, recipe)
             notes = prepare.differentiated(source, recipe, model_of_loss.clone()).notes
             prepare.evaluation(source, recipe, model_of_loss)
         except (UnsupportedError, RecipeError) as error:
-            if output is not None and loss is None and isinstance(error, RecipeError):
+            if output is not None and fits is None and isinstance(error, RecipeError):
                 raise
             refusals += _all(error)
             notes = error.notes if isinstance(error, UnsupportedError) else ()
     pruned = _pruned(source, recipe) if source else frozenset()
-    return _inspection(path, model, source, loss=loss, pruned=pruned, notes=notes, refusals=refusals)
+    return _inspection(path, model, source, loss=fits, pruned=pruned, notes=notes, refusals=refusals)
 
 
-def _exported(path: Path, files: Artifacts, recipe: Recipe, output: str | None) -> Inspection:
+def _exported(path: Path, files: Artifacts, recipe: Recipe, chosen: str | None) -> Inspection:
     """Of the training graph in *files*: its inference model, and what else it brings."""
-    if output is not None:
-        fix = "leave out --output, or give the model itself"
+    if chosen is not None:
+        fix = "leave out --loss and --output, or give the model itself"
         raise RecipeError("a training graph of ONNX Runtime's has a loss of its own", where=str(path), fix=fix)
     refusals: list[DsdError] = []
     notes: tuple[Note, ...] = ()
@@ -215,6 +216,5 @@ def _pruned(source: Source, recipe: Recipe) -> frozenset[str]:
 
 
 def _tensor(value: ir.Value) -> Tensor:
-    shape = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
     dtype = value.dtype.name.lower() if value.dtype is not None else str(value.type or "unknown").lower()
-    return Tensor(str(value.name), dtype, shape)
+    return Tensor(str(value.name), dtype, dims_of(value))

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from dsd_ort.rewrite.nodes import Nodes, named, take_over
+from dsd_ort.rewrite.parts import values
 
 DOMAIN_PREFIX = "dsd_ort.mask/"
 """What the names of inserted nodes, values and inputs begin with; ``strip`` knows them by it."""
@@ -36,13 +37,13 @@ def insert(model: ir.Model, gradients: Mapping[str, str]) -> None:
         gradients: parameter name → name of the value that holds its gradient.
     """
     graph = model.graph
-    values = _values(graph)
+    known = {value.name: value for value in values(graph)}
     for parameter, gradient in gradients.items():
-        weight = values[parameter]
+        weight = known[parameter]
         mask = ir.Value(name=mask_name(parameter), shape=weight.shape, type=weight.type)
         graph.inputs.append(mask)
         _multiply_uses(weight, mask)
-        _multiply_product(values[gradient], mask)
+        _multiply_product(known[gradient], mask)
 
 
 def strip(model: ir.Model) -> None:
@@ -83,12 +84,6 @@ def masked_parameters(model: ir.Model) -> list[str]:
     """The parameters that *model* has masks for."""
     names = (value.name or "" for value in model.graph.inputs)
     return [name.removeprefix(DOMAIN_PREFIX) for name in names if name.startswith(DOMAIN_PREFIX)]
-
-
-def _values(graph: ir.Graph) -> dict[str | None, ir.Value]:
-    values = {value.name: value for value in (*graph.inputs, *graph.initializers.values())}
-    values.update({value.name: value for node in graph for value in node.outputs})
-    return values
 
 
 def _multiply_uses(weight: ir.Value, mask: ir.Value) -> None:

@@ -5,7 +5,7 @@ source → adapt → fold → legalize → loss → differentiate → masks → 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort import runtime
+from dsd_ort.data.source_forms import reading
 from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
 from dsd_ort.graph import exported, layout, masks
@@ -31,7 +32,9 @@ from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
 from dsd_ort.recipe import Loss, Recipe
 from dsd_ort.rewrite import autograd
+from dsd_ort.rewrite.flow import sources
 from dsd_ort.rewrite.fold import fold
+from dsd_ort.rewrite.shapes import dims_of
 
 
 def prepare(model: str | Path, run: str | Path, recipe: Recipe) -> Program:
@@ -44,17 +47,31 @@ def prepare(model: str | Path, run: str | Path, recipe: Recipe) -> Program:
         ModelError: the file cannot be read.
         UnsupportedError: an operator between the parameters and the loss cannot be trained.
         RecipeError: the recipe does not fit the model.
+        DataError: its list of examples cannot be read.
         RunError: the folder exists.
         InstallationError: this environment's ONNX Runtime is none that can prepare.
     """
     runtime.require_runtime()
     refuse_existing(Path(run))
-    files = artifacts.find(model)
+    files, without = artifacts.find(model), listed(recipe)
     if files is None:
         source = source_files.load(model)
-        return write_program(Path(run), source, *build(source, recipe))
+        return write_program(Path(run), source, *build(source, recipe), without=without)
     with artifacts.shipped_source(files) as source:
-        return write_program(Path(run), source, *build_exported(files, source, recipe), artifacts=files.files)
+        graphs = build_exported(files, source, recipe)
+        return write_program(Path(run), source, *graphs, artifacts=files.files, without=without)
+
+
+def listed(recipe: Recipe) -> bytes | None:
+    """The list of examples that *recipe* leaves out: a run folder holds it, and no longer needs the file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if recipe.data.without is None:
+        return None
+    with reading(recipe.data.without, "the list of examples in data.without"):
+        return Path(recipe.data.without).read_bytes()
 
 
 def build(source: Source, recipe: Recipe) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
@@ -228,19 +245,19 @@ def data_inputs(model: ir.Model, source: Source) -> list[Field]:
 
 
 def _field(value: ir.Value) -> Field:
-    if not isinstance(value.type, ir.TensorType) or value.dtype is None or value.shape is None:
+    shape = dims_of(value)
+    if not isinstance(value.type, ir.TensorType) or value.dtype is None or shape is None:
         raise UnsupportedError(
             f"the input {value.name!r} is no tensor of a known rank",
             fix="export the model with inputs that are tensors with types and shapes",
         )
-    shape = tuple(d if isinstance(d, int) else d.value for d in value.shape)
     return Field(str(value.name), value.dtype.numpy().name, shape)
 
 
 def _trained(source: Source, model: ir.Model, outputs: Sequence[str], recipe: Recipe) -> list[Parameter]:
     """The parameters that the loss depends on and that the recipe does not freeze."""
     frozen = _frozen(source, recipe)
-    needed = _ancestors(model.graph, outputs)
+    needed = {value.name for value in sources(v for v in model.graph.outputs if v.name in outputs)}
     trained = [p for p in source.parameters if p.name in needed and p.name not in frozen]
     if not trained:
         refuse_stored_forms(model.graph)  # says why, if that is why
@@ -261,30 +278,6 @@ def _trained(source: Source, model: ir.Model, outputs: Sequence[str], recipe: Re
 def _frozen(source: Source, recipe: Recipe) -> set[str]:
     """The parameters and running statistics that stay as they are."""
     return select.select(recipe.freeze, (*source.parameters, *source.statistics), key="freeze")
-
-
-def _ancestors(graph: ir.Graph, outputs: Iterable[str]) -> set[str | None]:
-    """The names of the graph's inputs that *outputs* are computed from."""
-    wanted = set(outputs)
-    stack = [value for value in graph.outputs if value.name in wanted]
-    seen: set[ir.Value] = set()
-    while stack:
-        value = stack.pop()
-        if value in seen:
-            continue
-        seen.add(value)
-        if (node := value.producer()) is not None:
-            stack.extend(v for v in node.inputs if v is not None)
-            # What a subgraph reads from outside counts as read by its node.
-            inner = (n for a in node.attributes.values() for g in _graphs(a) for n in g.all_nodes())
-            stack.extend(v for n in inner for v in n.inputs if v is not None)
-    return {value.name for value in seen if value.producer() is None}
-
-
-def _graphs(attribute: ir.Attr) -> list[ir.Graph]:
-    if attribute.type == ir.AttributeType.GRAPH:
-        return [attribute.as_graph()]
-    return list(attribute.as_graphs()) if attribute.type == ir.AttributeType.GRAPHS else []
 
 
 def _prunable(trained: Sequence[Parameter], recipe: Recipe) -> set[str]:

@@ -8,6 +8,7 @@
     RUN/graphs/sparse.onnx   the same under masks
     RUN/graphs/update.onnx   the optimizer on a flat slice
     RUN/graphs/evaluate.onnx the model itself with its weights as inputs, and the loss behind it
+    RUN/without.csv          the examples that it is not to be trained on, where there are such
     RUN/artifacts/           where the source is a training graph of ONNX Runtime's: a copy of its files
 
 Graphs hold no weights: every parameter is an input of its own name, so they stay small whatever the model's size.
@@ -34,6 +35,7 @@ from dsd_ort.notes import Note, formerly
 from dsd_ort.recipe import Recipe
 
 FORMAT = 1
+WITHOUT = "without.csv"
 GRAPHS = ("step", "sparse", "update", "evaluate")
 
 
@@ -105,6 +107,12 @@ class Program:
     def artifacts(self) -> Path:
         """Where the files of the training graph are that it was made from; does not exist otherwise."""
         return self.folder / "artifacts"
+
+    @property
+    def without(self) -> Path | None:
+        """The list of the examples that it is not trained on, where there is one."""
+        path = self.folder / WITHOUT
+        return path if path.exists() else None
 
     @property
     def notes(self) -> list[Note]:
@@ -182,10 +190,12 @@ def write_program(
     graphs: dict[str, onnx.ModelProto],
     *,
     artifacts: Sequence[Path] = (),
+    without: bytes | None = None,
 ) -> Program:
     """Writes a run folder under a temporary name and moves it into place.
 
-    *artifacts* are the files of the training graph that it was made from, where there is one.
+    *artifacts* are the files of the training graph that it was made from, where there is one; *without* is the list of
+    examples that it is not to be trained on.
 
     Raises:
         RunError: something is there already, or the folder cannot be written.
@@ -211,6 +221,8 @@ def write_program(
         for file in artifacts:
             (temporary / "artifacts").mkdir(exist_ok=True)
             shutil.copyfile(file, temporary / "artifacts" / file.name)
+        if without is not None:
+            (temporary / WITHOUT).write_bytes(without)
         (temporary / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         temporary.chmod(0o755)
         if folder.exists():  # empty, as refuse_existing has seen

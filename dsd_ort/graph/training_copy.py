@@ -5,13 +5,12 @@ All rewrites begin with it: without weights a graph is small, whatever the model
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx_ir as ir
 
 from dsd_ort.model.parameters import inlined
 from dsd_ort.model.source import Source
 from dsd_ort.rewrite.nodes import Nodes, cast
+from dsd_ort.rewrite.parts import all_values, bodies
 
 
 def training_copy(source: Source) -> ir.Model:
@@ -28,7 +27,7 @@ def training_copy(source: Source) -> ir.Model:
     """
     model = inlined(source.model.clone())
     graph = model.graph
-    values = {str(value.name): value for inner in (graph, *graph.subgraphs()) for value in _stored(inner)}
+    named = {str(value.name): value for value in all_values(graph)}
     inputs = [value for value in graph.inputs if value.name not in graph.initializers]
     for parameter in (*source.parameters, *source.statistics):
         new = ir.val(parameter.name, ir.DataType.FLOAT, parameter.shape)
@@ -36,7 +35,7 @@ def training_copy(source: Source) -> ir.Model:
         graph.inputs.append(new)
         own = _in_own_type(new, ir.DataType[parameter.dtype.upper()])
         for name in (parameter.name, *parameter.aliases):
-            _replace(values[name], own)
+            _replace(named[name], own)
     for value in inputs:
         if value.dtype == ir.DataType.BFLOAT16:  # NumPy has no such type, so data cannot have it
             value.type = ir.TensorType(ir.DataType.FLOAT)
@@ -45,7 +44,7 @@ def training_copy(source: Source) -> ir.Model:
             for node, i in uses:
                 node.replace_input_with(i, own)
     graph.inputs[:] = inputs
-    for value in (*graph.inputs, *graph.outputs, *(value for node in graph.all_nodes() for value in node.outputs)):
+    for value in all_values(graph):
         if value.shape is not None:  # some exporters write -1 where any length will do
             value.shape = ir.Shape([None if isinstance(n, int) and n < 0 else n for n in value.shape])
     model.ir_version = max(model.ir_version, 4)  # from which on initializers are not inputs
@@ -57,13 +56,6 @@ def training_copy(source: Source) -> ir.Model:
 def _in_own_type(value: ir.Value, dtype: ir.DataType) -> ir.Value:
     """*value*, a float32 input of its graph, in the type that the file has for it."""
     return value if dtype == ir.DataType.FLOAT else cast(value, dtype)
-
-
-def _stored(graph: ir.Graph) -> Iterator[ir.Value]:
-    """The values of one graph that can be parameters or the same as one."""
-    yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs
 
 
 def _replace(old: ir.Value, new: ir.Value) -> None:
@@ -85,9 +77,8 @@ def _replace(old: ir.Value, new: ir.Value) -> None:
 
 def _remove_unused(graph: ir.Graph) -> None:
     for node in reversed(graph):
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                _remove_unused(attribute.as_graph())
+        for body in bodies(node):
+            _remove_unused(body)
         if not any(output.uses() or output.is_graph_output() for output in node.outputs):
             graph.remove(node, safe=True)
     for name, value in list(graph.initializers.items()):

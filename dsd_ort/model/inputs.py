@@ -10,8 +10,9 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.recipe import Input
-from dsd_ort.rewrite.flow import cut_to, reads
+from dsd_ort.rewrite.flow import cut_to
 from dsd_ort.rewrite.nodes import Nodes
+from dsd_ort.rewrite.parts import reads
 
 
 def keep_only(model: ir.Model, read: Collection[str], parameters: Collection[str]) -> None:
@@ -21,7 +22,8 @@ def keep_only(model: ir.Model, read: Collection[str], parameters: Collection[str
     """
     graph = cut_to(model, read).graph
     RemoveUnusedNodesPass()(model)
-    needed = {value.name for value in (*reads(graph), *graph.outputs) if value is not None} | {*read, *parameters}
+    needed = {value.name for node in graph for value in reads(node)} | {value.name for value in graph.outputs}
+    needed |= {*read, *parameters}
     graph.inputs[:] = [value for value in graph.inputs if value.name in needed]
 
 

@@ -3,8 +3,8 @@
 Operators that have weights have slots for them (``weights`` in :mod:`dsd_ort.rewrite.operators`).  What comes into a
 slot may be computed: a parameter is the tensor that is stored, wherever the way from it to the slot leads only through
 operators that compute from the numbers of one tensor (``PASSES``, ``CARRIES``) or of several (``JOINS``: gates of an
-LSTM in another order, weight norm, low-rank updates).  Single numbers and patterns (:func:`is_pattern`: masks, grids)
-that others are joined with are no parameters.  If is seen through, both its branches.
+LSTM in another order, weight norm, low-rank updates).  Single numbers and patterns (masks, grids) that others are
+joined with are no parameters (:mod:`dsd_ort.model.appearance`).  If is seen through, both its branches.
 
 Add, Mul, Concat and Where say nothing about their constants, so these count by their place:
 
@@ -27,10 +27,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.file.tensors import Place, read, sample
+from dsd_ort.file.tensors import Place
+from dsd_ort.model.appearance import axes, is_even, is_mask, is_pattern, is_token, is_zero
 from dsd_ort.rewrite import flow
 from dsd_ort.rewrite.operators import Does, facts
 
@@ -118,9 +118,9 @@ class _Finder:
                     continue  # computed from others, it cannot follow the batch
                 if node.op_type in ("Gather", "Einsum") and len(place.dims) < 2:
                     continue  # a list of numbers that is picked from, or an outer product's factor
-                if node.op_type == "Gather" and self.varying.isdisjoint(node.inputs) and self.is_pattern(place):
+                if node.op_type == "Gather" and self.varying.isdisjoint(node.inputs) and is_pattern(self.path, place):
                     continue  # anchors, not a table that data is looked up in
-                if _is_group_norm(node) and np.ptp(read(self.path, place)) == 0:
+                if _is_group_norm(node) and is_even(self.path, place):
                     continue  # ones and zeros; the scale and shift of the channels follow
                 yield Use(name, role, node, slot)
 
@@ -136,46 +136,25 @@ class _Finder:
 
     def factor(self, name: str, between: bool, normalised: bool) -> str | None:
         """The role of a constant factor: a scale has one number a channel, behind a normalisation also more."""
-        axes = _axes(self.places[name])
-        if axes and normalised:
+        place = self.places[name]
+        if axes(place) and normalised:
             return "norm"
-        return "norm" if axes == 1 and between and read(self.path, self.places[name]).any() else None
+        return "norm" if axes(place) == 1 and between and not is_zero(self.path, place) else None
 
     def is_token(self, name: str, node: ir.Node) -> bool:
-        """Whether a constant that a Concat or Where puts among other values is learned: a vector or several.
-
-        Not where all entries are equal (padding), but for one vector in a sequence, as it is before any training.
-        """
+        """Whether a constant that a Concat or Where puts among other values is learned."""
         place = self.places[name]
-        if not _axes(place) or self.is_pattern(place) or self.is_mask(place):
-            return False
-        sequence = node.op_type == "Concat" and len(place.dims) == 3 and node.attributes.get_int("axis", 0) in (1, -2)
-        return bool(np.ptp(read(self.path, place))) or (sequence and _axes(place) == 1)
+        joined = node.op_type == "Concat" and len(place.dims) == 3 and node.attributes.get_int("axis", 0) in (1, -2)
+        return is_token(self.path, place, in_sequence=joined)
 
     def summand(self, name: str, between: bool, directly: str | None) -> str | None:
         """The role of a constant that is added between two layers, or *directly* behind a scale or product."""
         place = self.places[name]
-        axes = _axes(place)
-        if directly and (axes <= 1 or directly == "norm") and place.dims:
+        if directly and (axes(place) <= 1 or directly == "norm") and place.dims:
             return directly
-        if not between or not axes or self.is_mask(place):
+        if not between or not axes(place) or is_mask(self.path, place):
             return None
-        return "bias" if axes == 1 else "embedding"
-
-    def is_mask(self, place: Place) -> bool:
-        """Whether a constant hides positions from attention: it has entries that softmax turns into zeros."""
-        return not bool((read(self.path, place) > -100).all())
-
-    def is_pattern(self, place: Place) -> bool:
-        """Whether a constant was written down, not learned: few numbers again and again, or whole numbers only."""
-        if place.size < 2:
-            return False
-        values = sample(self.path, place, _LOOKED_AT)
-        few = values.size // 4
-        if ir.DataType(place.dtype).bitwidth == 16:  # of which there are only a few thousand about the size of weights
-            few = min(few, 256)
-        different = np.unique(values).size
-        return different > 1 and (different <= few or bool((values == np.round(values)).all()))
+        return "bias" if axes(place) == 1 else "embedding"
 
     def carriers(self, value: ir.Value | None) -> tuple[str, ...]:
         """The stored floating-point tensors whose numbers a constant *value* is computed from."""
@@ -202,17 +181,8 @@ class _Finder:
             for x in node.inputs[1:] if node.op_type == "Where" else node.inputs:
                 for name in self.carriers(x):
                     place = self.places[name]
-                    if node.op_type == "Concat" or (place.size > 1 and not self.is_pattern(place)):
+                    if node.op_type == "Concat" or (place.size > 1 and not is_pattern(self.path, place)):
                         yield name
-
-
-_LOOKED_AT = 1 << 16
-"""Entries, evenly spread, that a large tensor is judged by."""
-
-
-def _axes(place: Place) -> int:
-    """Along how many axes a tensor has more than one entry."""
-    return sum(dim > 1 for dim in place.dims)
 
 
 def _slots(node: ir.Node) -> Mapping[int, str]:

@@ -25,7 +25,15 @@ is an error that names the nearest right one.  ``builtin/`` holds the recipes th
 In: the path of a TOML file, or tables.  Out: a :class:`Recipe`.  Of the package only errors are imported.
 """
 
-from dsd_ort.recipe.names import DEFAULT_METRICS, FITTING_METRICS, BuilderName, LossName, MetricName, OptimizerName
+from dsd_ort.recipe.names import (
+    DEFAULT_METRICS,
+    FITTING_METRICS,
+    WITH_LABELS,
+    BuilderName,
+    LossName,
+    MetricName,
+    OptimizerName,
+)
 from dsd_ort.recipe.reading import BUILTIN, builtin_names, parse_value
 from dsd_ort.recipe.recipe import Recipe
 from dsd_ort.recipe.tables import (
@@ -45,6 +53,7 @@ __all__ = [
     "BUILTIN",
     "DEFAULT_METRICS",
     "FITTING_METRICS",
+    "WITH_LABELS",
     "Audio",
     "BuilderName",
     "Data",

@@ -9,6 +9,9 @@ OptimizerName = Literal["sgd", "adam", "adamw"]
 BuilderName = Literal["own", "ort"]
 MetricName = Literal["loss", "top-1", "top-5", "perplexity", "cer", "wer", "mean-error"]
 
+WITH_LABELS: tuple[LossName, ...] = ("cross-entropy", "bce-with-logits", "ctc")
+"""The losses whose targets are labels, which a model believes or not; those of the others are values."""
+
 _OF_VALUES: tuple[MetricName, ...] = ("loss", "mean-error")
 FITTING_METRICS: dict[LossName, tuple[MetricName, ...]] = {
     "cross-entropy": ("loss", "top-1", "top-5", "perplexity"),

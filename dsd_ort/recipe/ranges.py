@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from dsd_ort.errors import RecipeError
-from dsd_ort.recipe.names import FITTING_METRICS
+from dsd_ort.recipe.names import FITTING_METRICS, WITH_LABELS
 from dsd_ort.recipe.tables import Content, Data, Loss, Optimizer, Phase
 
 Require = Callable[[bool, str, str], None]
@@ -30,6 +30,7 @@ def refuse_bad_values(recipe: Content, where: str) -> None:
     require(recipe.seed >= 0, f"seed = {recipe.seed} is negative", "give a whole number from 0")
     for i, phase in enumerate(recipe.phase):
         _check_phase(phase, f"phase[{i}]", require)
+    _check_drops(recipe, require)
     for selector, value in recipe.prune.layers.items():
         _check_sparsity(value, f"prune.layers.{selector!r}", require)
     _check_optimizer(recipe.optimizer, require)
@@ -54,6 +55,18 @@ def _check_phase(phase: Phase, at: str, require: Require) -> None:
     require(max(rates) < math.inf, f"{at} has an infinite learning rate", "give a number, as 1e-2")
     require(schedule.every > 0, f"{at}.learning_rate.every must be positive", "give the epochs between two steps")
     require(schedule.warmup >= 0, f"{at}.learning_rate.warmup is negative", "give a number of steps")
+
+
+def _check_drops(recipe: Content, require: Require) -> None:
+    for i, phase in enumerate(recipe.phase):
+        if phase.drop_suspects:
+            key = f"phase[{i}].drop_suspects"
+            require(phase.kind == "dense", f"{key} is set in a sparse phase", "set it in a dense one after that")
+            before = any(earlier.kind == "sparse" for earlier in recipe.phase[:i])
+            require(before, f"{key} has no sparse phase before it, whose network could doubt a label", "add one")
+            name = recipe.losses[0].name
+            fix = f"suspects are for {', '.join(WITH_LABELS)}"
+            require(name in WITH_LABELS, f"{key} does not fit the loss {name!r}, which has no labels", fix)
 
 
 def _check_sparsity(value: float, key: str, require: Require) -> None:
@@ -123,6 +136,7 @@ def _check_data(data: Data, blanks: set[int], require: Require) -> None:
         "data.audio.window or hop is less than a sample",
         "give seconds, as window = 0.025 and hop = 0.01",
     )
+    require(data.without != "", "data.without is empty", "give the path of a CSV, or remove it")
     entries = [entry for number, entry in enumerate(data.alphabet) if entry and number not in blanks]
     twice = next((entry for entry in entries if entries.count(entry) > 1), None)
     require(twice is None, f"data.alphabet has {twice!r} twice", "give each class a text of its own")

@@ -59,14 +59,24 @@ class Recipe(Content, frozen=True, kw_only=True):
     def load(cls, path: str | Path) -> Recipe:
         """Reads a TOML file, or a recipe that ships with the package, by its name: ``paper/resnet50``.
 
+        The path in ``data.without`` is taken as relative to the file.
+
         Raises:
             RecipeError: no such file or name, not TOML, or not a recipe.
         """
-        return cls.from_dict(read_toml(path), where=str(path))
+        recipe = cls.from_dict(read_toml(path), where=str(path))
+        if recipe.data.without is None:
+            return recipe
+        listed = str(Path(path).parent / recipe.data.without)
+        return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, without=listed))
 
     def dense_only(self) -> Recipe:
-        """The same budget and learning rates without pruning: what a sparse phase's gain is measured against."""
-        phases = tuple(msgspec.structs.replace(phase, kind="dense", sparsity=None) for phase in self.phase)
+        """The same budget and learning rates without pruning: what a sparse phase's gain is measured against.
+
+        Nobody doubts a label there, so no phase drops suspects.
+        """
+        dense: dict[str, Any] = {"kind": "dense", "sparsity": None, "drop_suspects": False}
+        phases = tuple(msgspec.structs.replace(phase, **dense) for phase in self.phase)
         return msgspec.structs.replace(self, phase=phases)
 
     def to_dict(self) -> dict[str, Any]:

@@ -121,6 +121,9 @@ class Phase(_Table, frozen=True, kw_only=True):
     sparsity: float | None = None
     patience: int | None = None
     """The phase ends after this many epochs without a better ``monitor``; ``epochs`` is then the most it takes."""
+    drop_suspects: bool = False
+    """In a dense phase after a sparse one: it trains without the examples that the sparse network, at its end, does not
+    believe."""
 
     @property
     def schedule(self) -> Schedule:
@@ -181,6 +184,9 @@ class Data(_Table, frozen=True, kw_only=True):
     """Batches are of examples of about the same length, where the data knows lengths: less is padding."""
     pad_to: int = 1
     """Examples of different lengths are filled up to a multiple of this: on CUDA, few shapes of batch train faster."""
+    without: str | None = None
+    """A CSV that names examples which are not trained on, as ``dsd-ort suspects`` writes it; a path relative to the
+    recipe's file, or on the command line to the current folder.  A run folder holds a copy."""
     alphabet: str | tuple[str, ...] = ()
     """The text of each class, from class 0 on, a character each or a list; that of ctc's blank is never read."""
     image: Image = Image()

@@ -81,7 +81,7 @@ def _function(name: str, text: str, opset: int) -> onnx.FunctionProto:
 
 
 def definition(made: Operator) -> tuple[list[str], list[str]]:
-    """Inputs and outputs of the backward function as the builder spells them: ``GO(0)``, ``I(1)``, ``GI(1)``."""
+    """What the backward function reads and gives, as ONNX Runtime spells it: ``GO(0)``, ``I(1)``, ``GI(1)``."""
     spelled = {x: f"I({i})" for i, x in enumerate(made.forward.input)}
     spelled |= {y: f"O({i})" for i, y in enumerate(made.forward.output)}
     spelled |= {f"d{y}": f"GO({i})" for i, y in enumerate(made.forward.output)}

@@ -1,4 +1,4 @@
-"""The element type of every value of a graph, those that rewrites and the gradient builder left out included.
+"""The element type of every value of a graph, those that rewrites and differentiation left out included.
 
 Requires a graph in the order of computation, whose inputs have types.  Types that are there are believed; the others
 follow from the operator (:mod:`dsd_ort.rewrite.operators`): what it always gives, or the type of one of its inputs.
@@ -9,18 +9,19 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dsd_ort.rewrite.operators import facts, key
+from dsd_ort.rewrite.parts import bodies
 
 
 def infer(graph: ir.Graph) -> None:
     """Fills in the types that values of *graph* and its subgraphs have not, in place."""
     for node in graph:
-        bodies = [attribute.as_graph() for attribute in node.attributes.values() if _is_graph(attribute)]
-        for body in bodies:
+        inside = bodies(node)
+        for body in inside:
             for inner, outer in zip(body.inputs, node.inputs, strict=False):
                 _settle(inner, None if outer is None else outer.dtype)
             infer(body)
         for i, output in enumerate(node.outputs):
-            _settle(output, bodies[0].outputs[i].dtype if bodies else result(node, i))
+            _settle(output, inside[0].outputs[i].dtype if inside else result(node, i))
 
 
 def result(node: ir.Node, index: int) -> ir.DataType | None:
@@ -49,7 +50,3 @@ def _content(node: ir.Node) -> ir.DataType | None:
 def _settle(value: ir.Value, dtype: ir.DataType | None) -> None:
     if value.dtype is None and dtype is not None:
         value.type = ir.TensorType(dtype)
-
-
-def _is_graph(attribute: ir.Attr) -> bool:
-    return attribute.type == ir.AttributeType.GRAPH

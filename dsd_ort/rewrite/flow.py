@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable
 
 import onnx_ir as ir
 
 from dsd_ort.rewrite.operators import Does, facts
+from dsd_ort.rewrite.parts import inner_nodes, reads
 
 
 def live(graph: ir.Graph) -> list[ir.Node]:
@@ -16,13 +17,20 @@ def live(graph: ir.Graph) -> list[ir.Node]:
     for node in reversed(graph):
         if not needed.isdisjoint(node.outputs):
             live.append(node)
-            needed |= reads([node])
+            needed.update(reads(node))
     return live[::-1]
 
 
-def reads(nodes: Iterable[ir.Node]) -> set[ir.Value | None]:
-    """The values that *nodes* and their bodies read."""
-    return {value for node in nodes for reader in (node, *inner_nodes(node)) for value in reader.inputs}
+def sources(outputs: Iterable[ir.Value]) -> set[ir.Value]:
+    """The values that *outputs* are computed from and no node gives."""
+    stack = list(outputs)
+    seen = set(stack)
+    while stack:
+        if (node := stack.pop().producer()) is not None:
+            new = set(reads(node)) - seen
+            seen |= new
+            stack.extend(new)
+    return {value for value in seen if value.producer() is None}
 
 
 def cut_to(model: ir.Model, outputs: Collection[str]) -> ir.Model:
@@ -39,13 +47,6 @@ def cut_to(model: ir.Model, outputs: Collection[str]) -> ir.Model:
         for i in range(len(node.inputs)):
             node.replace_input_with(i, None)
     return model
-
-
-def inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
-    """The nodes of If's, Loop's or Scan's bodies; they read values of the graph around them too."""
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
 
 
 def varying(graph: ir.Graph, nodes: list[ir.Node], stored: Container[str | None]) -> set[ir.Value]:

@@ -7,6 +7,7 @@ that reads an input of the model are not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 from dsd_ort.rewrite.branches import inline
 from dsd_ort.rewrite.nodes import Nodes, named
 from dsd_ort.rewrite.operators import Does, facts
+from dsd_ort.rewrite.parts import bodies
+from dsd_ort.rewrite.shapes import sizes_of
 
 LARGEST = 1 << 16
 """Entries: larger values are left to be computed at run time."""
@@ -168,10 +171,8 @@ class Folder:
 
 
 def _can_be_fixed(node: ir.Node) -> bool:
-    graphs = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    plain = not node.domain and not any(attribute.type in graphs for attribute in node.attributes.values())
-    small = all((size := _size(value)) is None or size <= LARGEST for value in node.outputs)
-    return plain and small and any(node.inputs) and not UNFIXED & facts(node).does
+    small = all(math.prod(sizes_of(value) or ()) <= LARGEST for value in node.outputs)
+    return not node.domain and not bodies(node) and small and any(node.inputs) and not UNFIXED & facts(node).does
 
 
 def _of_shape(node: ir.Node) -> list[Entries] | None:
@@ -184,8 +185,3 @@ def _of_shape(node: ir.Node) -> list[Entries] | None:
         return [Entries(np.asarray(sizes.prod()), np.asarray(True))] if fixed.all() else None
     part = slice(node.attributes.get_int("start", 0), node.attributes.get_int("end", None))
     return [Entries(sizes[part], fixed[part])]
-
-
-def _size(value: ir.Value) -> int | None:
-    sizes = [size for size in value.shape or () if isinstance(size, int)]
-    return int(np.prod(sizes)) if value.shape is not None and len(sizes) == len(value.shape) else None

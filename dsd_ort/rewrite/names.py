@@ -6,15 +6,15 @@ import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 from onnx_ir.passes.common.naming import SimpleNameGenerator
 
+from dsd_ort.rewrite.parts import all_values
+
 
 class Names:
     """The names of nodes and values of *graph*, its subgraphs included, and new ones."""
 
     def __init__(self, graph: ir.Graph) -> None:
-        nodes = list(graph.all_nodes())
-        stored = [v for g in (graph, *graph.subgraphs()) for v in (*g.inputs, *g.initializers.values())]
-        self.values = {value.name for value in stored} | {value.name for node in nodes for value in node.outputs}
-        self.nodes = {node.name for node in nodes}
+        self.values = {value.name for value in all_values(graph)}
+        self.nodes = {node.name for node in graph.all_nodes()}
         self._next: dict[str, int] = {}
 
     def free(self, name: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import onnx_ir as ir
 
 from dsd_ort.rewrite.operators import Does, facts
+from dsd_ort.rewrite.parts import reads
 
 
 class Path:
@@ -59,18 +60,6 @@ class Path:
         reached = Path(self.graph, [value], [])
         ends = (n for n in self.graph if reached.reads_active(n) and not any(map(reached.is_active, n.outputs)))
         return next(ends, None)
-
-
-def reads(node: ir.Node) -> list[ir.Value]:
-    """The values that *node* reads: its inputs, and what its subgraphs take from outside."""
-    inner = (n for a in node.attributes.values() for g in subgraphs(a) for n in g.all_nodes())
-    return [value for n in (node, *inner) for value in n.inputs if value is not None]
-
-
-def subgraphs(attribute: ir.Attr) -> list[ir.Graph]:
-    if attribute.type == ir.AttributeType.GRAPH:
-        return [attribute.as_graph()]
-    return list(attribute.as_graphs()) if attribute.type == ir.AttributeType.GRAPHS else []
 
 
 def _stops(node: ir.Node) -> bool:

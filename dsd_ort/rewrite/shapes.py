@@ -55,10 +55,15 @@ def refine(value: ir.Value, dims: Dims | None) -> None:
     value.shape = ir.Shape([new if isinstance(new, int) else old for new, old in zip(dims, known, strict=True)])
 
 
+def dims_of(value: ir.Value) -> tuple[int | str | None, ...] | None:
+    """The dimensions of *value*, each an int, the name of a symbolic one, or None; None where the rank is not known."""
+    return None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
+
+
 def sizes_of(value: ir.Value) -> list[int] | None:
     """The shape of *value*, if all of it is known."""
-    dims = None if value.shape is None else list(value.shape)
-    return None if dims is None or not all(isinstance(dim, int) for dim in dims) else dims  # type: ignore[return-value]
+    sizes = [] if value.shape is None else [dim for dim in value.shape if isinstance(dim, int)]
+    return None if value.shape is None or len(sizes) < len(value.shape) else sizes
 
 
 def by_schema(
@@ -196,5 +201,5 @@ RULES: dict[str, Rule] = {
     "com.microsoft.TanhGrad": _like(0),
     "com.microsoft.Trilu": _like(0),
 }
-"""Of ONNX's own, what most new nodes are: by its schemas it would take ten times as long.  Of com.microsoft's, what the
-gradient builder writes, but for BroadcastGradientArgs, and what every build of ONNX Runtime has."""
+"""Of ONNX's own, what most new nodes are: by its schemas it would take ten times as long.  Of com.microsoft's, what
+gradients are written with, but for BroadcastGradientArgs, and what every build of ONNX Runtime has."""

@@ -22,6 +22,7 @@ from dsd_ort.rewrite.autograd import OPSET
 from dsd_ort.rewrite.names import Names, label, place
 from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.path import Path
+from dsd_ort.rewrite.shapes import dims_of
 
 Replacement: TypeAlias = "ir.Value | Sequence[ir.Value] | None"
 
@@ -62,12 +63,13 @@ class Site(Nodes):
 
     def shape(self, value: ir.Value) -> tuple[int | str | None, ...]:
         """The dimensions of *value*: an int, the name of a symbolic one, or None."""
-        if value.shape is None:
+        dims = dims_of(value)
+        if dims is None:
             raise self.refusal(
                 f"cannot be rewritten for training, as the rank of {value.name!r} is unknown",
                 "export the model with shapes, or run onnx.shape_inference on it",
             )
-        return tuple(d if isinstance(d, int) else d.value for d in value.shape)
+        return dims
 
     def rank(self, value: ir.Value) -> int:
         return len(self.shape(value))

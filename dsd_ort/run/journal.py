@@ -3,7 +3,11 @@
 Every line has ``event`` and ``step`` (updates so far, over all phases):
 
 =============  ==========================================================================================
+``data``       before the first step: ``examples``, how many the data has; ``left``, the digest of those that
+               are trained on, where a list leaves some out
+``measured``   behind it, with evaluation data: ``metrics`` of the model as it came, which is its ``name``
 ``phase``      a phase begins: ``phase`` (from 1), ``kind``, ``sparsity``, ``epochs`` or ``steps``
+``suspects``   behind it: ``suspects`` of ``examples`` are dropped, ``left`` is the digest of the others
 ``progress``   every few steps: ``loss``, ``learning_rate``, ``examples_per_second``
 ``epoch``      an epoch ends: ``epoch``, ``train_loss``, ``metrics`` on the evaluation data, ``best``
 ``phase-end``  ``metrics``, ``density``, ``seconds``, ``reason``
@@ -29,6 +33,8 @@ from dsd_ort.errors import RunError
 Event = dict[str, Any]
 
 FILE = "journal.jsonl"
+AS_IT_CAME = "as it came"
+"""What the model is called before any training."""
 
 
 class Journal:

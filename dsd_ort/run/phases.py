@@ -13,18 +13,21 @@ from contextlib import closing
 
 import numpy as np
 
-from dsd_ort.data import Dataset, prefetch, with_last
+from dsd_ort.data import Dataset, check_batch_size, counted, prefetch, with_last
 from dsd_ort.errors import RecipeError
 from dsd_ort.graph.program import GRAPHS, Program
 from dsd_ort.recipe import Phase
 from dsd_ort.run.epoch import batches_left, updates_of_epoch
 from dsd_ort.run.evaluate import Evaluator
+from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.journal import Journal, read
+from dsd_ort.run.journal import AS_IT_CAME, Journal, read
 from dsd_ort.run.memory import Sent
 from dsd_ort.run.metrics import better
+from dsd_ort.run.position import MeasuredOn, Position
 from dsd_ort.run.schedule import learning_rate
 from dsd_ort.run.state import State
+from dsd_ort.run.suspects import find
 
 PROGRESS_EVERY = 20
 """Updates between two progress events in the journal."""
@@ -39,11 +42,12 @@ class Trainer:
 
     Args:
         program: a prepared run.
-        data: to train on.
-        eval_data: evaluated after each epoch.
+        examples: to train on.
+        eval_data: evaluated before the first step, and after each epoch.
         journal: is told all that happens.
         stop: asked after each update; when it says yes, the state is saved and :class:`Stopped` raised.
         checkpoint_seconds: the longest time between two checkpoints.
+        measure_first: whether the model as it came is evaluated too.
         execution: on what, and how.
 
     Raises:
@@ -53,17 +57,18 @@ class Trainer:
     def __init__(
         self,
         program: Program,
-        data: Dataset,
+        examples: Examples,
         eval_data: Dataset | None,
         journal: Journal,
         *,
         stop: Callable[[], bool] = lambda: False,
         checkpoint_seconds: float = 300.0,
+        measure_first: bool = True,
         execution: Execution | None = None,
     ) -> None:
         self.program, self.recipe = program, program.recipe
-        self.data, self.eval_data, self.journal, self.stop = data, eval_data, journal, stop
-        self.checkpoint_seconds = checkpoint_seconds
+        self.examples, self.eval_data, self.journal, self.stop = examples, eval_data, journal, stop
+        self.checkpoint_seconds, self.measure_first = checkpoint_seconds, measure_first
         if eval_data is None and self.recipe.monitor != "loss":
             raise RecipeError(
                 f"monitor = {self.recipe.monitor!r} needs data to evaluate on",
@@ -91,27 +96,56 @@ class Trainer:
         """
         if resume:
             self.state.resume()
+            self._say_what_is_no_longer_measured()
         else:
             self.state.begin()
+        if self.state.position == Position():
+            self._before_the_first_step()
+        else:
+            self.examples.refuse_others()
         for phase in self.recipe.phase[self.state.position.phase : until]:
             self._phase(phase)
         complete = self.state.position.phase == len(self.recipe.phase)
         if complete and not any(event["event"] == "end" for event in read(self.program.folder)):
             self.journal.write("end", self.state.position.step)
 
+    def _before_the_first_step(self) -> None:
+        """Records what the run begins with, behind a first checkpoint: whoever goes on from that comes here again."""
+        self.examples.keep()
+        self.state.save()
+        self.examples.record(self.journal)
+        if self.measure_first and self.eval_data is not None:
+            self.journal.write("measured", 0, name=AS_IT_CAME, metrics=self._evaluate())
+
+    def _say_what_is_no_longer_measured(self) -> None:
+        left = self.state.position.phase < len(self.recipe.phase)
+        if left and self.eval_data is None and any(event.get("metrics") for event in read(self.program.folder)):
+            text = "the run was evaluated so far, and goes on without evaluation data: best epochs are by training loss"
+            self.journal.tell({"event": "note", "text": text})
+
     def _refuse_what_cannot_begin(self) -> None:
         """All that would end the run at its first step or evaluation, before anything is written."""
         for name in GRAPHS:
             self.program.graph_path(name)
         for phase in self.recipe.phase:
-            updates_of_epoch(self.recipe, self.data, phase, self.state.position)
+            updates_of_epoch(self.recipe, self.examples.left, phase, self.state.position)
+            if phase.drop_suspects:
+                self._refuse_what_cannot_be_dropped()
         if self.eval_data is not None:
             self.evaluator.batches(self.eval_data)
+
+    def _refuse_what_cannot_be_dropped(self) -> None:
+        """A stream's examples; and any where the model fixes the batch size, as nobody knows how many will be left."""
+        left = counted(self.examples.left)
+        self.evaluator.batches(left)
+        if not self.recipe.data.drop_last:
+            check_batch_size(left.fields, 1, what="the last batch's size")
 
     def _phase(self, phase: Phase) -> None:
         """One phase, from its beginning or from where the position is in it."""
         if self.state.position.begins_phase:
             self._begin(phase)
+        self.data = self.examples.of_phase(self.state.position.phase + 1)
         self.steps_per_epoch = updates_of_epoch(self.recipe, self.data, phase, self.state.position)
         self.steps = phase.steps if phase.steps is not None else math.ceil((phase.epochs or 0) * self.steps_per_epoch)
         self.journal.tell({"event": "phase-steps", "done": self.state.position.phase_step, "steps": self.steps})
@@ -134,6 +168,17 @@ class Trainer:
             sparsity=phase.sparsity,
             **length,
         )
+        if phase.drop_suspects:
+            self._drop_suspects()
+
+    def _drop_suspects(self) -> None:
+        """What the phase that begins does without, by the last sparse phase's weights at its end."""
+        position, examples = self.state.position, self.examples
+        sparse = max(i for i, phase in enumerate(self.recipe.phase[: position.phase], 1) if phase.kind == "sparse")
+        whole, numbers = counted(examples.whole), examples.numbers
+        memory = self.engine.memory
+        found = find(self.program, sparse, whole, numbers, execution=self.execution, memory=memory)
+        examples.drop(position.phase + 1, found, self.journal, position.step)
 
     def _complete(self, phase: Phase) -> str:
         """Why the phase is over, or an empty string."""
@@ -202,12 +247,13 @@ class Trainer:
         train_loss = progress.loss_sum / max(progress.examples, 1)
         metrics = progress.metrics = self._evaluate()
         value = metrics.get(self.recipe.monitor, train_loss)
-        best = better(self.recipe.monitor, value, progress.best)
+        measured_on: MeasuredOn = "evaluation" if self.recipe.monitor in metrics else "training"
+        best = better(self.recipe.monitor, value, progress.best if progress.best_on == measured_on else None)
         state.position = state.position.after_epoch()
         progress.loss_sum, progress.examples = 0.0, 0
         progress.stale_epochs = 0 if best else progress.stale_epochs + 1
         if best:
-            progress.best = value
+            progress.best, progress.best_on = value, measured_on
             state.save_weights(phase, metrics, best=True)
         self.journal.write(
             "epoch",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+MeasuredOn: TypeAlias = Literal["training", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,14 @@ class Progress:
     """Σ loss · examples of this epoch."""
     examples: int = 0
     best: float | None = None
+    best_on: MeasuredOn | None = None
+    """What ``best`` was measured on: a loss on the training data is none on the evaluation data."""
     stale_epochs: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     """Of the last evaluation."""
     seconds: float = 0.0
     """Time spent in this phase."""
+
+    def __post_init__(self) -> None:
+        if self.best is not None and self.best_on is None:  # of an earlier version: as its last epoch was measured
+            self.best_on = "evaluation" if self.metrics else "training"

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from dsd_ort.data import Dataset
 from dsd_ort.decode import ctc
+from dsd_ort.decode.scores import distance
 from dsd_ort.recipe import Loss, LossName
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.metrics import Answers
@@ -37,7 +38,8 @@ class Scored(NamedTuple):
     agreed: Floats | None = None
     """The share of the labels that count which the model believes: 0 or 1 where there is one.
 
-    NaN where none counts; None for losses on values.
+    Of ctc, 1 - edits / length from the label to the best path, and never below 0.  NaN where none counts; None for
+    losses on values.
     """
     given: Values | None = None
     """The label: a class, yes or no as 1 and 0, or a text.  None where an example has several, or values."""
@@ -110,11 +112,12 @@ def _ctc(answers: Answers) -> Scored:
     if loss.zero_infinity:
         values = np.where(np.isinf(values), 0.0, values)
     values /= np.maximum(1, (label >= 0).sum(1))
-    right = np.array([said == given for said, given in zip(answers.said, answers.right, strict=True)], np.float64)
+    pairs = list(zip(answers.said, answers.right, strict=True))
+    agreed = np.array([max(0.0, 1 - distance(said, right) / max(1, len(right))) for said, right in pairs])
     read = np.arange(frames.shape[1]) < (frames.shape[1] if answers.lengths is None else answers.lengths[:, None])
     path = np.exp(np.where(read, frames.max(-1), 0.0).sum(1))
     return Scored(
-        values, np.ones(len(values)), right, _texts(answers.right, answers), _texts(answers.said, answers), path
+        values, np.ones(len(values)), agreed, _texts(answers.right, answers), _texts(answers.said, answers), path
     )
 
 

@@ -48,7 +48,7 @@ class State:
         self.saved_at = time.monotonic()
 
     def begin(self) -> None:
-        """The model's own weights, saved.
+        """The model's own weights; nothing is saved yet.
 
         Raises:
             RunError: the run was trained before.
@@ -64,7 +64,6 @@ class State:
             self.journal.resume(0, 0)
         self.arena.fill_from(self.program.source())
         self.engine.upload()
-        self.save()
 
     def resume(self) -> None:
         """What the checkpoint holds.

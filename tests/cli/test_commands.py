@@ -21,7 +21,7 @@ from dsd_ort.cli import tables
 from dsd_ort.cli.commands import cli
 from dsd_ort.run.journal import read
 from tests.cli.conftest import Command
-from tests.models import cnn_data
+from tests.models import cnn_data, write_cnn
 
 ESCAPE = "\x1b"
 
@@ -49,6 +49,7 @@ def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) 
         "prepare",
         "train",
         "evaluate",
+        "suspects",
         "export",
         "verify",
         "compare",
@@ -69,6 +70,15 @@ def test_the_version_is_the_packages(dsd_ort: Command) -> None:
     assert dsd_ort("--version").out.strip().endswith(package.__version__)
 
 
+@pytest.mark.parametrize("builder", ["own", "ort"])
+def test_what_differentiates_can_be_chosen(dsd_ort: Command, folder: Path, builder: str) -> None:
+    write_cnn(folder / "model.onnx")
+    assert dsd_ort("inspect", "model.onnx", "--builder", builder).status == 0
+    assert dsd_ort("check", "model.onnx", "--builder", builder, "--seconds", 5, "--json").status == 0
+    assert dsd_ort("prepare", "model.onnx", "-o", "new", "--builder", builder).status == 0
+    assert json.loads((folder / "new" / "manifest.json").read_text())["recipe"]["builder"] == builder
+
+
 def test_the_whole_way_for_people(dsd_ort: Command, held_out: Path) -> None:
     (held_out / "run").rename(held_out / "earlier")
     assert "conv1.weight" in dsd_ort("inspect", "model.onnx").out
@@ -76,7 +86,9 @@ def test_the_whole_way_for_people(dsd_ort: Command, held_out: Path) -> None:
     assert "next: dsd-ort train run --data DATA" in prepared.out
     trained = dsd_ort("train", "run", "--data", "data.npz", "--eval-data", "test.npz", "--threads", 1)
     assert trained.status == 0
-    assert "1 dense" in trained.out and "2 sparse" in trained.out
+    rows = [line.split("│")[1].strip() for line in trained.out.splitlines() if "top-1" in line]
+    assert rows == ["as it came", "1 dense", "2 sparse"]
+    assert "as it came: loss" in trained.err
     assert "next: dsd-ort export run -o final.onnx" in trained.out
     assert "phase 2 of 2: sparse, sparsity 0.3, 1 epochs" in trained.err
     assert "the same graph" in dsd_ort("export", "run", "-o", "final.onnx").out

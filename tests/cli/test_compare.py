@@ -103,7 +103,7 @@ def test_json_is_the_report_and_where_the_model_is(dsd_ort: Command, held_out: P
     answer = dsd_ort(*COMPARE, "-o", "out", "--json")
     assert (answer.status, answer.err) == (0, "")
     found = json.loads(answer.out)
-    assert (found.pop("final"), found.pop("same")) == ("out/final.onnx", True)
+    assert (found.pop("final"), found.pop("same"), found.pop("worse")) == ("out/final.onnx", True, False)
     assert found == json.loads((held_out / "out" / "report.json").read_text())
     assert [(row["training"], row["phase"]) for row in found["rows"]] == [
         ("DSD", 1),
@@ -127,6 +127,32 @@ def test_a_model_that_is_trained_already_is_measured_as_it_came(dsd_ort: Command
     again = dsd_ort(*COMPARE, *settings, "-o", "out")
     [line] = [line for line in again.out.splitlines() if "as it came" in line]
     assert f"loss {measured['loss']:.4f}" in line
+
+
+def test_a_final_model_that_is_worse_than_the_one_that_came_is_called_so(dsd_ort: Command, held_out: Path) -> None:
+    """The rest of the table and which file is shipped stay as they are."""
+    better = dsd_ort(*COMPARE, "-o", "better", "--threads", 1)
+    assert "worse" not in better.out and json.loads((held_out / "better" / "report.json").read_text())["came"]
+    wild = ("--set=phase.1.learning_rate=20.0",)
+    answer = dsd_ort(*COMPARE, *wild, "-o", "wild", "--threads", 1)
+    assert answer.status == 0, answer
+    came = dsd_ort("evaluate", "model.onnx", "--data", "test.npz", "--recipe", "recipe.toml").out.strip()
+    last = answer.out.splitlines()[-1]
+    assert last == f"that is worse than the model as it came: {came}; keep the file you had"
+    assert f"as it came: {came}" in answer.err
+    found = json.loads(dsd_ort(*COMPARE, *wild, "-o", "wild", "--json").out)
+    assert found["worse"] and found["came"]["loss"] < found["metrics"]["loss"]
+
+
+def test_a_report_of_an_earlier_version_is_shown_as_it_is(dsd_ort: Command, held_out: Path) -> None:
+    first = dsd_ort(*COMPARE, "-o", "out", "--threads", 1)
+    path = held_out / "out" / "report.json"
+    old = json.loads(path.read_text())
+    del old["came"]
+    path.write_text(json.dumps(old))
+    assert dsd_ort(*COMPARE, "-o", "out").out == first.out
+    found = json.loads(dsd_ort(*COMPARE, "-o", "out", "--json").out)
+    assert (found["came"], found["worse"]) == ({}, False)
 
 
 def test_the_dense_only_training_is_what_one_alone_ends_with(finished: Path, tmp_path: Path) -> None:

@@ -25,6 +25,12 @@ def distance(a: list[str], b: list[str]) -> int:
     return d(len(a), len(b))
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 3), max_size=7), st.lists(st.integers(0, 3), max_size=7))
+def test_the_distance_of_one_pair_is_levenshteins(said: list[int], right: list[int]) -> None:
+    assert scores.distance(said, right) == distance([*map(str, said)], [*map(str, right)])
+
+
 def exact_bleu(hypotheses: list[list[str]], references: list[list[list[str]]], n: int) -> float:
     """BLEU-n by its definition."""
     said = sum(map(len, hypotheses))

@@ -49,6 +49,17 @@ def test_a_program_is_four_small_graphs_a_manifest_and_a_copy_of_the_model(model
         assert not large, "weights are inputs"
 
 
+def test_the_recipe_says_what_differentiates(model: Path) -> None:
+    made = {builder: build(source_files.load(model), recipe(builder=builder)) for builder in ("own", "ort")}
+    gradients = {builder: {p.successor for p in manifest.trained} for builder, (manifest, _) in made.items()}
+    assert gradients["own"] == gradients["ort"] == {f"{p.name}_grad" for p in made["own"][0].trained}
+    names = {builder: {node.name for node in graphs["step"].graph.node} for builder, (_, graphs) in made.items()}
+    assert "a/grad/ConvGrad" in names["own"] and not any("_Grad/" in name for name in names["own"])
+    assert any("_Grad/" in name for name in names["ort"])
+    for graph in ("update", "evaluate"):
+        assert made["own"][1][graph] == made["ort"][1][graph]
+
+
 def test_the_same_model_and_recipe_make_the_same_program(model: Path, tmp_path: Path) -> None:
     first = dsd_ort.prepare(model, tmp_path / "a", recipe())
     second = dsd_ort.prepare(model, tmp_path / "b", recipe())

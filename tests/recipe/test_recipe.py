@@ -39,6 +39,7 @@ def test_dense_only_keeps_the_budget_and_drops_the_pruning() -> None:
 @pytest.mark.parametrize(
     ("table", "what", "fix"),
     [
+        ({"phase": [DENSE], "builder": "torch"}, "builder is wrong", "README"),
         ({"phase": [DENSE], "batchsize": 3}, "unknown key 'batchsize'", "'batch_size'"),
         ({"phase": [DENSE], "optimizer": {"momentm": 0.9}}, "unknown key 'optimizer.momentm'", "'momentum'"),
         ({"phase": [DENSE | {"sparsty": 0.1}]}, "unknown key 'phase.sparsty'", "'sparsity'"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -34,6 +36,7 @@ def operators(of: ir.Graph) -> list[str]:
     return [node.op_type for node in of]
 
 
+PACKAGE = Path(__file__).parents[2] / "dsd_ort"
 RELU = "(float[N, 3] x) => (float[N, 3] y) { a = Relu (x) y = Neg (a) }"
 
 
@@ -87,6 +90,18 @@ def test_the_domain_stands_in_front_of_the_operator() -> None:
 def test_what_is_no_operator_is_no_attribute() -> None:
     with pytest.raises(AttributeError):
         _ = Nodes().relu
+
+
+def makers(file: Path) -> Iterator[str]:
+    """The calls in *file* that make a node."""
+    for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("ir.node", "ir.Node", "onnx.helper.make_node"):
+            yield f"{file.relative_to(PACKAGE).as_posix()}: {ast.unparse(call.func)}"
+
+
+def test_nodes_are_made_in_one_file() -> None:
+    found = {maker for file in PACKAGE.rglob("*.py") for maker in makers(file)}
+    assert found == {"rewrite/nodes.py: ir.node", "rewrite/nodes.py: ir.Node"}
 
 
 # --- names

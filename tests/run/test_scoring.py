@@ -13,6 +13,7 @@ import pytest
 
 import dsd_ort
 from dsd_ort.data import Subset, open_data
+from dsd_ort.decode.scores import Edits, distance
 from dsd_ort.graph.loss.formulas import LOSSES
 from dsd_ort.graph.program import open_program
 from dsd_ort.model import source
@@ -173,7 +174,11 @@ def test_ctc_has_texts_and_the_probability_of_the_best_path(tmp_path: Path, zero
     assert scored.given is not None and scored.believed is not None and scored.agreed is not None
     assert scored.given.tolist() == ["abb", "c", "aaa", "", "ba", "cc", "a"]
     assert scored.believed[1] == "c" and scored.agreed[1] == 1
-    np.testing.assert_array_equal(scored.agreed, scored.given == scored.believed)
+    np.testing.assert_array_equal(scored.agreed == 1, scored.given == scored.believed)
+    pairs = zip(scored.given, scored.believed, strict=True)
+    shares = [1 - Edits(distance([*map(ord, b)], [*map(ord, g)]), len(g) or 1).rate for g, b in pairs]
+    np.testing.assert_allclose(scored.agreed, np.maximum(shares, 0))
+    assert set(scored.agreed) - {0, 1}, "some are believed in part"
     assert scored.probability is not None
     logp = data["x"].astype(np.float64)
     logp -= np.log(np.exp(logp).sum(-1, keepdims=True))

@@ -14,7 +14,7 @@ import numpy as np
 from dsd_ort import runtime
 from dsd_ort.api.comparison import report
 from dsd_ort.api.comparison.folder import FINAL, FOLDERS, Runs, held, prepared
-from dsd_ort.api.comparison.report import AS_IT_CAME, Report, Row
+from dsd_ort.api.comparison.report import Report, Row
 from dsd_ort.api.models import verify
 from dsd_ort.api.runs import evaluate, export, phases, train
 from dsd_ort.errors import RecipeError
@@ -23,7 +23,8 @@ from dsd_ort.recipe import Recipe
 from dsd_ort.run import checkpoint
 from dsd_ort.run.execution import Precision
 from dsd_ort.run.fork import fork, shared_phases
-from dsd_ort.run.journal import Event, read
+from dsd_ort.run.journal import AS_IT_CAME, Event, read
+from dsd_ort.run.metrics import better
 from dsd_ort.ship.verify import Verdict
 
 Listener = Callable[[Event], None]
@@ -41,11 +42,16 @@ class Comparison:
     """Of *final* in plain inference."""
     verdict: Verdict
     """The proof that *final* is the model with other weights."""
+    came: dict[str, float]
+    """What the model measured as it came; empty where an earlier version did not."""
+    worse: bool
+    """Whether *final* is worse than that, by the recipe's monitor."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""
         rows = [msgspec.to_builtins(row) for row in self.rows]
-        return {"final": str(self.final), "same": self.verdict.same, "metrics": self.metrics, "rows": rows}
+        measured = {"metrics": self.metrics, "came": self.came, "worse": self.worse}
+        return {"final": str(self.final), "same": self.verdict.same, **measured, "rows": rows}
 
 
 def compare(
@@ -96,6 +102,7 @@ def compare(
     training = partial(train, data=data, eval_data=eval_data, device=device, threads=threads)
     training = partial(training, precision=precision, cuda_graphs=cuda_graphs, deterministic=deterministic)
     training = partial(training, checkpoint_seconds=checkpoint_seconds, listener=_once(listener), stop=stop)
+    training = partial(training, measure_first=False)  # that is done once for both
     with held(folder):
         runs = prepared(folder, model, recipe)
         measure = partial(evaluate, data=eval_data, recipe=runs.dsd.recipe, device=device, threads=threads)
@@ -104,9 +111,12 @@ def compare(
             came = _as_it_came(folder, runs.dsd, measure, listener)
             _train(runs, training, listener)
             export(runs.dsd.folder, final)
-            found = Report(rows=(*came, *_rows(runs)), metrics=measure(final))
+            rows = (*_first_row(runs.dsd, came), *_rows(runs))
+            found = Report(rows=rows, metrics=measure(final), came=came)
             report.write(folder, found)
-    return Comparison(final, found.rows, found.metrics or {}, verify(runs.dsd.source_path, final))
+    metrics, before, monitor = found.metrics or {}, found.came or {}, runs.dsd.recipe.monitor
+    worse = monitor in metrics and monitor in before and better(monitor, before[monitor], metrics[monitor])
+    return Comparison(final, found.rows, metrics, verify(runs.dsd.source_path, final), before, worse)
 
 
 def _refuse_dense(recipe: Recipe) -> None:
@@ -119,23 +129,26 @@ def _refuse_dense(recipe: Recipe) -> None:
 
 def _as_it_came(
     folder: Path, program: Program, measure: Callable[[Path], dict[str, float]], listener: Listener
-) -> list[Row]:
-    """The model before training, where that says something: in a recipe that starts sparse, as it is trained already.
+) -> dict[str, float]:
+    """What the model measures before training.
 
-    Measured first, as it shows whether data and recipe are right, and kept for later calls.
+    First of all, as it shows whether data and recipe are right, and kept for later calls.
     """
+    if (metrics := report.read(folder).came) is None:
+        metrics = measure(program.source_path)
+        report.write(folder, Report(came=metrics))
+    listener({"event": "measured", "name": AS_IT_CAME, "metrics": metrics})
+    return metrics
+
+
+def _first_row(program: Program, came: dict[str, float]) -> list[Row]:
+    """The model before training, where it is trained already: the recipe starts sparse."""
     if program.recipe.phase[0].kind == "dense":
         return []
-    rows = [row for row in report.read(folder).rows if row.training == AS_IT_CAME]
-    if not rows:
-        source, prunable = program.source(), program.manifest.prunable
-        kept = sum(int(np.count_nonzero(source.value(p.name))) for p in prunable)
-        density = kept / sum(p.size for p in prunable)
-        metrics = measure(program.source_path)
-        rows = [Row(training=AS_IT_CAME, phase=0, kind="", metrics=metrics, density=density, seconds=0.0)]
-        report.write(folder, Report(rows=tuple(rows)))
-    listener({"event": "measured", "name": AS_IT_CAME, "metrics": rows[0].metrics})
-    return rows
+    source, prunable = program.source(), program.manifest.prunable
+    kept = sum(int(np.count_nonzero(source.value(p.name))) for p in prunable)
+    density = kept / sum(p.size for p in prunable)
+    return [Row(training=AS_IT_CAME, phase=0, kind="", metrics=came, density=density, seconds=0.0)]
 
 
 def _train(runs: Runs, training: Callable[..., object], listener: Listener) -> None:

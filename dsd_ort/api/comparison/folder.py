@@ -12,7 +12,7 @@ import msgspec
 
 from dsd_ort.api.comparison.report import DENSE_ONLY, DSD, REPORT
 from dsd_ort.errors import DsdError, RunError
-from dsd_ort.graph.prepare import prepare
+from dsd_ort.graph.prepare import listed, prepare
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
@@ -90,7 +90,10 @@ def _program(run: Path, model: str | Path, recipe: Recipe) -> Program:
     if program.artifacts.exists():  # a training graph brings its own
         recipe = msgspec.structs.replace(recipe, loss=program.recipe.loss, metrics=program.recipe.metrics)
     wanted, there = recipe.to_dict(), program.recipe.to_dict()
+    wanted["data"]["without"] = there["data"]["without"]  # what counts is in the list, not where it was
     differing = [f"the recipe's {key}" for key in wanted if wanted[key] != there[key]]
+    if listed(recipe) != (None if program.without is None else program.without.read_bytes()):
+        differing.append("the list of examples that are left out")
     if _digest(model) != program.manifest.source_digest:
         differing.insert(0, "the model")
     if differing:

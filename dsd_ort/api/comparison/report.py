@@ -8,8 +8,8 @@ import msgspec
 
 from dsd_ort.errors import RunError
 
-DSD, DENSE_ONLY, AS_IT_CAME = "DSD", "dense only", "as it came"
-"""The trainings, and the model before any."""
+DSD, DENSE_ONLY = "DSD", "dense only"
+"""The trainings."""
 REPORT = "report.json"
 
 
@@ -34,6 +34,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...] = ()
     metrics: dict[str, float] | None = None
     """Of the final model in plain inference."""
+    came: dict[str, float] | None = None
+    """Of the model as it came; None in what earlier versions wrote."""
 
 
 def read(folder: Path) -> Report:

@@ -1,6 +1,6 @@
 """Operators in the form that the device has, and computes fastest: one table, :data:`FORMS`.
 
-Requires a training graph as the gradient builder made it, masked or not, or a model in inference.  Ensures the same
+Requires a differentiated graph, masked or not, or a model in inference.  Ensures the same
 outputs under the same names, equal up to the order of float32 sums.  Every form is one small function with its algebra
 in the file of its device; where its conditions do not hold the node stays as it is.
 

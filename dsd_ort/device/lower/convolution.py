@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
+from dsd_ort.rewrite.shapes import sizes_of
 from dsd_ort.rewrite.site import Site
 
 
@@ -45,12 +46,12 @@ class Convolution(NamedTuple):
 
 def convolution_of(node: ir.Node, weight: ir.Value | None) -> Convolution | None:
     """What *node* computes; None if the kernel's shape is not known, or padding is left to the runtime."""
-    shape = None if weight is None or weight.shape is None else list(weight.shape)
-    if shape is None or len(shape) < 3 or not all(isinstance(size, int) for size in shape):
+    sizes = None if weight is None else sizes_of(weight)
+    if sizes is None or len(sizes) < 3:
         return None
     if node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
         return None
-    out_channels, per_group, *kernel = (int(size) for size in shape)  # type: ignore[arg-type]
+    out_channels, per_group, *kernel = sizes
     group, rank = node.attributes.get_int("group", 1), len(kernel)
 
     def integers(name: str, default: list[int]) -> list[int]:

@@ -19,6 +19,7 @@ from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.legalize import opset
 from dsd_ort.graph.legalize.rules import recurrent
 from dsd_ort.rewrite.operators import facts
+from dsd_ort.rewrite.shapes import sizes_of
 from dsd_ort.rewrite.site import Site
 
 FLAT = [-1]
@@ -50,7 +51,7 @@ def max_pool_gradient(site: Site, choices: Choices) -> ir.Value:
     pool = indices.producer()
     assert pool is not None and pool.inputs[0] is not None  # the builder reads the indices of the pool itself
     x, windows = pool.inputs[0], _windows(pool)
-    lengths, outputs = _lengths(x), _lengths(dy)
+    lengths, outputs = sizes_of(x), sizes_of(dy)
     if windows is None or windows.overlap:
         if choices.deterministic and windows and lengths and outputs:
             return _by_places(site, windows, lengths, outputs)
@@ -72,11 +73,6 @@ def _windows(pool: ir.Node) -> Windows | None:
     ones, zeros = [1] * len(kernel), [0] * (2 * len(kernel))
     strides, dilations = attributes.get_ints("strides", ones), attributes.get_ints("dilations", ones)
     return Windows(kernel, strides, dilations, attributes.get_ints("pads", zeros)[: len(kernel)])
-
-
-def _lengths(value: ir.Value) -> list[int] | None:
-    known = None if value.shape is None else [dim for dim in value.shape if isinstance(dim, int)]
-    return known if known is not None and len(known) == len(value.shape or ()) else None
 
 
 def _inside(windows: Windows, at: Sequence[int], lengths: Sequence[int], counts: Sequence[int]) -> np.ndarray | None:

@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from dsd_ort.device.lower.form import Choices
 from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.shapes import sizes_of
 from dsd_ort.rewrite.site import Site
 
 SEED = "dsd_ort.seed"
@@ -40,10 +41,11 @@ def dropout(site: Site, choices: Choices) -> Sequence[ir.Value] | None:
     """Dropout(x, ratio, training) as x · mask / (1 - ratio), and the mask, where sizes and ratio are known."""
     x, ratio = site.input(0), constant_value(site.optional(1))
     training = constant_value(site.optional(2))
-    sizes = [size for size in site.shape(x) if isinstance(size, int)]
-    known = len(sizes) == site.rank(x) and 0 < math.prod(sizes) <= LARGEST
+    sizes = sizes_of(x)
     inner = site.node.graph is not site.path.graph  # where every step of a Scan would drop the same
-    if not known or inner or ratio is None or training is None or not training:
+    if sizes is None or not 0 < math.prod(sizes) <= LARGEST or inner:
+        return None
+    if ratio is None or training is None or not training:
         return None
     rate = float(ratio)
     mask = site.Reshape(site.GreaterOrEqual(_hash(site, choices, sizes), int(rate * PRIME)), sizes)

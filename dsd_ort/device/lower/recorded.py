@@ -15,6 +15,7 @@ import onnx_ir as ir
 from dsd_ort.device.lower.form import Choices
 from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.operators.cuda import PARTS
+from dsd_ort.rewrite.shapes import sizes_of
 from dsd_ort.rewrite.site import Site
 
 ONE_HOT = 1 << 26
@@ -31,7 +32,7 @@ def concat(site: Site, choices: Choices) -> ir.Value | None:
     By Where: y = Where(here is part i, Gather(part i, place in part i), …), with constant places.
     """
     axis, parts = site.node.attributes.get_int("axis", 0), [value for value in site.node.inputs if value is not None]
-    shapes = [_sizes(value) for value in parts]
+    shapes = [sizes_of(value) for value in parts]
     if any(shape is None for shape in shapes):
         return None
     lengths, rank = [shape[axis] for shape in shapes if shape is not None], len(shapes[0] or ())
@@ -91,7 +92,7 @@ def _number(value: ir.Value) -> np.ndarray | None:
 def split(site: Site, choices: Choices) -> Sequence[ir.Value] | None:
     """Split into unequal parts as one Slice each."""
     axis, outputs = site.node.attributes.get_int("axis", 0), site.node.outputs
-    shapes = [_sizes(value) for value in outputs]
+    shapes = [sizes_of(value) for value in outputs]
     if any(shape is None for shape in shapes):
         return None
     lengths = [shape[axis] for shape in shapes if shape is not None]
@@ -104,7 +105,7 @@ def split(site: Site, choices: Choices) -> Sequence[ir.Value] | None:
 def gather_nd(site: Site, choices: Choices) -> ir.Value | None:
     """GatherND of one axis as Gather of rows: those of all batches in a row, and indices that count them."""
     x, indices = site.input(0), site.input(1)
-    sizes, places = _sizes(x), _sizes(indices)
+    sizes, places = sizes_of(x), sizes_of(indices)
     batch = site.node.attributes.get_int("batch_dims", 0)
     if sizes is None or places is None or places[-1] != 1:
         return None
@@ -119,7 +120,7 @@ def gather_nd(site: Site, choices: Choices) -> ir.Value | None:
 
 def gather_gradient(site: Site, choices: Choices) -> ir.Value | None:
     """GatherGrad of rows: dX = Hᵀ·dY with H[n, row] = [indices[n] = row]; where H were too large, by additions."""
-    shape, places, dy = constant_value(site.input(0)), _sizes(site.input(1)), site.input(2)
+    shape, places, dy = constant_value(site.input(0)), sizes_of(site.input(1)), site.input(2)
     if shape is None or places is None or site.node.attributes.get_int("axis", 0) != 0:
         return None
     count, sizes = math.prod(places), [int(size) for size in shape]
@@ -153,8 +154,3 @@ def turned_product(site: Site, choices: Choices) -> ir.Value | None:
 
 def _is_turned(node: ir.Node) -> bool:
     return node.op_type == "Transpose" and not node.domain and list(node.attributes.get_ints("perm", [])) == [1, 0]
-
-
-def _sizes(value: ir.Value) -> list[int] | None:
-    dims = None if value.shape is None else list(value.shape)
-    return None if dims is None or not all(isinstance(dim, int) for dim in dims) else dims  # type: ignore[return-value]

@@ -62,7 +62,7 @@ def mix(model: ir.Model, precision: Precision, device: Literal["cpu", "cuda"] = 
 
 
 def scale_loss(model: ir.Model, loss: str) -> None:
-    """∂loss/∂loss is a constant 1 in the builder's graph: the input :data:`LOSS_SCALE` takes its place.
+    """∂loss/∂loss is a constant 1 in a differentiated graph: the input :data:`LOSS_SCALE` takes its place.
 
     It does so before anything else is done to the graph, as a constant is folded.  Through an Abs, which changes
     nothing: a number that is an input, ONNX Runtime would divide on the host by one that the host knows, and copy the

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from dsd_ort.device.mixed.precisions import RANGES, TYPES, Precision
 from dsd_ort.rewrite.nodes import Nodes, cast, named
 from dsd_ort.rewrite.operators import Does, Half, facts, key
+from dsd_ort.rewrite.parts import bodies
 
 
 class Mixer:
@@ -40,9 +41,8 @@ class Mixer:
                 self.to_float(node)
                 if handed:
                     self.hand_on(node.outputs[0])
-            for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.GRAPH:
-                    self.run(attribute.as_graph())
+            for body in bodies(node):
+                self.run(body)
             self.note_fixed(node)
         for i, value in enumerate(graph.outputs):
             if value in self.narrow and not self.emulated:
@@ -151,7 +151,7 @@ class Mixer:
         return named(narrow, f"{value.name}/{ir.DataType.from_numpy(array.dtype).name.lower()}")
 
     def note_fixed(self, node: ir.Node) -> None:
-        if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
+        if bodies(node):
             return
         floats = [value for value in node.inputs if value is not None and self.is_float([value])]
         if not self.fixed.keys() >= set(floats):

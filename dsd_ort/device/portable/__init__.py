@@ -1,11 +1,11 @@
 """Training operators as standard ones: a differentiated graph that any ONNX Runtime from 1.20 on can run.
 
-The gradient builder writes operators that only ONNX Runtime's training build has (``com.microsoft.ConvGrad``,
+Gradients are written with operators that only ONNX Runtime's training build has (``com.microsoft.ConvGrad``,
 ``MaxPoolGrad`` in ONNX's own domain, …).  Requires a graph that it made, masked or not.  Ensures the same inputs and
 outputs, equal up to the order of float32 sums, by ONNX's operators and those of com.microsoft that every build has.
 
 It runs when a session is opened on an ONNX Runtime that cannot train, behind :mod:`~.lower`, and the run
-folder holds the builder's own operators.  The other way would be a FunctionProto named ``com.microsoft::ConvGrad`` in
+folder holds those operators.  The other way would be a FunctionProto named ``com.microsoft::ConvGrad`` in
 the file, which the training build ignores and every other inlines.  A replacement is simpler and does more: it
 knows each node's attributes and shapes, where a function must serve all nodes of its name; it covers ONNX's own
 domain, in which functions are refused; nothing depends on which of kernel and function a runtime prefers; and a form
@@ -67,7 +67,7 @@ RULES: dict[str, Rule] = {
     "com.microsoft.SoftmaxGrad_13": activation.softmax,
     "com.microsoft.TanhGrad": activation.tanh,
 }
-"""All that the gradient builder writes for what it has a right gradient of."""
+"""All that a step graph may have, by either builder of gradients."""
 
 FORMS: dict[str, dict[str, Rule]] = {
     "cpu": {},
@@ -124,10 +124,6 @@ def is_portable(node: ir.Node) -> bool:
     if node.domain == MICROSOFT:
         return Does.EVERYWHERE in facts(node).does
     return node.domain == _BLOCKED or onnx.defs.has(node.op_type, node.domain)
-
-
-def _key(node: ir.Node) -> str:
-    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
 def replace(node: ir.Node, rule: Rule, path: Path | None = None) -> None:

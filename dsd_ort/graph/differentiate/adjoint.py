@@ -40,10 +40,10 @@ class Constants:
         self.made: list[ir.Value] = []
         self._by_content: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
-    def __call__(self, array: npt.NDArray[Any], name: str = "grad/constant") -> ir.Value:
+    def __call__(self, array: npt.NDArray[Any]) -> ir.Value:
         key = array.dtype.str, array.shape, array.tobytes()
         if key not in self._by_content:
-            self._by_content[key] = self.add(array, name)
+            self._by_content[key] = self.add(array, "grad/constant")
         return self._by_content[key]
 
     def add(self, array: npt.NDArray[Any], name: str) -> ir.Value:
@@ -137,9 +137,9 @@ class Adjoint(Site):
 
     def reshaped(self, d: ir.Value, like: ir.Value) -> ir.Value:
         """The entries of *d*, which are as many as *like* has, in its shape."""
-        sizes = [size if isinstance(size, int) else -1 for size in dims(like) or [None, None]]
-        inferred = sizes.count(-1) <= 1 and 0 not in sizes
-        return self.Reshape(d, sizes if inferred else self.Shape(like))
+        sizes = None if like.shape is None else [size if isinstance(size, int) else -1 for size in like.shape]
+        follows = sizes is not None and sizes.count(-1) <= 1 and 0 not in sizes
+        return self.Reshape(d, sizes if follows else self.Shape(like))
 
     def zeros(self, like: ir.Value) -> ir.Value:
         """Zeros of the shape and type of *like*."""

@@ -37,20 +37,22 @@ def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "los
     graph = step.graph
     graph.sort()
     _infer(graph)
-    outputs = [value for value in graph.outputs if value.name]
-    parameters = [next(value for value in graph.inputs if value.name == name) for name in trainable]
-    target = next(value for value in outputs if value.name == loss)
-    path, operators = Path(graph, parameters, [target]), autograd.of_model(step)
+    inputs, outputs = ({str(v.name): v for v in values if v.name} for values in (graph.inputs, graph.outputs))
+    parameters = [inputs[name] for name in trainable]
+    path, operators = Path(graph, parameters, [outputs[loss]]), autograd.of_model(step)
     _raise(refusals(path, by_rules, operators))
     back = _Backward(path, operators)
-    back.start(target)
+    back.start(outputs[loss])
     for node in reversed(list(path.nodes())):
         back.through(node)
-    gradients = {str(parameter.name): back.end(parameter) for parameter in parameters}
+    gradients = [back.end(parameter) for parameter in parameters]
     graph.extend(back.nodes)
-    graph.outputs[:] = [*outputs, *gradients.values()]
+    graph.outputs[:] = [*outputs.values(), *gradients]
+    if operators:
+        autograd.inline(step)
+        make_unique(step)
     _tidy(step, back.constants.made)
-    return StepGraph(step, {name: str(gradient.name) for name, gradient in gradients.items()})
+    return StepGraph(step, dict(zip(trainable, [str(gradient.name) for gradient in gradients], strict=True)))
 
 
 def _infer(graph: ir.Graph) -> None:
@@ -98,9 +100,9 @@ class _Backward:
         self.nodes += at.nodes
 
     def new(self, value: ir.Value) -> Nodes:
-        return Nodes(
-            f"{value.name}/grad", opset=self.path.graph.opset_imports.get("", autograd.OPSET), names=self.names
-        )
+        """For nodes that belong to the gradient of *value*."""
+        opset = self.path.graph.opset_imports.get("", autograd.OPSET)
+        return Nodes(f"{value.name}/grad", opset=opset, names=self.names)
 
     def of(self, value: ir.Value) -> ir.Value | None:
         """The sum of what has arrived at *value*."""
@@ -150,11 +152,8 @@ def _called_back(at: Adjoint, operator: Operator) -> Gradients:
 
 
 def _tidy(step: ir.Model, constants: Iterable[ir.Value]) -> None:
-    """Functions of our own in their places; nothing that nobody reads; the domains that are used."""
+    """Leaves nothing that nobody reads, and the domains that are used."""
     graph = step.graph
-    if autograd.of_model(step):
-        autograd.inline(step)
-        make_unique(step)
     cut_to(step, [str(value.name) for value in graph.outputs])
     for value in constants:
         if not value.uses():

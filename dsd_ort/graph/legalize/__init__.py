@@ -1,13 +1,14 @@
-"""What ONNX Runtime cannot differentiate, or differentiates wrongly, becomes what it can.
+"""What has no gradient rule, or behaves otherwise in training, becomes what has one and behaves so.
 
 Requires a training copy: a model whose parameters and running statistics are inputs.  Ensures opset 18, IR version 10,
 training behaviour of batch norm and dropout, and that every operator between a trainable input and an output is one
-whose gradient is right, as :mod:`~dsd_ort.graph.legalize.table` lists them; but for batch norm and dropout the model
-computes what it computed before.  What cannot be had is refused here, by name: the gradient builder itself ends the
-process on some graphs and is silently wrong on others.
+whose gradient is right by the builder that will differentiate (:mod:`dsd_ort.graph.differentiate`); but for batch norm
+and dropout the model computes what it computed before.  What cannot be had is refused here, by name: ONNX Runtime's
+builder ends the process on some graphs and is silently wrong on others.
 
 The steps: :mod:`opset` (one opset), :mod:`precision` (one floating-point type), :mod:`expand` (fused and quantised
-operators), the rules of the table, each a function of one node in the file of its family, and :mod:`builder_bugs`.
+operators), the rules of :mod:`table`, each a function of one node in the file of its family, and for ONNX Runtime's
+builder those of :mod:`native`.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def legalize(
     frozen: Collection[str] = (),
     builder: BuilderName = "own",
 ) -> Legalized:
-    """Rewrites *model*, in place, so that ONNX Runtime differentiates *outputs* rightly by the inputs *trainable*.
+    """Rewrites *model*, in place, so that *builder* differentiates *outputs* rightly by the inputs *trainable*.
 
     Args:
         model: a training copy: parameters and running statistics are inputs of its graph.

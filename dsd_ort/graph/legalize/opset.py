@@ -34,6 +34,7 @@ from dsd_ort.graph.legalize.rules import (
     spectral,
 )
 from dsd_ort.rewrite.names import make_unique, place
+from dsd_ort.rewrite.operators import key
 from dsd_ort.rewrite.path import Path
 from dsd_ort.rewrite.site import Replacement, Rule, Site, apply
 
@@ -69,8 +70,7 @@ def to_opset(model: ir.Model, target: int = TARGET) -> ir.Model:
             fix=f"install a newer onnx, or export the model with opset {_NEWEST_RUNNABLE}",
         )
     _park(model, opset)
-    if opset < 13:
-        _apply(legacy.hardmax, "Hardmax", model.graph)
+    if opset < 13 and _apply(legacy.hardmax, "Hardmax", model.graph):
         make_unique(model)
     model.graph = ir.from_proto(_inlined_and_raised(ir.to_proto(model), opset, target)).graph
     _unpark(model)
@@ -89,10 +89,10 @@ def to_opset(model: ir.Model, target: int = TARGET) -> ir.Model:
     return model
 
 
-def _apply(rule: Rule, op_type: str, graph: ir.Graph) -> None:
-    path = Path(graph, [], [])
-    for node in [node for node in graph.all_nodes() if node.domain == "" and node.op_type == op_type]:
-        apply(rule, Site(node, path))
+def _apply(rule: Rule, op_type: str, graph: ir.Graph) -> bool:
+    """Whether *rule* rewrote any node of ONNX's operator *op_type*."""
+    path, nodes = Path(graph, [], []), [node for node in graph.all_nodes() if key(node) == op_type]
+    return sum(apply(rule, Site(node, path)) for node in nodes) > 0  # each of them, not up to the first
 
 
 def _park(model: ir.Model, opset: int) -> None:

@@ -19,7 +19,7 @@ operators that have no kernel for double.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -29,7 +29,7 @@ from dsd_ort.notes import Note
 from dsd_ort.rewrite.names import make_unique
 from dsd_ort.rewrite.nodes import Nodes, cast, constant_value, named
 from dsd_ort.rewrite.operators import Does, facts
-from dsd_ort.rewrite.path import reads, subgraphs
+from dsd_ort.rewrite.parts import all_values, bodies, inner_nodes, reads
 
 OTHERS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 """The types that become float32."""
@@ -55,7 +55,7 @@ def to_float32(model: ir.Model) -> Note | None:
 
 def other_types(model: ir.Model) -> list[str]:
     """The floating-point types but float32 that values of *model* have, as ONNX calls them."""
-    return sorted({value.dtype.name.lower() for value in _values(model.graph) if value.dtype in OTHERS})
+    return sorted({value.dtype.name.lower() for value in all_values(model.graph) if value.dtype in OTHERS})
 
 
 def round_inputs(model: ir.Model, types: Mapping[str, ir.DataType]) -> None:
@@ -107,15 +107,13 @@ class _Converter:
                 self.convert(node)
 
     def convert(self, node: ir.Node) -> None:
-        inner = [n for attribute in node.attributes.values() for g in subgraphs(attribute) for n in _nodes(g)]
+        inner = list(inner_nodes(node))
         for reader in (node, *inner):
             for i, value in enumerate(reader.inputs):
                 if value is not None and value.dtype in OTHERS and value.graph is self.graph:
                     reader.replace_input_with(i, self.copy(value))
-        for attribute in node.attributes.values():
-            for graph in subgraphs(attribute):
-                for value in _values(graph):
-                    self.retype(value)
+        for value in (value for body in bodies(node) for value in all_values(body)):
+            self.retype(value)
         for each in (node, *inner):
             _convert_attributes(each)
         for value in node.outputs:
@@ -151,19 +149,6 @@ class _Converter:
 def _has_no_kernel(node: ir.Node) -> bool:
     found = {value.dtype for value in node.outputs}
     return ir.DataType.BFLOAT16 in found or (ir.DataType.DOUBLE in found and Does.NO_DOUBLE in facts(node).does)
-
-
-def _values(graph: ir.Graph) -> Iterator[ir.Value]:
-    """The values that *graph* and its subgraphs define."""
-    for inner in (graph, *graph.subgraphs()):
-        yield from inner.inputs
-        yield from inner.initializers.values()
-    for node in _nodes(graph):
-        yield from node.outputs
-
-
-def _nodes(graph: ir.Graph) -> Iterator[ir.Node]:
-    yield from list(graph.all_nodes())
 
 
 def _in_float32(kind: ir.TypeProtocol | None) -> ir.TypeProtocol | None:

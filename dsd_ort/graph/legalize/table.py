@@ -1,6 +1,6 @@
-"""What legalize does with each operator.  This is the whole list: an operator on the gradient path that is neither
-native after its rule was applied, nor rewritten by it, is refused.  Native is one that ONNX Runtime's builder has a
-right gradient of, as :mod:`dsd_ort.rewrite.operators` says.
+"""What legalize does with each operator.  This is the whole list: an operator on the gradient path that has no right
+gradient after its rule was applied is refused.  :mod:`dsd_ort.graph.differentiate.table` lists those that have one by
+our own rules, :mod:`dsd_ort.rewrite.operators` those that ONNX Runtime's builder has one of.
 
 Keys are operators of opset 18; those of other domains carry the domain in front.
 """

@@ -26,6 +26,7 @@ from dsd_ort.notes import Note
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.names import Names
 from dsd_ort.rewrite.nodes import Nodes
+from dsd_ort.rewrite.shapes import dims_of
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
@@ -230,8 +231,8 @@ def _in_order(new: Nodes, scores: ir.Value, loss: recipe.Loss, output: str) -> i
 
 def _label(loss: recipe.Loss, output: str, scores: ir.Value) -> Field:
     """What the data must have under the loss's label."""
-    assert scores.shape is not None, "_scores has seen to it"
-    dims = tuple(dim if isinstance(dim, int) else dim.value for dim in scores.shape)
+    dims = dims_of(scores)
+    assert dims is not None, "_scores has seen to it"
     if loss.name not in ("cross-entropy", "ctc"):
         return Field(loss.label, "float32", dims, label=True)
     where = f"output {output!r}, of shape [{', '.join(str(d or '?') for d in dims)}]"

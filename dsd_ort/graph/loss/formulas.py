@@ -46,11 +46,11 @@ def _smoothed_cross_entropy(new: Nodes, x: ir.Value, y: ir.Value, loss: Loss) ->
     assert x.shape is not None and isinstance(x.shape[1], int), "checked with the label"
     classes, smoothing = x.shape[1], loss.label_smoothing
     hit = new.OneHot(y, classes, np.array([0, 1], np.float32), axis=1)
-    spread = np.full([classes] + [1] * (x.shape.rank() - 2), smoothing / classes, np.float32)
+    spread = np.full([classes] + [1] * (x.shape.rank() - 2), smoothing / classes)
     if loss.class_weights is not None:
-        weights = np.array(loss.class_weights, np.float32).reshape(spread.shape)
-        hit, spread = new.Mul(hit, weights), spread * weights
-    target = new.Add(new.Mul(hit, 1 - smoothing), spread)
+        weights = np.reshape(loss.class_weights, spread.shape)
+        hit, spread = new.Mul(hit, weights.astype(np.float32)), spread * weights
+    target = new.Add(new.Mul(hit, 1 - smoothing), spread.astype(np.float32))
     if loss.ignore_index is not None:
         counts = new.Cast(new.Not(new.Equal(y, loss.ignore_index)), to=ir.DataType.FLOAT.value)
         counts = new.Unsqueeze(counts, [1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
+from dsd_ort.device import portable
 from dsd_ort.graph.differentiate.adjoint import Adjoint, Constants
 from dsd_ort.graph.differentiate.table import RULES
 from dsd_ort.rewrite import shapes
@@ -134,6 +135,7 @@ GOLDEN: list[tuple[str, str, str]] = [
     (f"{V} | float r = {{0.3}}, bool t = {{1}}", "y = Dropout (x, r, t)", "DropoutGrad(dy, y1, 0.3, True)"),
     (f"{A}, int64[2] s = {{-1, 12}}", "y = Reshape (x, s)", "Reshape(dy, [-1 3 4])"),
     ("float[N, M, 4] x | int64[1] s = {-1}", "y = Reshape (x, s)", "Reshape(dy, Shape(x))"),
+    ("float x | int64[2] s = {1, 1}", "y = Reshape (x, s)", "Reshape(dy, [])"),
     (IMAGE, "y = Flatten (x)", "Reshape(dy, [-1 4 6 5])"),
     ("float[N, 1, 4] x | int64[1] a = {1}", "y = Squeeze (x, a)", "Unsqueeze(dy, [1])"),
     ("float[N, 1, 4] x", "y = Squeeze (x)", "Reshape(dy, [-1 1 4])"),
@@ -285,3 +287,17 @@ def test_a_rule_writes_its_algebra(inputs: str, node: str, expected: str) -> Non
 
 def test_every_rule_has_a_case() -> None:
     assert {key(adjoint(inputs, node).node) for inputs, node, _ in GOLDEN} == set(RULES)
+
+
+def test_what_rules_write_every_runtime_has_or_has_another_form_of() -> None:
+    written = set()
+    for inputs, node, _ in GOLDEN:
+        at = adjoint(inputs, node)
+        gradients(at)
+        written |= {key(new) for new in at.nodes if not portable.is_portable(new)}
+    assert written == set(portable.RULES) - FORWARD - NATIVE
+
+
+FORWARD = {"com.microsoft.BatchNormInternal"}
+NATIVE = {"com.microsoft.DivGrad", "com.microsoft.Scale"}
+"""That only ONNX Runtime's builder writes."""

@@ -12,7 +12,7 @@ import pytest
 import dsd_ort
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.adapt import adapted
-from dsd_ort.graph.legalize import batch_size
+from dsd_ort.graph.batch_size import marks
 from dsd_ort.graph.prepare import build
 from dsd_ort.model import source
 from tests.model.test_source import run, write
@@ -243,8 +243,8 @@ def test_a_model_with_a_fixed_batch_trains_and_evaluates_with_any_and_ships_as_i
     ],
 )
 def test_where_the_batch_goes_in_a_reshape(before, shape, other, k, after):
-    got = batch_size._reshaped(batch_size.Mark(*before), shape, other, k)
-    assert got == (None if after is None else batch_size.Mark(*after))
+    got = marks.reshaped(marks.Mark(*before), shape, other, k)
+    assert got == (None if after is None else marks.Mark(*after))
 
 
 def test_zoo_models_of_batch_one_are_freed(tmp_path):
