@@ -9,6 +9,8 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.device import portable
+from dsd_ort.graph.legalize.opset import to_opset
+from dsd_ort.rewrite.autograd import OPSET
 
 TRAINING_BUILD = bool({*runtime.distributions()} & {*runtime.TRAINING_DISTRIBUTIONS})
 """Is it the training build?  By what is installed, not by what that can: where it is broken, its tests fail."""
@@ -21,6 +23,8 @@ def runnable(model: ir.Model) -> onnx.ModelProto:
     if TRAINS:
         return ir.to_proto(model)
     copy = model.clone()
+    if copy.opset_imports.get("", 0) < OPSET:  # of what is written in their place
+        copy = to_opset(copy)
     portable.expand(copy)
     return ir.to_proto(copy)
 

@@ -51,7 +51,7 @@ def differentiate(
             reaches *of*.  ``.causes`` has all reasons.
     """
     runtime.require_runtime()
-    names = [wrt] if isinstance(wrt, str) else list(wrt)
+    names = [wrt] if isinstance(wrt, str) else list(dict.fromkeys(wrt))
     made = with_gradients(_read(model), names, of, training=training)
     if not training_operators:
         portable.expand(made)

@@ -8,7 +8,7 @@ where dy arrives at y.  Of an output that is one number, dy = 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -16,7 +16,7 @@ from dsd_ort.errors import ModelError, UnsupportedError, nearest
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.inference import to_inference
 from dsd_ort.graph.legalize import legalize, to_supported
-from dsd_ort.rewrite.fold import fold
+from dsd_ort.rewrite.fold import LARGEST, fold
 from dsd_ort.rewrite.names import Names, make_unique, place
 from dsd_ort.rewrite.nodes import Nodes
 from dsd_ort.rewrite.operators import facts
@@ -40,10 +40,13 @@ def with_gradients(model: ir.Model, wrt: Sequence[str], of: str | None = None, *
     outputs = [str(value.name) for value in model.graph.outputs]
     of = _the_output(outputs) if of is None else of
     _refuse_unknown(model.graph, wrt, of)
-    model = to_supported(model)
-    if not training:
+    tensors, varied = _as_inputs(model.graph, wrt), [*wrt]
+    to_supported(model)
+    if training:
+        varied += _statistics(model.graph)
+        tensors |= _as_inputs(model.graph, varied)
+    else:
         _to_evaluation(model)
-    defaults = _as_inputs(model.graph, [*wrt, *(_statistics(model.graph) if training else ())])
     make_unique(model)
     fold(model)
     _refuse_unreached(model.graph, wrt, of)
@@ -55,7 +58,7 @@ def with_gradients(model: ir.Model, wrt: Sequence[str], of: str | None = None, *
         by_name[successor].name = names.free(f"{statistic}_next")
     kept = [*outputs, *(made.gradients[name] for name in wrt), *legal.statistics.values()]
     graph.outputs[:] = [by_name[name] for name in kept]
-    _give_back(graph, defaults)
+    _give_back(graph, tensors, varied)
     return made.model
 
 
@@ -101,12 +104,14 @@ def _refuse_unreached(graph: ir.Graph, wrt: Sequence[str], of: str) -> None:
 def _to_evaluation(model: ir.Model) -> None:
     """Batch norm by the running statistics, whatever the file says; dropout of nothing."""
     to_inference(model)
-    nodes = Nodes("evaluation/ratio", names=Names(model.graph))
-    for node in [node for node in model.graph.all_nodes() if node.op_type == "Dropout" and not node.domain]:
-        node.resize_inputs(max(2, len(node.inputs)))
-        node.replace_input_with(1, nodes.constant(0.0))
-    if nodes.nodes:
-        model.graph.insert_before(model.graph[0], nodes.nodes)
+    dropouts = [node for node in model.graph.all_nodes() if node.op_type == "Dropout" and not node.domain]
+    if dropouts:
+        new = Nodes("evaluation/ratio", names=Names(model.graph))
+        nothing = new.constant(0.0)
+        model.graph.insert_before(model.graph[0], new.nodes)
+        for node in dropouts:
+            node.resize_inputs(max(2, len(node.inputs)))
+            node.replace_input_with(1, nothing)
 
 
 def _statistics(graph: ir.Graph) -> list[str]:
@@ -115,23 +120,29 @@ def _statistics(graph: ir.Graph) -> list[str]:
     return [str(value.name) for value in dict.fromkeys(read) if value is not None and value.is_initializer()]
 
 
-def _as_inputs(graph: ir.Graph, names: Iterable[str]) -> dict[str, ir.TensorProtocol]:
-    """Makes inputs without a value of the initializers called so; their values."""
-    defaults = {}
-    for name in names:
-        if (value := graph.initializers.pop(name, None)) is not None and value.const_value is not None:
-            defaults[name] = value.const_value
-            value.const_value = None
+def _as_inputs(graph: ir.Graph, names: Collection[str]) -> dict[str, ir.TensorProtocol]:
+    """Makes inputs of the initializers called so, and of large weights: the graph is small without.  What they hold.
+
+    A weight is floating-point; by other tensors rules decide.
+    """
+    tensors = {}
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is not None and (name in names or (tensor.dtype.is_floating_point() and tensor.size > LARGEST)):
+            tensors[name], value.const_value = tensor, None
+            del graph.initializers[name]
             if value not in graph.inputs:
                 graph.inputs.append(value)
-    return defaults
+    return tensors
 
 
-def _give_back(graph: ir.Graph, defaults: dict[str, ir.TensorProtocol]) -> None:
+def _give_back(graph: ir.Graph, tensors: Mapping[str, ir.TensorProtocol], names: Collection[str]) -> None:
+    """Makes initializers of them again; those called so remain inputs beside."""
     for value in graph.inputs:
-        if value.name in defaults:
-            value.const_value = defaults[value.name]
+        if (tensor := tensors.get(str(value.name))) is not None:
+            value.const_value = tensor
             graph.register_initializer(value)
+    graph.inputs[:] = [value for value in graph.inputs if value.name not in tensors or value.name in names]
 
 
 def _one_number(model: ir.Model, of: str) -> str:

@@ -146,6 +146,19 @@ def test_weights_are_defaults_that_a_session_may_be_fed_others_for(cnn: onnx.Mod
         np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
+def test_a_large_weight_is_in_its_place_again() -> None:
+    text = "(float[N, 300] x) => (float[N, 300] y) { h = MatMul (x, large)  b = Add (h, bias)  y = Tanh (b) }"
+    model = model_of(text, {"large": (300, 300), "bias": (300,)})
+    made = dsd_ort.differentiate(model, ["x", "bias"])
+    assert [value.name for value in made.graph.input] == ["x", "bias", "y_grad"]
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    large = onnx.numpy_helper.to_array(model.graph.initializer[0])
+    np.testing.assert_array_equal(stored["large"], large)
+    x, dy = np.full((1, 300), 0.01, np.float32), np.ones((1, 300), np.float32)
+    given = run(made, {"x": x, "y_grad": dy})
+    np.testing.assert_allclose(given["x_grad"], (1 - given["y"] ** 2) @ large.T, rtol=1e-4, atol=1e-4)
+
+
 def test_a_file_and_a_model_are_left_as_they_are(cnn: onnx.ModelProto, tmp_path: Path) -> None:
     path, before = tmp_path / "external.onnx", cnn.SerializeToString(deterministic=True)
     onnx.save(

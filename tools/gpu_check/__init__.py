@@ -15,9 +15,9 @@ The time on such a host is short, so:
 
 * --seconds is for everything (540); what is most important comes first, and every row is in --json at once.  The same
   command again goes on where the last one stopped, --retry does again what failed or was wrong.
-* --prepare makes what needs no GPU in --folder, on any machine with the training build, and that is small enough to
-  travel (about 30 MB: weights and batches are drawn anew from their seeds).  Without it the same is done on the host,
-  in 1 to 5 seconds a network; a host without the training build needs the folder.
+* --prepare makes what needs no GPU in --folder, on any machine, and that is small enough to travel (about 30 MB:
+  weights and batches are drawn anew from their seeds).  Without it the same is done on the host, in 1 to 5 seconds a
+  network.
 
 On a host with PyTorch, and the training build of ONNX Runtime in a bundle (CUDA 11.8, Python 3.11)::
 
@@ -41,10 +41,9 @@ With pip and a network, the training build in an environment (OURS) without a bu
     python3.11 -m venv OURS && OURS/bin/pip install ".[cuda]"
     OURS/bin/python tools/gpu_check.py all --torch python3 --json docs/performance.json
 
-With the stock ONNX Runtime alone; the first line on another machine, which has the training build::
+With the stock ONNX Runtime alone::
 
-    python tools/gpu_check.py --prepare --folder build/gpu-check
-    STOCK/bin/python tools/gpu_check.py all --torch python3 --folder build/gpu-check --json docs/performance.json
+    STOCK/bin/python tools/gpu_check.py all --torch python3 --json docs/performance.json
 
 To try it where there is no GPU::
 

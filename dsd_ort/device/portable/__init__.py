@@ -43,6 +43,7 @@ MICROSOFT = "com.microsoft"
 
 RULES: dict[str, Rule] = {
     "MaxPoolGrad": selection.max_pool,
+    "SoftmaxCrossEntropyLoss": losses.cross_entropy,
     "com.microsoft.BatchNormInternal": normalization.batch_norm,
     "com.microsoft.BatchNormalizationGrad": normalization.batch_norm_gradient,
     "com.microsoft.BiasGeluGrad_dX": activation.gelu,
@@ -63,7 +64,7 @@ RULES: dict[str, Rule] = {
     "com.microsoft.Scale": activation.scale,
     "com.microsoft.SigmoidGrad": activation.sigmoid,
     "com.microsoft.SliceGrad": selection.slice_,
-    "com.microsoft.SoftmaxCrossEntropyLossGrad": losses.cross_entropy,
+    "com.microsoft.SoftmaxCrossEntropyLossGrad": losses.cross_entropy_gradient,
     "com.microsoft.SoftmaxGrad_13": activation.softmax,
     "com.microsoft.TanhGrad": activation.tanh,
 }
@@ -73,7 +74,7 @@ FORMS: dict[str, dict[str, Rule]] = {
     "cpu": {},
     "cuda": {
         "com.microsoft.ConvGrad": partial(convolution.convolution, way=convolution.CUDA),
-        "com.microsoft.SoftmaxCrossEntropyLossGrad": partial(losses.cross_entropy, compare=True),
+        "com.microsoft.SoftmaxCrossEntropyLossGrad": partial(losses.cross_entropy_gradient, compare=True),
     },
 }
 """Other forms than those of RULES, by device."""
@@ -120,10 +121,10 @@ def expand(model: ir.Model, device: str = "cpu", *, deterministic: bool = False)
 
 
 def is_portable(node: ir.Node) -> bool:
-    """Has every ONNX Runtime this operator?"""
-    if node.domain == MICROSOFT:
-        return Does.EVERYWHERE in facts(node).does
-    return node.domain == _BLOCKED or onnx.defs.has(node.op_type, node.domain)
+    """Has every ONNX Runtime this operator, as far as is known?"""
+    if node.domain in (MICROSOFT, _BLOCKED):
+        return key(node) not in RULES and Does.TRAINING not in facts(node).does
+    return onnx.defs.has(node.op_type, node.domain)
 
 
 def replace(node: ir.Node, rule: Rule, path: Path | None = None) -> None:

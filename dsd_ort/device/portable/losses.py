@@ -1,6 +1,8 @@
-"""Gradients of losses."""
+"""Losses and their gradients."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -8,28 +10,35 @@ import onnx_ir as ir
 from dsd_ort.rewrite.site import Site
 
 
-def cross_entropy(site: Site, *, compare: bool = False) -> ir.Value:
+def cross_entropy(site: Site) -> Sequence[ir.Value]:
+    """SoftmaxCrossEntropyLoss(X, label, weight), and a mean of 0 where no label counts, as the training build has it.
+
+    Other builds divide by the sum of the weights that count whatever it is, and have NaN there.
+    """
+    attributes, weight = site.node.attributes, site.optional(2)
+    loss, log_p = site.several("SoftmaxCrossEntropyLoss", 2, *site.node.inputs, **site.attributes())
+    some_may_not_count = weight is not None or "ignore_index" in attributes
+    if some_may_not_count and attributes.get_string("reduction", "mean") == "mean":
+        _, w = _weights(site, site.input(1), weight)
+        loss = site.Where(site.Equal(site.ReduceSum(w, keepdims=0), 0.0), 0.0, loss)
+    return loss, log_p
+
+
+def cross_entropy_gradient(site: Site, *, compare: bool = False) -> ir.Value:
     """SoftmaxCrossEntropyLossGrad(dY, log p, label, weight): dX = (p - [class = label]) · w · dY / W.
 
     p: f32[N, C, d…], label: i[N, d…]; w is weight[label] or 1, and 0 where the label is ignored; W is Σ w for the
-    reduction "mean", else 1, and dY has the label's shape for the reduction "none".
+    reduction "mean", or 1 where that is 0, else 1, and dY has the label's shape for the reduction "none".
 
     [class = label] is scattered, or with *compare* a comparison of all classes.
     """
     dy, log_p, label, weight = site.input(0), site.input(1), site.input(2), site.optional(3)
-    attributes = site.node.attributes
-    reduction = attributes.get_string("reduction", "mean")
-    label, w = site.Cast(label, to=ir.DataType.INT64), None
-    if "ignore_index" in attributes:
-        ignored = site.Equal(label, site.constant(np.array(attributes.get_int("ignore_index"))))
-        label = site.Where(ignored, site.constant(np.array(0)), label)
-        w = site.Where(ignored, 0.0, 1.0 if weight is None else site.Gather(weight, label))
-    elif weight is not None:
-        w = site.Gather(weight, label)
+    reduction = site.node.attributes.get_string("reduction", "mean")
+    label, w = _weights(site, label, weight)
     axis = [1]
     scale = dy
     if reduction == "mean":
-        scale = site.Div(dy, _count(site, label, dy) if w is None else site.ReduceSum(w, keepdims=0))
+        scale = site.Div(dy, _count(site, label, dy) if w is None else _not_zero(site, site.ReduceSum(w, keepdims=0)))
     if w is not None:
         scale = site.Mul(w, scale)
     if w is not None or reduction == "none":
@@ -44,6 +53,21 @@ def cross_entropy(site: Site, *, compare: bool = False) -> ir.Value:
         minus_one = site.Expand(-1.0, site.Shape(hits))
         difference = site.ScatterElements(p, hits, minus_one, axis=1, reduction="add")
     return site.Mul(difference, scale)
+
+
+def _weights(site: Site, label: ir.Value, weight: ir.Value | None) -> tuple[ir.Value, ir.Value | None]:
+    """The label, in i64 and 0 where it is ignored, and w, which is None where it is 1 throughout."""
+    attributes = site.node.attributes
+    label = site.Cast(label, to=ir.DataType.INT64)
+    if "ignore_index" not in attributes:
+        return label, None if weight is None else site.Gather(weight, label)
+    ignored = site.Equal(label, site.constant(np.array(attributes.get_int("ignore_index"))))
+    label = site.Where(ignored, site.constant(np.array(0)), label)
+    return label, site.Where(ignored, 0.0, 1.0 if weight is None else site.Gather(weight, label))
+
+
+def _not_zero(site: Site, total: ir.Value) -> ir.Value:
+    return site.Where(site.Equal(total, 0.0), 1.0, total)
 
 
 def _count(site: Site, label: ir.Value, like: ir.Value) -> ir.Value:

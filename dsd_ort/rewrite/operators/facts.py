@@ -53,8 +53,8 @@ class Does(Flag):
     NO_BFLOAT16 = auto()
     """CUDA has no kernel for bfloat16.  The same for ONNX Runtime 1.19's training build and 1.31, in the opset of
     prepared graphs (1.31 has a bfloat16 Conv from opset 22 on, but loses MaxPool and Dropout there)."""
-    EVERYWHERE = auto()
-    """An operator of com.microsoft's that every build of ONNX Runtime has, not only that for training."""
+    TRAINING = auto()
+    """Only the training build of ONNX Runtime has it, and nothing stands for it elsewhere."""
 
 
 class Half(Enum):

@@ -14,7 +14,7 @@ from dsd_ort.rewrite.operators.facts import Does, Facts, Half
 QUANTISED = Does.QUANTISED
 ONE_TENSOR = Does.ONE_TENSOR
 NO_BFLOAT16 = Does.NO_BFLOAT16
-EVERYWHERE = Does.EVERYWHERE
+TRAINING = Does.TRAINING
 HALF = Half.HALF
 FOLLOW = Half.FOLLOW
 BACK = Half.BACK
@@ -26,24 +26,21 @@ _PRODUCT = {0: "matrix", 1: "matrix"}
 MICROSOFT: dict[str, Facts] = {
     # standing for several of ONNX's
     "com.microsoft.Attention": Facts(weights={1: "matrix", 2: "bias"}),
-    "com.microsoft.BiasGelu": Facts(EVERYWHERE, weights={1: "bias"}, native=2, half=FOLLOW),
+    "com.microsoft.BiasGelu": Facts(weights={1: "bias"}, native=2, half=FOLLOW),
     "com.microsoft.ConvTransposeWithDynamicPads": Facts(weights={1: "kernel", 3: "bias"}),
     "com.microsoft.EmbedLayerNormalization": Facts(
         weights={2: "embedding", 3: "embedding", 4: "embedding", 5: "norm", 6: "norm"}
     ),
-    "com.microsoft.FastGelu": Facts(EVERYWHERE, weights={1: "bias"}, native=1, half=FOLLOW),
+    "com.microsoft.FastGelu": Facts(weights={1: "bias"}, native=1, half=FOLLOW),
     "com.microsoft.FusedConv": Facts(weights=_KERNEL),
     "com.microsoft.FusedGemm": Facts(weights=_PRODUCT | {2: "bias"}),
-    "com.microsoft.FusedMatMul": Facts(
-        EVERYWHERE, weights=_PRODUCT, half=HALF, factors=2, unrecordable=cuda.IF_BROADCAST
-    ),
-    "com.microsoft.Gelu": Facts(EVERYWHERE, native=1, half=FOLLOW),
+    "com.microsoft.FusedMatMul": Facts(weights=_PRODUCT, half=HALF, factors=2, unrecordable=cuda.IF_BROADCAST),
+    "com.microsoft.Gelu": Facts(native=1, half=FOLLOW),
     "com.microsoft.MultiHeadAttention": Facts(weights={3: "bias"}),
-    "com.microsoft.QuickGelu": Facts(EVERYWHERE, native=1, half=FOLLOW),
+    "com.microsoft.QuickGelu": Facts(native=1, half=FOLLOW),
     "com.microsoft.SkipLayerNormalization": Facts(weights={2: "norm", 3: "norm", 4: "bias"}),
     "com.microsoft.SkipSimplifiedLayerNormalization": Facts(weights={2: "norm", 3: "bias"}),
     "com.microsoft.TransposeMatMul": Facts(weights=_PRODUCT),
-    "com.microsoft.Trilu": Facts(EVERYWHERE),
     # of training: gradients, and forwards that keep what these read
     "com.microsoft.BatchNormInternal": Facts(native=3, half=BACK),
     "com.microsoft.BatchNormalizationGrad": Facts(half=BACK),
@@ -62,8 +59,8 @@ MICROSOFT: dict[str, Facts] = {
     "com.microsoft.SigmoidGrad": Facts(half=FOLLOW),
     "com.microsoft.SliceGrad": Facts(half=FOLLOW),
     "com.microsoft.SoftmaxCrossEntropyLossGrad": Facts(unrecordable=cuda.IF_NO_MEAN),
-    "com.microsoft.SoftmaxCrossEntropyLossInternal": Facts(unrecordable=cuda.IF_NO_MEAN),
-    "com.microsoft.SoftmaxCrossEntropyLossInternalGrad": Facts(unrecordable=cuda.IF_NO_MEAN),
+    "com.microsoft.SoftmaxCrossEntropyLossInternal": Facts(TRAINING, unrecordable=cuda.IF_NO_MEAN),
+    "com.microsoft.SoftmaxCrossEntropyLossInternalGrad": Facts(TRAINING, unrecordable=cuda.IF_NO_MEAN),
     "com.microsoft.TanhGrad": Facts(half=FOLLOW),
     # in the layout of one kind of CPU
     "com.microsoft.nchwc.Conv": Facts(half=HALF, factors=2),
