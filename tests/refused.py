@@ -32,27 +32,29 @@ def mlp(name: str, middle: str, says: str, **more: object) -> Refused:
     return Refused(name, f"{MLP} {{ a = MatMul (x, w) {middle} {BEHIND} }}", says, **more)  # type: ignore[arg-type]
 
 
-BRANCHES = (
-    "h = If (c) <then_branch = t () => (float[N, 4] p) { p = Relu (a) }, "
-    "else_branch = e () => (float[N, 4] q) { q = Tanh (a) }>"
-)
-SUM = "s = ReduceSum <keepdims = 0> (x) z = Constant <value_float = 0.0> () c = Greater (s, z)"
 LOOP = (
     "k = ReduceMax <keepdims = 0> (x) i = Cast <to = 7> (k) t = Constant <value = bool {1}> () "
     "h = Loop (i, t, a) <body = b (int64 j, bool p, float[N, 4] u) => (bool q, float[N, 4] r) "
     "{ q = Identity (p) r = Tanh (u) }>"
 )
-SCAN = (
-    "z = Constant <value = float[3] {0, 0, 0}> () b = Transpose <perm = [1, 0]> (a) "
-    "o, g = Scan <num_scan_inputs = 1, body = c (float[M] s, float[M] e) => (float[M] t, float[M] u) "
-    "{ t = Add (s, e) u = Tanh (t) }> (z, b) h = Transpose <perm = [1, 0]> (g)"
+ENDLESS = (
+    "n = Constant <value_int = 9> () t = Constant <value = bool {1}> () "
+    "h = Loop (n, t, a) <body = b (int64 j, bool p, float[N, 4] u) => (bool q, float[N, 4] r) "
+    "{ r = Tanh (u) s = ReduceSum <keepdims = 0> (r) z = Constant <value_float = 0.0> () q = Greater (s, z) }>"
+)
+GROWING = (
+    "n = Constant <value_int = 3> () t = Constant <value = bool {1}> () "
+    "g = Loop (n, t, a) <body = b (int64 j, bool p, float[N, M] u) => (bool q, float[N, K] r) "
+    "{ q = Identity (p) c = Tanh (u) r = Concat <axis = 1> (u, c) }> "
+    "i = Constant <value_ints = [0]> () e = Constant <value_ints = [4]> () o = Constant <value_ints = [1]> () "
+    "h = Slice (g, i, e, o)"
 )
 QUANTIZED = "(float[N, 4] x) => (float[N, 3] y) <uint8[4, 3] w, float s = {0.1}, uint8 z = {0}>"
 
 REFUSED = [
-    mlp("an If that depends on data", f"{SUM} {BRANCHES}", "If"),
-    mlp("a Loop over hidden values", LOOP, "Loop"),
-    mlp("a Scan over hidden values", SCAN, "Scan"),
+    mlp("a Loop as long as the data say", LOOP, "Loop"),
+    mlp("a Loop that goes on while a condition of data holds", ENDLESS, "Loop"),
+    mlp("a Loop that carries more at each step", GROWING, "Loop"),
     mlp("ArgMax between the layers", "i = ArgMax <axis = 1> (a) h = Cast <to = 1> (i)", "ArgMax"),
     mlp("rounding between the layers", "h = Round (a)", "Round"),
     mlp(
@@ -82,9 +84,14 @@ REFUSED = [
         "nchwc",
         domains=', "com.microsoft.nchwc" : 1',
     ),
-    mlp("a sequence", "s = SequenceConstruct (a, a) h = ConcatFromSequence <axis = 0> (s)", "Sequence"),
     mlp(
-        "SplitToSequence",
+        "a place in a sequence that the data say",
+        "b = Tanh (a) s = SequenceConstruct (a, b) m = ReduceMax <keepdims = 0> (x) i = Cast <to = 7> (m) "
+        "h = SequenceAt (s, i)",
+        "Sequence",
+    ),
+    mlp(
+        "a sequence as long as a batch",
         "s = SplitToSequence <axis = 0> (a) i = Constant <value_int = 0> () h = SequenceAt (s, i)",
         "Sequence",
     ),

@@ -38,6 +38,12 @@ def match(names: Sequence[str], fields: Sequence[Field], where: str, *, own_name
     if open_fields:
         hints = [(field, nearest(field.name, open_names)) for field in open_fields]
         near = [f"for {describe(field)}, {hint}" for field, hint in hints if hint]
+        near += [
+            f"for {describe(field)}, a number that a batch shares, or one for good in the recipe: "
+            f"[input.{field.name}] value = 16000"
+            for field in open_fields
+            if not (field.shape or field.label)
+        ]
         raise DataError(
             f"no array for {_listed(open_fields)}: the data has {', '.join(map(repr, names)) or 'no arrays'}, "
             f"the model takes {_listed(wanted)}",

@@ -5,6 +5,8 @@
 - **dtype.**  uint8 that feeds a float input becomes (x·scale - mean)/std, computed as x·gain + offset in float32 with
   gain = scale/std and offset = -mean/std, per channel where the recipe has several.  Otherwise floats go to floats, and
   integers and booleans to integers of any width that holds them; integers and booleans also go to float labels.
+- **One number.**  An input without axes takes one for a batch: that of an array without axes, or of one that has it for
+  each example, the same within a batch.
 - **Frame.**  Images that feed an input of four axes are then padded, cropped and mirrored as the recipe's
   ``[data.image]`` says (:mod:`dsd_ort.data.augment`), before they are normalised; the crop decides on their size.
 - **Checks.**  Float values are finite, class labels lie in [0, classes) and are not ctc's blank, or are the
@@ -111,11 +113,24 @@ class Column:
             seen = self.frame(seen, None if chance is None else chance[:, :3])
         if self.masks is not None:
             seen = self.masks(seen, None if chance is None else chance[:, 3:])
+        if not self.field.shape:
+            return self._only(self._cast(seen))
         if self.gain is None or self.offset is None:
             return np.ascontiguousarray(self._cast(seen))
         values: np.ndarray = np.multiply(np.ascontiguousarray(seen), self.gain, dtype=np.float32)
         values += self.offset
         return values.astype(self.field.dtype, copy=False)
+
+    def _only(self, batch: np.ndarray) -> np.ndarray:
+        """The one number of *batch*."""
+        if (batch != batch[0]).any():
+            other = batch[(batch != batch[0]).argmax()]
+            raise DataError(
+                f"array {self.array!r} holds {batch[0]} and {other} in one batch, and {describe(self.field)} takes one",
+                where=self.where,
+                fix="give batches of examples that have the same, from a Python function",
+            )
+        return np.array(batch[0])
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether an example of this shape may stand in a batch with others of other shapes."""
@@ -191,8 +206,14 @@ def _ghost(shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(np.uint8(0), shape)
 
 
+def _axes(field: Field) -> tuple[int | str | None, ...]:
+    """Those of an array that feeds it."""
+    return field.shape or (None,)
+
+
 def _fits(shape: tuple[int, ...], field: Field) -> bool:
-    sizes = zip(shape[1:], field.shape[1:], strict=True) if len(shape) == len(field.shape) else [(0, 1)]
+    axes = _axes(field)
+    sizes = zip(shape[1:], axes[1:], strict=True) if len(shape) == len(axes) else [(0, 1)]
     return all(not isinstance(wanted, int) or size == wanted for size, wanted in sizes)
 
 
@@ -202,7 +223,7 @@ def _fit_shape(
     near = []
     for view, channel in _views(len(shape), field, data):
         seen, frame = view(_ghost(shape)).shape, _frame(field, data, channel)
-        if len(seen) == len(field.shape):
+        if len(seen) == len(_axes(field)):
             near.append((seen if frame is None else frame.shape(seen), channel))
             if _fits(near[-1][0], field):
                 return view, channel
@@ -211,7 +232,7 @@ def _fit_shape(
         (seen, channel), *_ = near
         axis, size, wanted = next(
             (i, size, wanted)
-            for i, (size, wanted) in enumerate(zip(seen, field.shape, strict=True))
+            for i, (size, wanted) in enumerate(zip(seen, _axes(field), strict=True))
             if i and isinstance(wanted, int) and size != wanted
         )
         text += "" if seen == shape else f": taken as {list(seen)}"

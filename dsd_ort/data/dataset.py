@@ -13,7 +13,7 @@ import numpy as np
 from dsd_ort.data import augment, digest
 from dsd_ort.data.columns import match
 from dsd_ort.data.conversion import Column, check_batch_size, fit
-from dsd_ort.data.object_batches import Batch, Fitted, count, notes
+from dsd_ort.data.object_batches import Batch, Fitted, count, for_each, notes
 from dsd_ort.data.source_forms import Arrays, Examples, Named, Stream, calling
 from dsd_ort.data.sources import open_source
 from dsd_ort.errors import DataError
@@ -60,7 +60,7 @@ class ArrayData:
         self.fields, self.where, self._source = tuple(fields), source.where, source
         augment.refuse_labels_in_place(fields, data.image, source.where)
         pairs = match(list(source.readers), fields, source.where)
-        arrays = {name: source.read(name) for name in dict.fromkeys(pairs.values())}
+        arrays = for_each({name: source.read(name) for name in dict.fromkeys(pairs.values())}, fields, pairs)
         self.examples = count(arrays, source.where)
         self._columns: list[tuple[np.ndarray, Column, bool]] = []
         for field in fields:
@@ -189,7 +189,8 @@ class StreamData:
         first = self._first()
         data = msgspec.structs.replace(data, image=Image())
         self._fitted = Fitted(list(first), fields, data, source.where)
-        self.notes = notes(list(first), self._fitted.columns(first, source.where))
+        columns = self._fitted.columns(self._fitted.complete(first, source.where), source.where)
+        self.notes = notes(list(first), columns)
 
     @cached_property
     def digest(self) -> str:

@@ -44,13 +44,21 @@ class Fitted:
         self._pairs = match(names, fields, where, own_names=own_names)
         self._fields, self._data, self._hints = fields, data, hints or {}
 
+    def complete(self, raw: Named, where: str) -> Named:
+        """*raw* with an entry for each example in all arrays.
+
+        Raises:
+            DataError: an array is missing.
+        """
+        self._refuse_missing(raw, where)
+        return for_each(raw, self._fields, self._pairs)
+
     def columns(self, raw: Named, where: str) -> list[Column]:
         """How each array of this batch becomes a field's.
 
         Raises:
-            DataError: an array is missing, or does not fit.
+            DataError: an array does not fit.
         """
-        self._refuse_missing(raw, where)
         count({name: raw[name] for name in self._pairs.values()}, where)
         pairs = [(field, self._pairs[field.name]) for field in self._fields]
         return [fit(name, raw[name], field, self._data, where, hint=self._hints.get(name)) for field, name in pairs]
@@ -61,6 +69,7 @@ class Fitted:
         Raises:
             DataError: an array is missing, does not fit, or holds a wrong value.
         """
+        raw = self.complete(raw, where)
         columns = self.columns(raw, where)
         check_batch_size(self._fields, len(raw[columns[0].array]), what="a batch's size")
         batch = {}
@@ -146,6 +155,16 @@ class Fitted:
             if name not in raw:
                 fix = "give the same arrays every time"
                 raise DataError(f"array {name!r}, which was there at first, is missing", where=where, fix=fix)
+
+
+def for_each(arrays: Named, fields: Sequence[Field], pairs: Mapping[str, str]) -> Named:
+    """*arrays* in which a single number that feeds an input without axes is there for each example."""
+    single = {pairs[field.name] for field in fields if not field.shape}
+    examples = next((len(array) for array in arrays.values() if array.ndim), 1)
+    return {
+        name: np.broadcast_to(array, examples) if name in single and not array.ndim else array
+        for name, array in arrays.items()
+    }
 
 
 def count(arrays: Named, where: str) -> int:

@@ -6,7 +6,7 @@ captured for one) nothing of that is needed: the shape of every value is a const
 shapes.  What depends on data, as lengths of sequences do, stays.
 
 Requires a graph as a run folder holds it, or masked.  Ensures the same inputs, outputs and numbers for batches of these
-shapes.  Bodies of Scan are treated the same way; branches and loops keep what they have.
+shapes.  An If that sizes decide gives way to its branch.  Bodies are treated the same way, but for those of loops.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from dsd_ort.rewrite import shapes as shape_rules
 from dsd_ort.rewrite.fold import Folder
 from dsd_ort.rewrite.names import make_unique
 from dsd_ort.rewrite.nodes import constant_value
-from dsd_ort.rewrite.operators import key
 from dsd_ort.rewrite.parts import all_values
 from dsd_ort.rewrite.shapes import dims_of, sizes_of
 
@@ -50,12 +49,13 @@ def specialize(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
     for value in model.graph.inputs:
         if value.name is not None and value.name in shapes:
             value.shape = ir.Shape([int(n) for n in shapes[value.name]])
-    of_broadcasts = [node for node in model.graph if node.op_type == "BroadcastGradientArgs"]
+    of_broadcasts = [node for node in model.graph.all_nodes() if node.op_type == "BroadcastGradientArgs"]
     for node in of_broadcasts:
         replace(node, broadcast.axes)
     if of_broadcasts:
         make_unique(model)
-    _specialize(model.graph, model.opset_imports.get("", 18))
+    while _specialize(model.graph, model.opset_imports.get("", 18)):
+        make_unique(model)
     RemoveUnusedNodesPass()(model)
 
 
@@ -80,52 +80,23 @@ def _sizes(graph: ir.Graph, shapes: Mapping[str, Sequence[int]]) -> Sizes:
     return sizes
 
 
-def _specialize(graph: ir.Graph, opset: int) -> None:
-    def infer(node: ir.Node, folder: Folder) -> None:
-        if key(node) == "Scan":
-            _scan(node, opset)
-        else:
-            shape_rules.infer(node, lambda value: _content(value, folder), opset)
+def _specialize(graph: ir.Graph, opset: int) -> bool:
+    """Whether sizes decided on branches, so that more may be known now."""
 
-    Folder(graph, opset, infer=infer).replace_fixed()
-    for node in list(graph):
-        _pass_through(node)
+    def infer(node: ir.Node, folder: Folder) -> None:
+        shape_rules.infer(node, lambda value: _content(value, folder), opset)
+
+    folder = Folder(graph, opset, infer=infer)
+    folder.replace_fixed()
+    for inner in (graph, *graph.subgraphs()):
+        for node in list(inner):
+            _pass_through(node)
+    return folder.take_branches()
 
 
 def _content(value: ir.Value | None, folder: Folder) -> np.ndarray | None:
     entries = folder.entries(value)
     return entries.values if entries is not None and entries.complete else None
-
-
-def _scan(node: ir.Node, opset: int) -> None:
-    """Scan(state…, sequence…) => (state…, stacked…): its body sees the states, and the sequences without their axis.
-
-    States keep their shapes; what is stacked is as long as the sequences, along the first axis or one of its own.
-    """
-    body, count = node.attributes["body"].as_graph(), node.attributes.get_int("num_scan_inputs")
-    assert count is not None
-    states = len(node.inputs) - count
-    lengths: set[int] = set()
-    for i, (inner, outer) in enumerate(zip(body.inputs, node.inputs, strict=True)):
-        dims = None if outer is None or outer.shape is None else list(outer.shape)
-        if i >= states and dims is not None:
-            length = dims.pop(node.attributes.get_ints("scan_input_axes", [0] * count)[i - states])
-            lengths |= {length} if isinstance(length, int) else set()
-        if inner.type is None and outer is not None:
-            inner.type = outer.type
-        shape_rules.refine(inner, dims)
-    _specialize(body, opset)
-    stacked = len(node.outputs) - states
-    for i, (inner, outer) in enumerate(zip(body.outputs, node.outputs, strict=True)):
-        outer.type = outer.type or inner.type
-        if i < states:
-            first = node.inputs[i]
-            shape_rules.refine(outer, None if first is None else first.shape)
-        elif inner.shape is not None and len(lengths) == 1:
-            axis = node.attributes.get_ints("scan_output_axes", [0] * stacked)[i - states]
-            dims = list(inner.shape)
-            dims.insert(axis if axis >= 0 else axis + len(dims) + 1, *lengths)
-            shape_rules.refine(outer, dims)
 
 
 def _pass_through(node: ir.Node) -> None:

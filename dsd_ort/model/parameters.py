@@ -19,7 +19,7 @@ from dsd_ort.errors import ModelError, UnsupportedError
 from dsd_ort.file import contents
 from dsd_ort.file.tensors import Filled, Place, identity
 from dsd_ort.model.roles import PRUNABLE_ROLES, Use, uses
-from dsd_ort.rewrite.branches import flatten
+from dsd_ort.rewrite.flattened import flatten
 
 UNMERGED = "PyTorch: torch.onnx.export with optimize=False, or with keep_initializers_as_inputs=True if dynamo=False"
 """How a network that was never trained, in which many tensors are equal, is exported with all of them."""

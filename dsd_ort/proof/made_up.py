@@ -88,9 +88,7 @@ def others(session: Any, arrays: Mapping[str, Array], recipe: Recipe) -> dict[st
     feeds = {k: np.asarray(v) for k, v in signature.values(fields, shapes, {}, cautious=True).items()}
     for name, entry in recipe.input.items():
         if name in feeds and entry.value is not None:
-            feeds[name] = np.ascontiguousarray(
-                np.broadcast_to(np.asarray(entry.value, feeds[name].dtype), shapes[name])
-            )
+            feeds[name] = np.array(np.broadcast_to(np.asarray(entry.value, feeds[name].dtype), shapes[name]))
     return {name: arrays.get(name, value) for name, value in feeds.items()}
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_conv, op_max_pool
 
+from dsd_ort.proof.control import Loop, Scan
 from dsd_ort.proof.recurrence import GRU, LSTM, RNN
 
 
@@ -118,5 +119,5 @@ class BatchNormalization(OpRun):
         return (scale.reshape(shape) * centred / deviation + bias.reshape(shape),)
 
 
-ALWAYS: tuple[type[OpRun], ...] = (Conv, Erf, GatherElements, GlobalMaxPool, GRU, LSTM, MaxPool, RNN)
+ALWAYS: tuple[type[OpRun], ...] = (Conv, Erf, GatherElements, GlobalMaxPool, GRU, Loop, LSTM, MaxPool, RNN, Scan)
 """The ones that compute what ONNX says; BatchNormalization is that of a training step."""

@@ -277,7 +277,7 @@ def _array(
             array = np.ones(shape, bool)
         elif shape[-1]:
             array[..., 0] = True  # a softmax over nothing is no number
-        return np.ascontiguousarray(array.astype(dtype))
+        return np.asarray(array, dtype)
     if dtype.kind == "f":
         return np.asarray(random.standard_normal(shape), dtype)
     if field.name in limits:

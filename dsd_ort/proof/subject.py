@@ -55,7 +55,7 @@ class Subject:
 
     @property
     def has_dropout(self) -> bool:
-        return any(node.op_type == "Dropout" for node in self.graphs["step"].graph.node)
+        return any(node.op_type == "Dropout" for node in _nodes(self.graphs["step"].graph))
 
     @property
     def by_batch(self) -> bool:
@@ -126,9 +126,18 @@ def without_dropout(step: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a step graph in which every dropout keeps all."""
     step = onnx.ModelProto.FromString(step.SerializeToString())
     ratios = {"Dropout": 1, "DropoutGrad": 2}
-    used = [node for node in step.graph.node if node.op_type in ratios]
+    used = [node for node in _nodes(step.graph) if node.op_type in ratios]
     for node in used:
         node.input[ratios[node.op_type]] = "dsd_ort_check/ratio"
     if used:
         step.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), "dsd_ort_check/ratio"))
     return step
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Those of *graph*, and those inside of them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)

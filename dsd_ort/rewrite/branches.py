@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from dsd_ort.rewrite.inside import leave
 from dsd_ort.rewrite.nodes import Nodes, named, take_over
+from dsd_ort.rewrite.parts import bodies
 
 
 def branch(node: ir.Node, taken: bool) -> ir.Graph:
@@ -14,22 +16,26 @@ def branch(node: ir.Node, taken: bool) -> ir.Graph:
     return node.attributes["then_branch" if taken else "else_branch"].as_graph()
 
 
+def to_constants(body: ir.Graph) -> None:
+    """Constant nodes take the place of the initializers of *body*."""
+    new = Nodes()
+    for value in list(body.initializers.values()):
+        assert value.const_value is not None
+        constant = named(new.constant(value.const_value), value.name)
+        value.replace_all_uses_with(constant, replace_graph_outputs=True)
+    body.initializers.clear()
+    new.put_first(body)
+
+
 def put_in_front(node: ir.Node, inner: ir.Graph) -> Sequence[ir.Value]:
     """Moves the nodes and initializers of *inner* into the graph of *node*, in front of it; the values it gives.
 
     Names may then occur twice.
     """
-    outputs, nodes, stored = list(inner.outputs), list(inner), list(inner.initializers.values())
+    to_constants(inner)
+    outputs, nodes = list(inner.outputs), list(inner)
     inner.outputs.clear()
-    inner.initializers.clear()
     inner.remove(nodes)
-    new = Nodes()
-    for value in stored:
-        assert value.const_value is not None
-        constant = named(new.constant(value.const_value), value.name)
-        value.replace_all_uses_with(constant)
-        outputs = [constant if output is value else output for output in outputs]
-    new.put_before(node)
     assert isinstance(node.graph, ir.Graph)
     node.graph.insert_before(node, nodes)
     return outputs
@@ -49,22 +55,11 @@ def inline(node: ir.Node, taken: bool) -> None:
     node.graph.remove(node, safe=True)
 
 
-def flatten(graph: ir.Graph) -> None:
-    """Every If becomes its two branches and, for each output, Where(condition, then, else).
-
-    To look for weights only: the result computes both branches and may have names twice.
-    """
-    for node in list(graph):
-        if node.op_type != "If" or node.domain:
-            continue
-        for taken in (True, False):
-            flatten(branch(node, taken))
-        condition = node.inputs[0]
-        both = [put_in_front(node, branch(node, taken)) for taken in (True, False)]
-        new = Nodes()
-        for old, then, other in zip(node.outputs, *both, strict=True):
-            merged = named(new.Where(condition, then, other), node.name)
-            merged.name = old.name
-            old.replace_all_uses_with(merged, replace_graph_outputs=True)
-        new.put_before(node)
-        graph.remove(node, safe=True)
+def put_out(node: ir.Node, values: Sequence[ir.Value], name: str) -> ir.Value:
+    """A new output *name* of the If *node*: one of *values* for each branch, made there."""
+    for body, value in zip(bodies(node), values, strict=True):
+        body.outputs.append(value)
+    node.resize_outputs(len(node.outputs) + 1)
+    node.outputs[-1].name = name
+    leave(node)
+    return node.outputs[-1]

@@ -18,7 +18,9 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
+from dsd_ort.rewrite.bodies import links
 from dsd_ort.rewrite.branches import inline
+from dsd_ort.rewrite.inside import enter, leave
 from dsd_ort.rewrite.nodes import Nodes, named
 from dsd_ort.rewrite.operators import Does, facts
 from dsd_ort.rewrite.parts import bodies
@@ -63,13 +65,15 @@ def fold(model: ir.Model, *, shapes: bool = True) -> None:
 
 
 class Folder:
-    """What is fixed in *graph*, but for what is inside its subgraphs.
+    """What is fixed in *graph*, and inside of its Ifs and Scans.
 
     Args:
         graph: sorted.
         opset: its version of ONNX's operators.
         shapes: whether shapes decide values.
         infer: is called with each node, in order, before what is fixed of its outputs is decided; may set their shapes.
+            With the nodes inside of an If or a Scan it is called instead of with that node.
+        outer: what is fixed around *graph*, if that is inside of a node.
     """
 
     def __init__(
@@ -79,14 +83,27 @@ class Folder:
         *,
         shapes: bool = True,
         infer: Callable[[ir.Node, Folder], None] | None = None,
+        outer: Folder | None = None,
     ) -> None:
-        self.graph, self.opset, self.shapes = graph, opset, shapes
-        self.known: dict[ir.Value, Entries] = {}
+        self.graph, self.opset, self.shapes, self.infer = graph, opset, shapes, infer
+        self.known: dict[ir.Value, Entries] = {} if outer is None else outer.known
+        self.inner: list[Folder] = []
         for node in self.graph:
-            if infer is not None:
+            if links(node) is not None:
+                self._go_inside(node)
+            elif infer is not None:
                 infer(node, self)
             results = self.compute(node) or () if _can_be_fixed(node) else ()
             self.known.update(zip(node.outputs, results, strict=bool(results)))
+
+    def _go_inside(self, node: ir.Node) -> None:
+        """Not of a Loop: what it carries may have another shape at each step."""
+        if self.infer is not None:
+            enter(node)
+        for body in bodies(node):
+            self.inner.append(Folder(body, self.opset, shapes=self.shapes, infer=self.infer, outer=self))
+        if self.infer is not None:
+            leave(node)
 
     def replace_fixed(self) -> None:
         """Puts Constants in the place of fixed values."""
@@ -94,7 +111,7 @@ class Folder:
             node = old.producer()
             if node is None or node.op_type == "Constant" or not entries.complete:
                 continue
-            if node.graph is not self.graph or not old.uses() or old.is_graph_output():
+            if not isinstance(node.graph, ir.Graph) or not old.uses() or old.is_graph_output():
                 continue
             new = Nodes()
             constant = named(new.constant(entries.values), f"{old.name}/fixed")
@@ -109,7 +126,8 @@ class Folder:
         taken = {node: entries for node, entries in conditions.items() if entries is not None and entries.complete}
         for node, entries in taken.items():
             inline(node, bool(entries.values.reshape(-1)[0]))
-        return bool(taken)
+        inner = [folder.take_branches() for folder in self.inner]
+        return bool(taken) or any(inner)
 
     def entries(self, value: ir.Value | None) -> Entries | None:
         """What is fixed of *value*; None if nothing is."""

@@ -118,7 +118,12 @@ class Nodes:
         assert isinstance(graph, ir.Graph)
         if maker is not None:
             graph.insert_after(maker, self._taken())
-        elif len(graph):
+        else:
+            self.put_first(graph)
+
+    def put_first(self, graph: ir.Graph) -> None:
+        """Moves it in front of all of *graph*."""
+        if len(graph):
             graph.insert_before(graph[0], self._taken())
         else:
             graph.extend(self._taken())

@@ -7,12 +7,15 @@ both; such a value *carries* gradient, and only nodes that touch one have to be 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
+from dsd_ort.rewrite.autograd import OPSET
+from dsd_ort.rewrite.bodies import Pair, links
 from dsd_ort.rewrite.operators import Does, facts
-from dsd_ort.rewrite.parts import reads
+from dsd_ort.rewrite.parts import bodies, reads
 
 
 class Path:
@@ -20,14 +23,53 @@ class Path:
 
     def __init__(self, graph: ir.Graph, trainable: Iterable[ir.Value], outputs: Iterable[ir.Value]) -> None:
         self.graph = graph
-        self._active = set(trainable)
+        self.opset = graph.opset_imports.get("", OPSET)
+        self.is_inside = False
+        """Whether :attr:`graph` is the body of a node."""
+        self._active, self._needed = set(trainable), set(outputs)
+        self._go(graph)
+        self._go_back(graph)
+
+    def _go(self, graph: ir.Graph) -> None:
+        """Marks what is active in *graph*."""
         for node in graph:
-            if self.reads_active(node) and not _stops(node):
+            if (linked := links(node)) is not None:
+                _spread(self._active, linked.entering)
+                self._pass(node, linked.around)
+                _spread(self._active, linked.leaving)
+            elif self.reads_active(node) and not _stops(node):
                 self._active.update(v for v in node.outputs if _is_floating(v))
-        self._needed = set(outputs)
+
+    def _pass(self, node: ir.Node, around: Iterable[Pair]) -> None:
+        for body in bodies(node):
+            self._go(body)
+        if _spread(self._active, around):
+            self._pass(node, around)
+
+    def _go_back(self, graph: ir.Graph) -> None:
+        """Marks what is needed in *graph*."""
         for node in reversed(graph):
-            if not _stops(node) and any(v in self._needed and _is_floating(v) for v in node.outputs):
+            if (linked := links(node)) is not None:
+                _spread(self._needed, map(_reversed, linked.leaving))
+                self._pass_back(node, list(map(_reversed, linked.around)))
+                _spread(self._needed, map(_reversed, linked.entering))
+            elif not _stops(node) and any(v in self._needed and _is_floating(v) for v in node.outputs):
                 self._needed.update(reads(node))
+
+    def _pass_back(self, node: ir.Node, around: Iterable[Pair]) -> None:
+        for body in bodies(node):
+            self._go_back(body)
+        if _spread(self._needed, around):
+            self._pass_back(node, around)
+
+    def inside(self, node: ir.Node) -> list[Path]:
+        """The same through the bodies of *node*, an If or a Scan."""
+        views = []
+        for body in bodies(node) if links(node) is not None else ():
+            view = copy.copy(self)
+            view.graph, view.is_inside = body, True
+            views.append(view)
+        return views
 
     def replace(self, old: ir.Value, new: ir.Value) -> None:
         """Lets *new* stand where *old* stood."""
@@ -51,15 +93,37 @@ class Path:
             if arrives and self.reads_active(node) and not _stops(node):
                 yield node
 
+    def nodes_within(self) -> Iterator[ir.Node]:
+        """Likewise, with those inside of nodes."""
+        for node in self.nodes():
+            yield node
+            for path in self.inside(node):
+                yield from path.nodes_within()
+
     def steps(self) -> Iterator[ir.Node]:
         """The nodes where a gradient ends.  ONNX Runtime's builder goes on behind them, and does not know them."""
         return (node for node in self.graph if _stops(node) and self.reads_active(node))
 
     def end_of(self, value: ir.Value) -> ir.Node | None:
         """The first node on the way from *value*, which carries nothing, that no gradient passes."""
-        reached = Path(self.graph, [value], [])
-        ends = (n for n in self.graph if reached.reads_active(n) and not any(map(reached.is_active, n.outputs)))
-        return next(ends, None)
+        return next(Path(self.graph, [value], [])._ends(), None)
+
+    def _ends(self) -> Iterator[ir.Node]:
+        for node in self.graph:
+            if self.reads_active(node) and not any(map(self.is_active, node.outputs)):
+                inner = [end for path in self.inside(node) for end in path._ends()]
+                yield inner[0] if inner else node
+
+
+def _spread(marked: set[ir.Value], pairs: Iterable[Pair]) -> bool:
+    """Marks the second of each pair whose first is; whether that was news."""
+    new = {b for a, b in pairs if a in marked and b not in marked and _is_floating(b)}
+    marked |= new
+    return bool(new)
+
+
+def _reversed(pair: Pair) -> Pair:
+    return pair[1], pair[0]
 
 
 def _stops(node: ir.Node) -> bool:

@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from dsd_ort.rewrite import element_types
 from dsd_ort.rewrite.operators import Does, key, those_that
+from dsd_ort.rewrite.parts import bodies
 
 Dims: TypeAlias = "ir.Shape | Sequence[int | ir.SymbolicDim]"
 Content: TypeAlias = "Callable[[ir.Value | None], npt.NDArray[Any] | None]"
@@ -38,8 +39,8 @@ def infer(node: ir.Node, content: Content, opset: int) -> None:
             if output.type is None and (dtype := element_types.result(node, i)) is not None:
                 output.type = ir.TensorType(dtype)
         return
-    if any(value is not None and value.type is None for value in node.inputs):
-        return
+    if bodies(node) or any(value is not None and value.type is None for value in node.inputs):
+        return  # of bodies: :mod:`.inside`
     types = [None if value is None else _type_of(value) for value in node.inputs]
     for output, found in zip(node.outputs, by_schema(node, types, content, opset), strict=True):
         if found is not None and found.HasField("tensor_type"):

@@ -18,7 +18,6 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.rewrite.autograd import OPSET
 from dsd_ort.rewrite.names import Names, label, place
 from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.path import Path
@@ -38,7 +37,7 @@ class Site(Nodes):
         *,
         names: Names | None = None,
     ) -> None:
-        super().__init__(label(node), opset=path.graph.opset_imports.get("", OPSET), names=names)
+        super().__init__(label(node), opset=path.opset, names=names)
         self.node = node
         self.path = path
         self.statistics = {} if statistics is None else statistics

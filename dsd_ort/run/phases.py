@@ -217,7 +217,8 @@ class Trainer:
         seeds = np.random.SeedSequence([self.recipe.seed, position.epochs, position.batch])
         seed = int(seeds.generate_state(1)[0] >> 1)
         self.engine.queue(batch, sparse=sparse, seed=seed)
-        self.state.pending.add(len(next(iter(batch.arrays.values()))), position.step + 1)
+        examples = next(len(array) for array in batch.arrays.values() if array.ndim)
+        self.state.pending.add(examples, position.step + 1)
         if self.execution.on_cpu:
             self.state.collect(lambda: self.engine.first_bad_tensor(batch.arrays, seed=seed))
 

@@ -166,3 +166,52 @@ def test_class_labels_are_checked_whole_however_large(monkeypatch):
     values[777] = -1
     with pytest.raises(DataError, match="holds the label -1 in example 777"):
         open_data({"y": values}, [label(classes=3)])
+
+
+RATE = [Field("x", "float32", ("N", 2)), Field("sr", "int64", ())]
+X = np.ones((4, 2), np.float32)
+
+
+@pytest.mark.parametrize("rate", [np.int32(16000), np.full(4, 16000)])
+def test_an_input_without_axes_takes_one_number_for_a_batch(rate):
+    data = open_data({"x": X, "sr": rate}, RATE)
+    assert data.examples == 4
+    batch = data.gather(np.array([2, 0]))
+    assert batch["sr"].shape == () and batch["sr"].dtype == np.int64 and batch["sr"] == 16000
+    assert batch["x"].shape == (2, 2)
+
+
+def test_each_batch_of_a_stream_has_a_number_of_its_own():
+    def stream(epoch, seed):
+        for rate in (16000, 8000):
+            yield {"x": X, "sr": rate}
+
+    assert [batch["sr"].item() for batch in open_data(stream, RATE).batches(0, 0)] == [16000, 8000]
+
+
+def test_examples_of_one_batch_share_the_number():
+    class Examples:
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return {"x": X[index], "sr": 16000 if index < 2 else 8000}
+
+    data = open_data(Examples(), RATE)
+    assert data.gather(np.array([3, 2]))["sr"] == 8000
+    with pytest.raises(DataError, match="'sr' holds 16000 and 8000 in one batch, and input 'sr' takes one") as caught:
+        data.gather(np.arange(4))
+    assert "from a Python function" in caught.value.fix
+
+
+def test_an_input_without_axes_takes_no_array_of_more():
+    with pytest.raises(DataError, match=r"array 'sr' has shape \[4, 2\], but input 'sr' takes \[\]"):
+        open_data({"x": X, "sr": X.astype(np.int64)}, RATE)
+
+
+def test_who_gives_no_number_for_an_input_without_axes_is_told_the_line_of_the_recipe():
+    with pytest.raises(DataError, match="no array for input 'sr'") as caught:
+        open_data({"x": X}, RATE)
+    assert caught.value.fix == (
+        "for input 'sr', a number that a batch shares, or one for good in the recipe: [input.sr] value = 16000"
+    )

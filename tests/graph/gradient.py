@@ -21,7 +21,8 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_grid_sample
 
-from dsd_ort.graph.differentiate import differentiate
+from dsd_ort.graph.differentiate import StepGraph, differentiate
+from dsd_ort.proof.control import Loop, Scan
 from dsd_ort.proof.recurrence import GRU, LSTM, RNN
 from dsd_ort.recipe import BuilderName
 from tests.session import opened
@@ -58,6 +59,14 @@ class Step(NamedTuple):
     gradients: Arrays
 
 
+def step_graph(
+    legal: ir.Model, trainable: Sequence[str], weights: Mapping[str, np.ndarray], builder: BuilderName = "own"
+) -> StepGraph:
+    """Differentiates L = Σ R·Y with *builder*; *weights* are the R of the outputs that L reads."""
+    model = ir.from_proto(_with_loss(ir.to_proto(legal), weights))
+    return differentiate(model, list(trainable), loss="L", builder=builder)
+
+
 def step(
     legal: ir.Model,
     trainable: Sequence[str],
@@ -65,9 +74,8 @@ def step(
     weights: Mapping[str, np.ndarray],
     builder: BuilderName = "own",
 ) -> Step:
-    """Differentiates L = Σ R·Y with *builder* and runs it; *weights* are the R of the outputs that L reads."""
-    model = ir.from_proto(_with_loss(ir.to_proto(legal), weights))
-    made = differentiate(model, list(trainable), loss="L", builder=builder)
+    """Runs :func:`step_graph`."""
+    made = step_graph(legal, trainable, weights, builder)
     session = opened(made.model)
     known = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
@@ -135,7 +143,7 @@ class GridSample(op_grid_sample.GridSample):
         return super()._run(x, grid, mode={"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode), **attributes)
 
 
-NEW_OPERATORS: list[type[OpRun]] = [Erf, GridSample, GRU, LSTM, RNN]
+NEW_OPERATORS: list[type[OpRun]] = [Erf, GridSample, GRU, Loop, LSTM, RNN, Scan]
 """In double precision and complete, where the reference evaluator's own are not."""
 
 
@@ -150,6 +158,8 @@ def _to_double(graph: onnx.GraphProto) -> None:
         if tensor.data_type == float32:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
     for attribute in (a for node in graph.node for a in node.attribute):
+        if attribute.HasField("g"):
+            _to_double(attribute.g)
         if attribute.name == "to" and attribute.i == float32:
             attribute.i = float64
         if attribute.name in ("value_float", "value_floats"):

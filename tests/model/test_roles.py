@@ -196,6 +196,26 @@ ROLES |= {
         {"scale": (3, 4), "shift": (3, 4), "w": (4, 4)},
         {"scale": "norm", "shift": "norm", "w": "matrix"},
     ),
+    "steps of a scan, around it and inside": (
+        """(float[T, N, 3] x) => (float[T, N, 2] y) <float[1, 2] zeros = {0, 0}> {
+            h, y = Scan <num_scan_inputs = 1,
+                body = step (float[M, 2] s, float[M, 3] t) => (float[M, 2] n, float[M, 2] z)
+                <float[3, 2] inner = {1, 2.5, -3, 4.5, 5, 6.5}, float[2] shift = {0.5, 1.5}> {
+                a = MatMul (t, inner) b = MatMul (s, w) c = Add (b, shift) d = Add (a, c) n = Tanh (d) z = Identity (n)
+            }> (zeros, x)
+        }""",
+        {"w": (2, 2)},
+        {"inner": "matrix", "w": "matrix", "shift": "bias"},
+    ),
+    "a loop of a fixed number of steps, over layers that are picked one by one": (
+        """(float[N, 3] x) => (float[N, 3] y) <int64 three = {3}> {
+            y = Loop (three, , x) <body = step (int64 i, bool go, float[N, 3] s) => (bool on, float[N, 3] r) {
+                on = Identity (go) m = Gather (layers, i) a = MatMul (s, m) b = MatMul (a, w) r = Tanh (b)
+            }>
+        }""",
+        {"layers": (3, 3, 3), "w": (3, 3)},
+        {"layers": "embedding", "w": "matrix"},
+    ),
 }
 
 
@@ -225,7 +245,7 @@ NOT_WEIGHTS = {
         <float[2, 3, 1, 1] dead = {1, 2, 3, 4, 5, 6}, float[7] unused = {1, 2, 3, 4, 5, 6, 7}> {
             a = Conv (x, dead) y = Conv (x, w)
         }""",
-    "the inside of a loop": """(float[N, 3, 4, 4] x, int64 n, bool c) => (float[N, 2, 4, 4] y) {
+    "the inside of a loop as long as the data say": """(float[N, 3, 4, 4] x, int64 n, bool c) => (float[N, 2, 4, 4] y) {
             a = Conv (x, w)
             y = Loop (n, c, a) <body = step (int64 i, bool go, float[N, 2, 4, 4] b) => (bool on, float[N, 2, 4, 4] d)
                 <float[2, 2, 1, 1] inner = {1, 2, 3, 4}> { on = Identity (go) d = Conv (b, inner) }>

@@ -192,11 +192,68 @@ def test_gradients_of_weights_in_a_branch_are_those_of_the_file(branches):
     assert max(disagreement(exact, inputs, weights, gradients).values()) < 1e-5
 
 
-def test_a_condition_of_data_on_the_gradient_path_is_refused_by_name(branches):
-    with pytest.raises(UnsupportedError, match="runs a subgraph") as caught:
-        build(source.load(branches), recipe())
+def test_where_data_decides_both_branches_are_trained(branches, tmp_path):
+    program = dsd_ort.prepare(branches, tmp_path / "run", recipe())
+    assert {p.name for p in program.manifest.trained} == {"w", f"{THEN}/v", f"{THEN}/b", f"{ELSE}/v"}
+    rng = np.random.default_rng(0)
+
+    def both(epoch, seed):
+        for rate in (16000, 8000):
+            x = rng.standard_normal((8, 3)).astype(np.float32)
+            yield {"x": x, "rate": np.array(rate), "label": np.zeros((8, 2), np.float32)}
+
+    dsd_ort.train(tmp_path / "run", both, threads=1)
+    verdict = dsd_ort.export(tmp_path / "run", tmp_path / "final.onnx")
+    assert verdict.same
+    assert {change.name for change in verdict.changed} == {"w", f"{THEN}/v", f"{THEN}/b", f"{ELSE}/v"}
+
+
+def test_the_builder_of_onnx_runtime_refuses_a_condition_of_data_by_name(branches):
+    with pytest.raises(UnsupportedError, match="runs a subgraph by a condition") as caught:
+        build(source.load(branches), recipe(builder="ort"))
     assert caught.value.where == "If 'y'"
-    assert "input" in caught.value.fix
+    assert "[input.NAME]" in caught.value.fix
+
+
+def test_what_is_fixed_inside_of_a_branch_or_a_step_is_folded_there():
+    text = """(float[N, 3] x, bool c) => (float[N, 3] y) {
+        y = If (c) <
+            then_branch = yes () => (float[N, 3] p) {
+                s = Shape <start = 1> (x) three = Constant <value = int64[1] {3}> () d = Equal (s, three)
+                p = If (d) <
+                    then_branch = wide () => (float[N, 3] u) { u = Exp (x) },
+                    else_branch = narrow () => (float[N, 3] v) { v = Neg (x) }
+                >
+            },
+            else_branch = no () => (float[N, 3] q) {
+                q = Scan <num_scan_inputs = 1, body = step (float[3] t) => (float[3] z) {
+                    s = Shape (t) k = Size (s) e = Cast <to = 1> (k) z = Mul (t, e)
+                }> (x)
+            }
+        >
+    }"""
+    proto = folded(text, 18)
+    then, other = (attribute.g for attribute in proto.graph.node[0].attribute)
+    assert [node.op_type for node in then.node] == ["Exp", "Identity"]
+    (step,) = (attribute.g for attribute in other.node[0].attribute if attribute.name == "body")
+    assert [node.op_type for node in step.node] == ["Constant", "Mul"]
+    for c in (True, False):
+        x = np.float32([[1, 2, 3]])
+        np.testing.assert_allclose(run(proto, {"x": x, "c": np.array(c)})[0], np.exp(x) if c else x, rtol=1e-6)
+
+
+def test_lengths_inside_of_a_loop_are_left_to_it():
+    """What a Loop carries may be longer at each step, whatever is noted of it."""
+    text = """(float[3] x, int64 n) => (float[M] y) {
+        t = Constant <value = bool {1}> ()
+        y = Loop (n, t, x) <body = step (int64 i, bool c, float[3] a) => (bool d, float[3] b) {
+            d = Identity (c) s = Shape (a) l = Cast <to = 1> (s) b = Concat <axis = 0> (a, l)
+        }>
+    }"""
+    proto = ir.from_proto(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> g {text}'))
+    fold(proto)
+    (body,) = (attribute.as_graph() for attribute in proto.graph[-1].attributes.values())
+    assert [node.op_type for node in body] == ["Identity", "Shape", "Cast", "Concat"]
 
 
 def test_a_weight_of_a_constant_of_shape_in_a_branch_is_stored_there(tmp_path):

@@ -105,7 +105,7 @@ def expand(model: ir.Model, device: str = "cpu", *, deterministic: bool = False)
     model.graph.sort()
     path = Path(model.graph, [], [])
     rules = RULES | FORMS[device] | (DETERMINISTIC[device] if deterministic else {})
-    for node in list(model.graph):
+    for node in list(model.graph.all_nodes()):
         if (rule := rules.get(key(node))) is not None:
             replace(node, rule, path)
         elif not is_portable(node):

@@ -11,14 +11,16 @@ The node is Y = f(X, …), and dV the gradient of the loss by a value V, of V's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from dsd_ort.rewrite import shapes
+from dsd_ort.rewrite.bodies import outer_reads
 from dsd_ort.rewrite.names import Names, label
 from dsd_ort.rewrite.nodes import Nodes, Operand, constant_value
 from dsd_ort.rewrite.path import Path
@@ -30,6 +32,19 @@ Rule: TypeAlias = "Callable[[Adjoint], Gradients]"
 Dims: TypeAlias = "Sequence[int | str | None]"
 
 MICROSOFT = "com.microsoft"
+
+
+class Back(NamedTuple):
+    """The way back through a body."""
+
+    nodes: list[ir.Node]
+    gradients: Sequence[ir.Value | None]
+    """Of the values that were asked for; None where none arrives."""
+
+
+Walk: TypeAlias = "Callable[[Path, Iterable[tuple[ir.Value, ir.Value | None]], Sequence[ir.Value]], Back]"
+"""From the path through a body, the gradients that arrive at values of it, and the values whose gradients are asked
+for."""
 
 
 class Constants:
@@ -65,12 +80,19 @@ class Adjoint(Site):
         path: the gradient path that it is on.
         gradients: those of its outputs; None where none arrives.
         constants: of the whole backward graph; numbers are of the node's own type.
+        walk: the way back through the node's bodies.
     """
 
-    def __init__(self, node: ir.Node, path: Path, gradients: Sequence[ir.Value | None], constants: Constants) -> None:
+    def __init__(
+        self, node: ir.Node, path: Path, gradients: Sequence[ir.Value | None], constants: Constants, walk: Walk
+    ) -> None:
         super().__init__(node, path)
-        self.gradients, self.constants = gradients, constants
+        self.gradients, self.constants, self.walk = gradients, constants, walk
         self.name, self.names = f"{label(node)}/grad", constants.names
+
+    def beside(self) -> Adjoint:
+        """The same place with nodes of its own, for the inside of a body."""
+        return Adjoint(self.node, self.path, self.gradients, self.constants, self.walk)
 
     def _named(self, op_type: str) -> str:
         return Nodes._named(self, op_type)
@@ -129,6 +151,24 @@ class Adjoint(Site):
     def microsoft(self, op_type: str, *inputs: Operand, **attributes: Any) -> ir.Value:
         """The first output of a new node of ONNX Runtime's own."""
         return self.op(f"{MICROSOFT}.{op_type}", *inputs, **attributes)
+
+    @cached_property
+    def around(self) -> list[ir.Value]:
+        """What its bodies read from outside: a rule gives the gradients of these behind those of the inputs."""
+        return outer_reads(self.node)
+
+    @property
+    def carried_in(self) -> list[ir.Value]:
+        """What its bodies read from outside that somebody asks for the gradient of."""
+        return [value for value in self.around if self.path.carries(value)]
+
+    def argument(self, like: ir.Value) -> ir.Value:
+        """A new input of a body, of the type and shape of *like*."""
+        return ir.Value(name=self.constants.names.free(f"{self.name}/{like.name}"), type=like.type, shape=like.shape)
+
+    def leaving(self, d: ir.Value | None, like: ir.Value) -> ir.Value:
+        """*d* as an output of a body, of the type and shape of *like*; zeros where there is none."""
+        return settle(self.zeros(like) if d is None else self.Identity(d), like)
 
     def shape_of(self, value: ir.Value) -> Operand:
         """The shape of *value*, as a list where it is known."""
@@ -193,8 +233,8 @@ def repeated(sizes: Dims, wide: Dims) -> list[int] | None:
     return axes
 
 
-def settle(d: ir.Value, v: ir.Value) -> None:
-    """A gradient has the type and shape of what it is the gradient of."""
+def settle(d: ir.Value, v: ir.Value) -> ir.Value:
+    """Gives *d*, the gradient of *v* or *v* itself, its type and shape."""
     d.type = d.type or v.type
     own, other = dims(d), dims(v)
     if own is None or other is None or len(own) != len(other):
@@ -202,3 +242,4 @@ def settle(d: ir.Value, v: ir.Value) -> None:
     else:
         pairs = zip(own, other, strict=True)
         d.shape = ir.Shape([a if isinstance(a, int) or b is None else b for a, b in pairs])
+    return d

@@ -46,7 +46,11 @@ def by_native_builder(node: ir.Node) -> Reach:
 
 def refusals(path: Path, reach: Reaches, own: Mapping[str, Operator]) -> list[UnsupportedError]:
     """Why the gradients of nodes on *path* would be missing or wrong; *own* operators have a backward of their own."""
-    return [error for node in path.nodes() if (error := _judge(node, path, reach(node), own.get(key(node))))]
+    found = []
+    for node in path.nodes():
+        error = _judge(node, path, reach(node), own.get(key(node)))
+        found += [error] if error else [e for inside in path.inside(node) for e in refusals(inside, reach, own)]
+    return found
 
 
 def _judge(node: ir.Node, path: Path, reach: Reach, own: Operator | None) -> UnsupportedError | None:

@@ -14,13 +14,16 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph.differentiate.adjoint import MICROSOFT, Adjoint, Constants, Gradients, dims, known, settle
+from dsd_ort.graph.differentiate.adjoint import MICROSOFT, Adjoint, Back, Constants, Gradients, dims, known, settle
 from dsd_ort.graph.differentiate.judge import by_rules, refusals
+from dsd_ort.graph.differentiate.kept import needed
 from dsd_ort.graph.differentiate.step_graph import StepGraph, gradient_of
 from dsd_ort.graph.differentiate.table import RULES
-from dsd_ort.rewrite import autograd, shapes
+from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.flow import cut_to
+from dsd_ort.rewrite.hoist import hoist
+from dsd_ort.rewrite.inside import infer_all
 from dsd_ort.rewrite.names import Names, make_unique
 from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.operators import key
@@ -36,15 +39,15 @@ def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "los
     step = model.clone()
     graph = step.graph
     graph.sort()
-    _infer(graph)
+    hoist(graph)
+    infer_all(graph, constant_value, graph.opset_imports.get("", autograd.OPSET))
     inputs, outputs = ({str(v.name): v for v in values if v.name} for values in (graph.inputs, graph.outputs))
     parameters = [inputs[name] for name in trainable]
     path, operators = Path(graph, parameters, [outputs[loss]]), autograd.of_model(step)
     _raise(refusals(path, by_rules, operators))
-    back = _Backward(path, operators)
+    back = _Backward(path, operators, Constants(graph, Names(graph)))
     back.start(outputs[loss])
-    for node in reversed(list(path.nodes())):
-        back.through(node)
+    back.through_all()
     gradients = [back.end(parameter) for parameter in parameters]
     graph.extend(back.nodes)
     graph.outputs[:] = [*outputs.values(), *gradients]
@@ -53,13 +56,6 @@ def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "los
         make_unique(step)
     _tidy(step, back.constants.made)
     return StepGraph(step, dict(zip(trainable, [str(gradient.name) for gradient in gradients], strict=True)))
-
-
-def _infer(graph: ir.Graph) -> None:
-    """Fills in the shapes that nobody has noted."""
-    for node in graph:
-        if any(output.shape is None for output in node.outputs):
-            shapes.infer(node, constant_value, graph.opset_imports.get("", autograd.OPSET))
 
 
 def _raise(found: Sequence[UnsupportedError]) -> None:
@@ -72,10 +68,8 @@ def _raise(found: Sequence[UnsupportedError]) -> None:
 class _Backward:
     """The gradients that have arrived at values, and the nodes that they took."""
 
-    def __init__(self, path: Path, operators: Mapping[str, Operator]) -> None:
-        self.path, self.operators = path, operators
-        self.names = Names(path.graph)
-        self.constants = Constants(path.graph, self.names)
+    def __init__(self, path: Path, operators: Mapping[str, Operator], constants: Constants) -> None:
+        self.path, self.operators, self.constants, self.names = path, operators, constants, constants.names
         self.ended: set[ir.Value] = set()
         self.arrived: dict[ir.Value, list[ir.Value]] = {}
         self.nodes: list[ir.Node] = []
@@ -85,15 +79,33 @@ class _Backward:
         one = np.ones([], (loss.dtype or ir.DataType.FLOAT).numpy())
         self.arrived[loss] = [self.constants.add(one, gradient_of(str(loss.name)))]
 
+    def through_all(self) -> None:
+        """Back through all nodes."""
+        for node in reversed(list(self.path.nodes())):
+            self.through(node)
+
+    def inside(
+        self, path: Path, arriving: Iterable[tuple[ir.Value, ir.Value | None]], wanted: Sequence[ir.Value]
+    ) -> Back:
+        """The way back through a body: :data:`~.adjoint.Walk`."""
+        back = _Backward(path, self.operators, self.constants)
+        for value, d in arriving:
+            if d is not None:
+                back.arrived.setdefault(value, []).append(d)
+        back.through_all()
+        gradients = [back.of(value) for value in wanted]
+        return Back(needed(back.nodes, gradients), gradients)
+
     def through(self, node: ir.Node) -> None:
         """From the gradients of the node's outputs to those of its inputs."""
         gradients = [self.of(output) for output in node.outputs]
         if all(gradient is None for gradient in gradients):
             return
-        at = Adjoint(node, self.path, gradients, self.constants)
+        at = Adjoint(node, self.path, gradients, self.constants, self.inside)
         own = self.operators.get(key(node))
         found = RULES[key(node)].rule(at) if own is None else _called_back(at, own)
-        for value, d in zip(node.inputs, [found] if isinstance(found, ir.Value) else found, strict=False):
+        each = [found] if isinstance(found, ir.Value) else found
+        for value, d in zip([*node.inputs, *at.around], each, strict=False):
             if value is not None and d is not None and self.path.carries(value):
                 settle(d, value)
                 self.arrived.setdefault(value, []).append(d)
@@ -101,8 +113,7 @@ class _Backward:
 
     def new(self, value: ir.Value) -> Nodes:
         """For nodes that belong to the gradient of *value*."""
-        opset = self.path.graph.opset_imports.get("", autograd.OPSET)
-        return Nodes(f"{value.name}/grad", opset=opset, names=self.names)
+        return Nodes(f"{value.name}/grad", opset=self.path.opset, names=self.names)
 
     def of(self, value: ir.Value) -> ir.Value | None:
         """The sum of what has arrived at *value*."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from dsd_ort.graph.differentiate.adjoint import Rule
 from dsd_ort.graph.differentiate.rules import (
     activation,
+    branch,
     convolution,
     dropout,
     elementwise,
@@ -20,6 +21,7 @@ from dsd_ort.graph.differentiate.rules import (
     pooling,
     product,
     reduction,
+    scan,
 )
 from dsd_ort.rewrite.operators import ALL
 
@@ -54,6 +56,7 @@ RULES: dict[str, Row] = {
     "Gemm": Row(product.gemm, inputs=3),
     "GlobalAveragePool": Row(reduction.global_average),
     "Identity": Row(elementwise.identity),
+    "If": Row(branch.if_, inputs=ALL, every_output=True),
     "LayerNormalization": Row(normalization.layer_norm, inputs=3),
     "LeakyRelu": Row(activation.leaky_relu),
     "Log": Row(elementwise.logarithm),
@@ -77,6 +80,7 @@ RULES: dict[str, Row] = {
     "ReduceSum": Row(reduction.total),
     "Relu": Row(activation.relu),
     "Reshape": Row(layout.reshape),
+    "Scan": Row(scan.scan, inputs=ALL, every_output=True),
     "ScatterElements": Row(indexing.scatter_elements, inputs=3),
     "ScatterND": Row(indexing.scatter_nd, inputs=3),
     "Sigmoid": Row(activation.sigmoid),

@@ -13,7 +13,7 @@ builder those of :mod:`native`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,19 +24,19 @@ from dsd_ort.errors import ModelError, UnsupportedError, nearest
 from dsd_ort.graph.differentiate import REACHES
 from dsd_ort.graph.differentiate.judge import refusals as of_path
 from dsd_ort.graph.legalize import native, precision
-from dsd_ort.graph.legalize.expand import expand, note, refuse_stored_forms, unpaired
+from dsd_ort.graph.legalize.expand import expand, refuse_stored_forms, unpaired
+from dsd_ort.graph.legalize.loops import to_scans
 from dsd_ort.graph.legalize.native import bugs
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
-from dsd_ort.graph.legalize.table import MODES, RULES
+from dsd_ort.graph.legalize.table import RULES
+from dsd_ort.graph.legalize.walk import Walk
 from dsd_ort.graph.logits import Logits, peel
 from dsd_ort.notes import Note
 from dsd_ort.recipe.names import BuilderName
 from dsd_ort.rewrite import autograd, names
-from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.names import place
-from dsd_ort.rewrite.operators import facts, key
+from dsd_ort.rewrite.operators import facts
 from dsd_ort.rewrite.path import Path
-from dsd_ort.rewrite.site import Rule, Site, apply
 
 __all__ = ["Legalized", "legalize", "refuse_stored_forms", "to_supported"]
 
@@ -86,19 +86,25 @@ def legalize(
     expanded = expand(model)
     trained = set(trainable)
     weights = [value for value in graph.inputs if value.name in trained]
+    of_loops, loops = to_scans(model, weights) if builder == "own" else ([], {})
     path = Path(graph, weights, graph.outputs)
-    refusals = [expanded.refused[node] for node in path.nodes() if node in expanded.refused]
+    refused = expanded.refused | loops
+    refusals = [refused[node] for node in path.nodes_within() if node in refused]
     refusals += unpaired(path, expanded.refused)
     refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
     rules = RULES | native.RULES if builder == "ort" else RULES
-    statistics, notes, operators = _apply_rules(path, rules, batch_norm, frozen, refusals)
-    notes, operators = ([precise] if precise else []) + expanded.notes + notes, expanded.operators | operators
+    walk = Walk(rules, batch_norm, frozen)
+    statistics = walk.through(path)
+    refusals += walk.refusals
+    notes = ([precise] if precise else []) + expanded.notes + of_loops + walk.notes
+    operators = expanded.operators | walk.operators
     autograd.add(model, operators)
     wanted: Sequence[ir.Value] = list(graph.outputs)
     graph.outputs.extend(statistics.values())
     names.make_unique(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
     if builder == "ort":
+        bugs.slice_parts(Path(graph, weights, wanted))
         bugs.settle_numbers(Path(graph, weights, wanted))
         wanted = graph.outputs[: len(wanted)]
         bugs.separate(Path(graph, weights, wanted), set(weights))
@@ -106,7 +112,8 @@ def legalize(
     path = Path(graph, weights, wanted)
     if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
         refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
-    refusals += of_path(path, REACHES[builder], operators)
+    told = {error.where for error in refusals}
+    refusals += [error for error in of_path(path, REACHES[builder], operators) if error.where not in told]
     _raise(refusals, notes)
     return Legalized(
         model,
@@ -132,34 +139,6 @@ def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
     model.graph.outputs.extend(kept)
     RemoveInitializersFromInputsPass()(model)
     RemoveUnusedNodesPass()(model)
-
-
-def _apply_rules(
-    path: Path, rules: Mapping[str, Rule], batch_norm: str, frozen: Collection[str], refusals: list[UnsupportedError]
-) -> tuple[dict[ir.Value, ir.Value], list[Note], dict[str, Operator]]:
-    """Rewrites each node once; returns the new running statistics, the notes, and the operators that it calls."""
-    on_path = {*path.nodes(), *path.steps()}
-    statistics: dict[ir.Value, ir.Value] = {}
-    notes: list[Note] = []
-    operators: dict[str, Operator] = {}
-    for node in list(path.graph):
-        mode = "frozen" if _keeps_statistics(node, frozen) else batch_norm
-        rule = MODES[mode].get(key(node)) or (rules.get(key(node)) if node in on_path else None)
-        if rule is None:
-            continue
-        site = Site(node, path, statistics)
-        try:
-            if apply(rule, site):
-                notes.append(note(node, rule))
-                operators |= {f"{autograd.DOMAIN}.{name}": made for name, made in site.operators.items()}
-        except UnsupportedError as error:
-            refusals.append(error)
-    return statistics, notes, operators
-
-
-def _keeps_statistics(node: ir.Node, frozen: Collection[str]) -> bool:
-    statistics = node.inputs[3:5] if key(node) == "BatchNormalization" else ()
-    return any(value is not None and value.name in frozen for value in statistics)
 
 
 def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:

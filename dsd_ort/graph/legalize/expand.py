@@ -62,13 +62,13 @@ class Expanded(NamedTuple):
 
 
 def expand(model: ir.Model) -> Expanded:
-    """Applies the rules of :data:`~dsd_ort.graph.legalize.table.FUSED` in the main graph of *model*, in place."""
+    """Applies the rules of :data:`~dsd_ort.graph.legalize.table.FUSED` in *model*, in place."""
     done = Expanded([], {}, {})
     while True:
         before = len(done.notes)
         done.refused.clear()
         path = Path(model.graph, [], [])
-        for node in list(model.graph):
+        for node in list(model.graph.all_nodes()):
             if (rule := FUSED.get(key(node))) is None:
                 continue
             site = Site(node, path)
@@ -97,7 +97,7 @@ def note(node: ir.Node, rule: Rule) -> Note:
 def unpaired(path: Path, refused: Mapping[ir.Node, UnsupportedError]) -> list[UnsupportedError]:
     """Why no gradient passes a QuantizeLinear that is left on the way from a trainable input."""
     errors = []
-    for node in path.graph:
+    for node in path.graph.all_nodes():
         if node.op_type != "QuantizeLinear" or not path.reads_active(node):
             continue
         known = [refused[use.node] for use in node.outputs[0].uses() if use.node in refused]

@@ -208,9 +208,9 @@ STANDARD: dict[str, Facts] = {
     "MelWeightMatrix": Facts(stops=stops.MADE),
     # graphs inside
     "If": Facts(stops=stops.CONDITION, unrecordable=cuda.BODY),
-    "Loop": Facts(stops=stops.CONTROL_FLOW, unrecordable=cuda.BODY),
-    "Scan": Facts(stops=stops.CONTROL_FLOW, unrecordable=cuda.BODY),
-    "SequenceMap": Facts(stops=stops.CONTROL_FLOW),
+    "Loop": Facts(stops=stops.LOOP, unrecordable=cuda.BODY),
+    "Scan": Facts(stops=stops.BODY, unrecordable=cuda.BODY),
+    "SequenceMap": Facts(stops=stops.MAP),
     # sequences, optional values, text, pictures
     "ConcatFromSequence": Facts(stops=stops.SEQUENCES),
     "SequenceAt": Facts(stops=stops.SEQUENCES),

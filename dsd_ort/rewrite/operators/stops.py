@@ -19,20 +19,28 @@ TEXT = Stop("reads text, which has no derivative", _WITHOUT)
 BYTES = Stop("reads an encoded image, which has no derivative", _WITHOUT)
 
 CONDITION = Stop(
-    "runs a subgraph by a condition that is only known with the data, which cannot be differentiated",
-    "if the condition depends on an input that is no data, or on a length, fix it in the recipe, as "
-    '[input.NAME] value = 16000, or shape = ["batch", 512]; or export the model by tracing',
+    "runs a subgraph by a condition that is only known with the data, which ONNX Runtime's builder cannot pass",
+    "use dsd-ort's own builder; or, if the condition depends on an input that is no data, or on a length, fix it in "
+    'the recipe, as [input.NAME] value = 16000, or shape = ["batch", 512]',
 )
-CONTROL_FLOW = Stop(
-    "runs a subgraph, which ONNX Runtime cannot differentiate (it would end the process)",
-    "export the model by tracing, with constant folding, so that no control flow is left",
+BODY = Stop(
+    "runs a subgraph, which ONNX Runtime's builder cannot differentiate (it would end the process)",
+    "use dsd-ort's own builder",
+)
+LOOP = Stop(
+    "repeats a subgraph, through which a gradient passes only where it can be rewritten as a Scan",
+    "give it a number of steps that does not depend on data, and no other condition; or export the model by tracing",
+)
+MAP = Stop(
+    "maps a subgraph over a sequence, through which no gradient passes",
+    "export the model by tracing, so that it computes with tensors, not sequences",
 )
 SEQUENCES = Stop(
-    "handles sequences of tensors, through which ONNX Runtime passes no gradient",
+    "handles a sequence of tensors that is known at run time only, through which no gradient passes",
     "export the model so that it splits and concatenates tensors, not sequences",
 )
 OPTIONALS = Stop(
-    "handles optional values, through which ONNX Runtime passes no gradient", "export the model without optional values"
+    "handles optional values, through which no gradient passes", "export the model without optional values"
 )
 QUANTISED = Stop(
     "computes with quantised numbers, through which no gradient passes",

@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 
 from dsd_ort.device import portable
-from dsd_ort.graph.differentiate.adjoint import Adjoint, Constants
+from dsd_ort.graph.differentiate.adjoint import Adjoint, Back, Constants
 from dsd_ort.graph.differentiate.table import RULES
 from dsd_ort.rewrite import shapes
 from dsd_ort.rewrite.names import Names
@@ -15,6 +15,10 @@ from dsd_ort.rewrite.operators import key
 from dsd_ort.rewrite.path import Path
 from tests.graph.expression import expression
 from tests.graph.gradient import model
+
+
+def no_bodies(*_: object) -> Back:
+    raise AssertionError("no node here has a body: test_bodies.py has those")
 
 
 def adjoint(inputs: str, node: str, opset: int = 18) -> Adjoint:
@@ -31,7 +35,7 @@ def adjoint(inputs: str, node: str, opset: int = 18) -> Adjoint:
         shapes.infer(made, constant_value, opset)
     last = graph[-1]
     arriving = [ir.Value(name=f"dy{i or ''}", shape=y.shape, type=y.type) for i, y in enumerate(last.outputs)]
-    return Adjoint(last, Path(graph, trained, graph.outputs), arriving, Constants(graph, Names(graph)))
+    return Adjoint(last, Path(graph, trained, graph.outputs), arriving, Constants(graph, Names(graph)), no_bodies)
 
 
 def gradients(at: Adjoint) -> str:
@@ -286,7 +290,7 @@ def test_a_rule_writes_its_algebra(inputs: str, node: str, expected: str) -> Non
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {key(adjoint(inputs, node).node) for inputs, node, _ in GOLDEN} == set(RULES)
+    assert {key(adjoint(inputs, node).node) for inputs, node, _ in GOLDEN} == set(RULES) - {"If", "Scan"}
 
 
 def test_what_rules_write_every_runtime_has_or_has_another_form_of() -> None:

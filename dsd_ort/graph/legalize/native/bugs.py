@@ -6,7 +6,8 @@ it sums those of a value that carries gradient.  So it defines one name twice, a
 - a node reads the same trainable input twice, as in Mul(w, w);
 - two nodes whose gradient has an output for every input share an input that carries no gradient.
 
-An Identity in front gives each its own name (:func:`separate`).  Single numbers are :func:`settle_numbers`.
+An Identity in front gives each its own name (:func:`separate`).  Single numbers are :func:`settle_numbers`, and what
+rules split in parts that no gradient arrives at is :func:`slice_parts`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from collections.abc import Set
 
 import onnx_ir as ir
 
+from dsd_ort.graph.legalize.native import layout
 from dsd_ort.rewrite.nodes import Nodes, take_over
 from dsd_ort.rewrite.operators import facts, key
 from dsd_ort.rewrite.path import Path
+from dsd_ort.rewrite.site import Site, apply
 
 _GRADIENT_OF_ALL_INPUTS = {"Concat", "LayerNormalization", "com.microsoft.BatchNormInternal"}
 
@@ -33,6 +36,13 @@ def separate(path: Path, trainable: Set[ir.Value]) -> None:
             shared = i in all_inputs and not path.carries(value) and len(value.uses()) > 1
             if repeated or shared:
                 node.replace_input_with(i, _copy(node, value))
+
+
+def slice_parts(path: Path) -> None:
+    """Slices take the place of Splits not all of whose outputs carry gradient, in place."""
+    for node in list(path.nodes()):
+        if key(node) == "Split":
+            apply(layout.split, Site(node, path))
 
 
 def settle_numbers(path: Path) -> None:

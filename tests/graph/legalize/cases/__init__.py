@@ -19,6 +19,7 @@ from tests.graph.legalize.cases import (
     resampling,
     sampling,
     scatter,
+    sequences,
     shape,
     spectral,
     transposed,
@@ -47,6 +48,7 @@ FAMILIES = (
     linalg,
     losses,
     scatter,
+    sequences,
     spectral,
     trigonometric,
 )
