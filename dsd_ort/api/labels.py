@@ -12,7 +12,6 @@ from dsd_ort import runtime
 from dsd_ort.data import Counted, contact_sheet, counted, open_data
 from dsd_ort.errors import DataError, RunError
 from dsd_ort.graph.program import Program, open_program
-from dsd_ort.run import memory
 from dsd_ort.run import suspects as finding
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import read
@@ -77,7 +76,7 @@ def suspects(
     if sheet is not None:
         contact_sheet.refuse_without_pictures(opened, Path(sheet))
     execution = Execution(runtime.choose_device(device), threads)
-    found = finding.find(program, number, opened, execution=execution, memory=memory.of(execution.device))
+    found = finding.find(program, number, opened, execution=execution)
     if output is not None:
         finding.write(Path(output), found, opened)
     if sheet is not None:

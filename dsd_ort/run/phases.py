@@ -176,8 +176,7 @@ class Trainer:
         position, examples = self.state.position, self.examples
         sparse = max(i for i, phase in enumerate(self.recipe.phase[: position.phase], 1) if phase.kind == "sparse")
         whole, numbers = counted(examples.whole), examples.numbers
-        memory = self.engine.memory
-        found = find(self.program, sparse, whole, numbers, execution=self.execution, memory=memory)
+        found = find(self.program, sparse, whole, numbers, execution=self.execution)
         examples.drop(position.phase + 1, found, self.journal, position.step)
 
     def _complete(self, phase: Phase) -> str:

@@ -30,11 +30,10 @@ from dsd_ort.data.subset import DATA, Counted
 from dsd_ort.errors import RunError
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import WITH_LABELS, Recipe
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, memory
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.memory import Memory
 from dsd_ort.run.scoring import Scored, score
 
 Label: TypeAlias = int | float | str
@@ -100,7 +99,6 @@ def find(
     numbers: npt.NDArray[np.int64] | None = None,
     *,
     execution: Execution,
-    memory: Memory,
 ) -> list[Suspect]:
     """Those of the network at the end of the sparse *phase* (from 1), which is complete.
 
@@ -109,8 +107,7 @@ def find(
         phase: whose weights.
         data: that fits the run.
         numbers: the examples of it that are looked at; by default all.
-        execution: on what.
-        memory: of that device.
+        execution: on what; in memory of its own there, which is free again afterwards.
 
     Raises:
         RunError: the weights of a phase are missing or damaged.
@@ -120,8 +117,9 @@ def find(
     looked_at = Subset(data, numbers)
 
     def scored(arena: Arena) -> Scored:
-        weights = memory.place(arena.values())
-        return score(Evaluator.of_program(program, weights, execution=execution, memory=memory), looked_at)
+        place = memory.of(execution.device)
+        weights = place.place(arena.values())
+        return score(Evaluator.of_program(program, weights, execution=execution, memory=place), looked_at)
 
     return ranked(numbers, data, scored(weights_of(program, phase)), scored(_before(program, phase)))
 
