@@ -15,6 +15,9 @@ VENV ?= .venv
 ORACLE ?= .venv-oracle
 STOCK ?= .venv-stock
 JOBS ?= 2
+# What may depend on Python, NumPy or ONNX Runtime, in two minutes.
+SHORT = $(addprefix tests/,cli data recipe runtime ship test_readme.py run/test_phases.py \
+          graph/differentiate graph/test_gradients.py graph/test_loss.py)
 PIP = -m pip --disable-pip-version-check --quiet --no-input
 
 .PHONY: demo test check lint types layers stock oracle lock clean

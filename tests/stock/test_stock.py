@@ -1,4 +1,4 @@
-"""On an ONNX Runtime without training: what the training build prepared trains here, and ends with the same weights.
+"""On an ONNX Runtime without training: it prepares the same, and repeats what the training build computed of it.
 
 ``make stock`` runs it, with the folder that ``python -m tests.stock`` wrote in the variable DSD_ORT_STOCK.
 """
@@ -9,7 +9,9 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -37,18 +39,24 @@ def weights(path: Path) -> dict[str, np.ndarray]:
     return {name: value.const_value.numpy() for name, value in ir.load(path).graph.initializers.items()}
 
 
-def test_this_onnx_runtime_cannot_differentiate_and_says_so(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_it_prepares_the_same_graphs(name: str, folder: Path, tmp_path: Path) -> None:
     assert not runtime.trains()
-    runtime.require_runtime()
-    model, arrays = folder / "lenet.onnx", data("lenet")
-    for verb in (
-        lambda: dsd_ort.prepare(model, tmp_path / "run", recipe("lenet")),
-        lambda: dsd_ort.compare(model, tmp_path / "both", recipe("lenet"), arrays, eval_data=arrays),
-        lambda: dsd_ort.check(model),
-        lambda: dsd_ort.inspect(model),
-    ):
-        with pytest.raises(InstallationError, match="which cannot differentiate models"):
-            verb()
+    dsd_ort.prepare(folder / f"{name}.onnx", tmp_path / "run", recipe(name))
+    graphs = sorted((folder / name / "graphs").iterdir())
+    assert len(graphs) == 4
+    for graph in graphs:
+        mine = onnx.load(tmp_path / "run" / "graphs" / graph.name)
+        assert mine == onnx.load(graph), graph.name
+
+
+def test_it_has_no_gradient_builder_and_says_so(folder: Path, tmp_path: Path) -> None:
+    other = msgspec.structs.replace(recipe("lenet"), builder="ort")
+    with pytest.raises(InstallationError, match="which cannot differentiate models by itself"):
+        dsd_ort.prepare(folder / "lenet.onnx", tmp_path / "run", other)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InstallationError, match="which cannot differentiate models by itself"):
+        dsd_ort.inspect(folder / "lenet.onnx", builder="ort")
 
 
 @pytest.mark.parametrize("name", SIBLINGS)
