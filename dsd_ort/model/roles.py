@@ -4,7 +4,8 @@ Operators that have weights have slots for them (``weights`` in :mod:`dsd_ort.re
 slot may be computed: a parameter is the tensor that is stored, wherever the way from it to the slot leads only through
 operators that compute from the numbers of one tensor (``PASSES``, ``CARRIES``) or of several (``JOINS``: gates of an
 LSTM in another order, weight norm, low-rank updates).  Single numbers and patterns (masks, grids) that others are
-joined with are no parameters (:mod:`dsd_ort.model.appearance`).  If is seen through, both its branches.
+joined with are no parameters (:mod:`dsd_ort.model.appearance`).  If is seen through, both its branches, and so is a
+step of a Scan (:mod:`dsd_ort.rewrite.flattened`).
 
 Add, Mul, Concat and Where say nothing about their constants, so these count by their place:
 
@@ -18,7 +19,7 @@ An Add between two layers is not counted where it is an attention mask: a consta
 
 So neither the normalisation of an image before the first layer nor the decoding of boxes after the last is a parameter,
 and neither are constants of other operators (Resize scales, Clip bounds, epsilons, exponents), nor anything inside
-Loop and Scan.
+a Loop that is no Scan (:mod:`dsd_ort.rewrite.loops`).
 """
 
 from __future__ import annotations

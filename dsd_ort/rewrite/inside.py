@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from dsd_ort.rewrite import element_types
 from dsd_ort.rewrite.bodies import Scan, links
 from dsd_ort.rewrite.operators import key
 from dsd_ort.rewrite.parts import bodies
@@ -13,12 +14,16 @@ from dsd_ort.rewrite.shapes import Content, Dims, infer, refine
 
 
 def infer_all(graph: ir.Graph, content: Content, opset: int) -> None:
-    """Infers those of all nodes of *graph*, and of those inside of them, whose outputs have no shape yet."""
+    """Infers those of all nodes of *graph*, and of those inside of them, whose outputs have no shape yet.
+
+    Inside, all have types then: an If or a Scan hands out values by them.
+    """
     for node in graph:
         if links(node) is not None:
             enter(node)
             for body in bodies(node):
                 infer_all(body, content, opset)
+                element_types.infer(body)
             leave(node)
         elif any(output.shape is None for output in node.outputs):
             infer(node, content, opset)

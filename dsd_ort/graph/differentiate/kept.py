@@ -17,19 +17,23 @@ from dsd_ort.rewrite.parts import bodies, reads
 
 def kept(body: ir.Graph, nodes: list[ir.Node]) -> list[ir.Value]:
     """The values of *body* that *nodes* read, which go back through it; those that take a shape move into it."""
-    shapes: dict[tuple[str, ir.Value], ir.Value] = {}
-    for node in [node for node in nodes if key(node) in ("Shape", "Size") and not node.attributes]:
-        value, shape = node.inputs[0], node.outputs[0]
-        if value is None or value.graph is not body:
-            continue
-        nodes.remove(node)
-        if (key(node), value) in shapes:
-            shape.replace_all_uses_with(shapes[key(node), value])
-            node.replace_input_with(0, None)
-        else:
+    taking = [node for node in nodes if _takes_shape(node, body)]
+    nodes[:] = [node for node in nodes if not _takes_shape(node, body)]
+    shapes: dict[tuple[str, ir.Value | None], ir.Value] = {}
+    for node in taking:
+        known = shapes.get((key(node), node.inputs[0]))
+        if known is None:
+            shapes[key(node), node.inputs[0]] = node.outputs[0]
             body.append(node)
-            shapes[key(node), value] = shape
+        else:
+            node.outputs[0].replace_all_uses_with(known)
+            node.replace_input_with(0, None)
     return list(dict.fromkeys(value for node in nodes for value in reads(node) if value.graph is body))
+
+
+def _takes_shape(node: ir.Node, body: ir.Graph) -> bool:
+    shape = key(node) in ("Shape", "Size") and not node.attributes
+    return shape and node.inputs[0] is not None and node.inputs[0].graph is body
 
 
 def exchange(nodes: Sequence[ir.Node], new: Mapping[ir.Value, ir.Value]) -> None:

@@ -7,8 +7,8 @@ and dropout the model computes what it computed before.  What cannot be had is r
 builder ends the process on some graphs and is silently wrong on others.
 
 The steps: :mod:`opset` (one opset), :mod:`precision` (one floating-point type), :mod:`expand` (fused and quantised
-operators), the rules of :mod:`table`, each a function of one node in the file of its family, and for ONNX Runtime's
-builder those of :mod:`native`.
+operators), :mod:`loops` (Loops that are Scans), the rules of :mod:`table`, each a function of one node in the file of
+its family (:mod:`walk` goes from node to node, and into bodies), and for ONNX Runtime's builder those of :mod:`native`.
 """
 
 from __future__ import annotations

@@ -71,6 +71,10 @@ CONTROL: dict[str, str] = {
     "a recurrent layer": scan(f"{RNN} z = Mul (o, a)"),
     "from the last step on": scan(f"{RNN} z = Mul (o, a)", ", scan_input_directions = [1]"),
     "stacked from behind": scan(f"{RNN} z = Mul (o, a)", ", scan_output_directions = [1]"),
+    "with axes and directions that say what is so without them": scan(
+        f"{RNN} z = Mul (o, a)",
+        ", scan_input_axes = [0], scan_output_axes = [0], scan_input_directions = [0], scan_output_directions = [0]",
+    ),
     "along other axes": scan(
         f"{RNN} z = Mul (o, a)",
         ", scan_input_axes = [1], scan_output_axes = [-1], scan_input_directions = [1]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -10,8 +11,12 @@ from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.differentiate.table import RULES as GRADIENTS
 from dsd_ort.graph.legalize import Legalized, legalize
 from dsd_ort.rewrite.operators import key
+from dsd_ort.rewrite.parts import all_values
 from dsd_ort.rewrite.path import Path
 from tests.graph.gradient import Exact, disagreement, loss_weights, model, random_inputs, step
+from tests.graph.legalize.cases import CASES, Case
+from tests.graph.wrapped import at_a_step, in_branches
+from tests.session import opened
 
 TOLERANCE = 2e-6
 
@@ -207,3 +212,37 @@ def test_dropout_in_a_branch_drops_in_training() -> None:
     text = branches("a = Mul (x, w) p = Dropout (a)", "q = Mul (x, w)")
     (note,) = legal(text, ["w"]).notes
     assert (note.node, note.words) == ("Dropout 'p'", "Active in training, with the file's ratio")
+
+
+SAMPLE = [case for case in CASES if case.opset == 18][::9]
+
+
+@pytest.mark.parametrize("case", SAMPLE, ids=str)
+def test_an_operator_in_a_branch_or_at_a_step_has_the_gradient_that_it_has_outside(case: Case) -> None:
+    inputs = random_inputs(case.proto, case.given)
+    trained = [name for name, value in inputs.items() if value.dtype == np.float32 and name not in case.untrained]
+
+    def legalized(proto: onnx.ModelProto) -> ir.Model:
+        return legalize(ir.from_proto(proto), trained, outputs=["y"], batch_norm="frozen").model
+
+    plain = legalized(case.proto)
+    session = opened(plain)
+    (y,) = session.run(["y"], {value.name: inputs[value.name] for value in session.get_inputs()})
+    weights = loss_weights({"y": y})
+    expected = step(plain, trained, inputs, weights).gradients
+    wrapped = [(in_branches(case.proto), True), (in_branches(case.proto), False)]
+    if all(value.shape is not None for value in all_values(plain.graph)):  # without a rank, nothing is stacked up
+        wrapped.append((at_a_step(case.proto, trained), True))
+    for proto, branch in wrapped:
+        found = step(legalized(proto), trained, inputs | {"branch": np.array(branch)}, weights).gradients
+        for name, gradient in found.items():
+            right = expected[name] if branch else -expected[name]
+            np.testing.assert_allclose(gradient, right, rtol=0, atol=1e-6 * np.linalg.norm(right))
+
+
+def test_what_has_no_rank_cannot_be_kept_at_each_step() -> None:
+    """ONNX Runtime stacks up nothing of which the graph does not say how many axes it has."""
+    body = "k = Expand (t, r) u = Mul (k, k) v = ReduceSum <keepdims = 0> (u) b = Mul (a, v) z = Mul (a, w)"
+    text = scan(body).replace("float[4] s)", "float[4] s, int64[K] r)")
+    with pytest.raises(UnsupportedError, match="the operator Scan has no gradient, as the rank of 'v' at a step"):
+        step(legal(text, ["x", "w"]).model, ["x", "w"], {}, {"y": np.ones((3, 4), np.float32)})

@@ -88,15 +88,23 @@ def _stacked_up(at: Adjoint, forward: Scan, value: ir.Value) -> Steps:
     for steps in (*forward.read, *forward.stacked):
         if steps.step is value:
             return steps
+    sizes = dims(value)
+    if sizes is None:
+        raise at.refusal(
+            f"has no gradient, as the rank of {value.name!r} at a step is unknown",
+            "export the model with shapes, or run onnx.shape_inference on it",
+        )
     node, body, new = at.node, forward.body, at.beside()
     step = new.leaving(value, value)
     body.extend(new.nodes)
     body.outputs.append(step)
     node.resize_outputs(len(node.outputs) + 1)
-    whole, sizes = node.outputs[-1], dims(value)
+    whole = node.outputs[-1]
     whole.name, whole.type = at.constants.names.free(f"{value.name}/kept"), value.type
-    whole.shape = None if sizes is None else ir.Shape([forward.length, *sizes])
+    whole.shape = ir.Shape([forward.length, *sizes])
     steps = Steps(whole, value, axis=0, turned=False)
     forward.stacked.append(steps)
+    for name in ("scan_output_axes", "scan_output_directions"):
+        node.attributes.pop(name, None)
     node.attributes.update(flags("output", forward.stacked))
     return steps
