@@ -13,8 +13,9 @@ from tests.cuda.placement import forms
 from tests.session import TRAINS
 from tests.stock.siblings import BATCH, SIBLINGS, data, disagreement, prepare
 
-REORDERED = 1e-5
-"""Of each output's norm, where sums have another order; batch norms over few values make more of it."""
+REORDERED = 3e-5
+"""Of each output's norm, where sums have another order; batch norms over few values make more of it (1.3e-5 in the
+first layer of GoogLeNet under masks)."""
 SAME = 1e-7 if TRAINS else REORDERED
 """Without kernels for training, the forms of the CPU and of CUDA add in different orders."""
 POOLED = {"googlenet", "resnet18", "resnet50"}
@@ -76,7 +77,7 @@ def test_portable_forms_for_cuda_compute_the_same(
     monkeypatch.setattr(runtime, "trains", lambda: False)
     for deterministic in (False, True):
         got = outputs(forms(program, "sparse", shapes, deterministic=deterministic), given)
-        assert disagreement(got, expected) < 1e-5
+        assert disagreement(got, expected) < REORDERED
 
 
 @pytest.mark.parametrize("trains", [True, False])
@@ -91,7 +92,7 @@ def test_sizes_may_stay_open(
         with monkeypatch.context() as patch:
             patch.setattr(runtime, "trains", lambda: trains)
             model = forms(program, graph, {}, deterministic=True)
-        assert disagreement(outputs(model, given), expected) < 1e-5
+        assert disagreement(outputs(model, given), expected) < REORDERED
 
 
 def test_shapes_of_another_batch_are_another_graph(programs: dict[str, Program]) -> None:

@@ -26,7 +26,7 @@ from tools.measuring.children import Died, each
 
 TOLERANCE = 1e-4
 """Relative to the greatest entry of the output, or to the norm of the gradient."""
-NATIVE = {name for name, known in OPERATORS.items() if known.gradient}
+NATIVE = {name for name, known in OPERATORS.items() if known.native}
 """Operators whose gradient ONNX Runtime computes rightly."""
 NEWEST = 21
 """The newest opset that ONNX Runtime 1.19 runs."""

@@ -7,6 +7,7 @@ import pytest
 
 from dsd_ort.errors import ModelError, UnsupportedError
 from dsd_ort.graph.legalize import legalize
+from dsd_ort.recipe import BuilderName
 from tests.graph.expression import expression
 from tests.graph.gradient import model
 
@@ -25,28 +26,30 @@ SCAN = (
     "[scan] l, y = Scan <num_scan_inputs = 1, body = a (float[3] s, float[3] t) => (float[3] u, float[3] o) "
     "{ u = Add (s, t) o = Identity (u) }> (w, x)"
 )
-CONDITION = "runs a subgraph by a condition that is only known with the data, which cannot be differentiated"
-SUBGRAPH = "runs a subgraph, which ONNX Runtime cannot differentiate (it would end the process)"
-SEQUENCE = "handles sequences of tensors, through which ONNX Runtime passes no gradient"
+CONDITION = "runs a subgraph by a condition that is only known with the data, which ONNX Runtime's builder cannot pass"
+CONDITION_OF_LOOP = "goes on as long as a condition holds that is only known with the data"
+SUBGRAPH = "runs a subgraph, which ONNX Runtime's builder cannot differentiate (it would end the process)"
 UNKNOWN = "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
 
 
-def legal(body: str, trainable: list[str]) -> ir.Model:
+def legal(body: str, trainable: list[str], builder: BuilderName = "own") -> ir.Model:
     proto = model(f"({INPUTS}) => (float[] y) <{CONSTANTS}> {{ {body} }}")
-    return legalize(ir.from_proto(proto), trainable, outputs=["y"]).model
+    return legalize(ir.from_proto(proto), trainable, outputs=["y"], builder=builder).model
 
 
 @pytest.mark.parametrize(
     ("body", "what", "where"),
     [
-        (IF, f"the operator If {CONDITION}", "If 'choice'"),
-        (LOOP, f"the operator Loop {SUBGRAPH}", "Loop 'loop'"),
-        (SCAN, f"the operator Scan {SUBGRAPH}", "Scan 'scan'"),
+        (
+            LOOP,
+            "the operator Loop goes on as long as a condition holds that is only known with the data",
+            "Loop 'loop'",
+        ),
         ("[f] y = com.microsoft.Foo (x, w)", f"the operator com.microsoft.Foo {UNKNOWN}", "Foo 'f'"),
         (
             "[s] s = SequenceConstruct (w, w) y = SequenceAt (s, k)",
-            f"the operator SequenceConstruct {SEQUENCE}",
-            "SequenceConstruct 's'; also SequenceAt 'y'",
+            "the operator SequenceAt cannot be rewritten for training, as its positions are computed at run time",
+            "SequenceAt 'y'; also SequenceConstruct 's'",
         ),
         (
             "m = MatMul (w, w) [d] y = Det (m)",
@@ -80,11 +83,6 @@ def legal(body: str, trainable: list[str]) -> ir.Model:
             "Round 'r'",
         ),
         ("y = Relu (x)", "no gradient reaches the parameter 'w': no output depends on it", None),
-        (
-            "h = Mul (x, w) [s] y = Slice (h, n, n, n, n)",
-            "the operator Slice cannot be rewritten for training, as its axes are computed at run time",
-            "Slice 's'",
-        ),
         (
             "h = Mul (x, w) [r] y = ReduceL1 <noop_with_empty_axes = 1> (h)",
             "the operator ReduceL1 over no axis is not the same in ONNX and in ONNX Runtime",
@@ -125,6 +123,26 @@ def legal(body: str, trainable: list[str]) -> ir.Model:
 def test_refused_nodes_are_named_with_the_reason(body: str, what: str, where: str | None) -> None:
     with pytest.raises(UnsupportedError) as refused:
         legal(body, ["w"])
+    assert (refused.value.what, refused.value.where) == (what, where)
+    assert refused.value.fix
+
+
+@pytest.mark.parametrize(
+    ("body", "what", "where"),
+    [
+        (IF, f"the operator If {CONDITION}", "If 'choice'"),
+        (SCAN, f"the operator Scan {SUBGRAPH}", "Scan 'scan'"),
+        (
+            "h = Mul (x, w) [s] y = Slice (h, n, n, n, n)",
+            "the operator Slice cannot be rewritten for training, as its axes are computed at run time",
+            "Slice 's'",
+        ),
+    ],
+)
+def test_what_only_our_own_builder_passes_is_refused_for_the_other(body: str, what: str, where: str) -> None:
+    legal(body, ["w"])
+    with pytest.raises(UnsupportedError) as refused:
+        legal(body, ["w"], builder="ort")
     assert (refused.value.what, refused.value.where) == (what, where)
     assert refused.value.fix
 
