@@ -70,7 +70,7 @@ def test_the_version_is_the_packages(dsd_ort: Command) -> None:
     assert dsd_ort("--version").out.strip().endswith(package.__version__)
 
 
-@pytest.mark.parametrize("builder", ["own", "ort"])
+@pytest.mark.parametrize("builder", ["own", pytest.param("ort", marks=pytest.mark.training_build)])
 def test_what_differentiates_can_be_chosen(dsd_ort: Command, folder: Path, builder: str) -> None:
     write_cnn(folder / "model.onnx")
     assert dsd_ort("inspect", "model.onnx", "--builder", builder).status == 0

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
 from dsd_ort.device.specialize import specialize
@@ -15,7 +14,8 @@ from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.differentiate import StepGraph, differentiate
 from dsd_ort.rewrite.parts import bodies
 from tests.graph.differentiate.control import CONTROL
-from tests.graph.gradient import Arrays, Exact, disagreement, loss_weights, model, quiet, random_inputs, step
+from tests.graph.gradient import Arrays, Exact, disagreement, loss_weights, model, random_inputs, step
+from tests.session import opened
 
 TOLERANCE = 2e-6
 """Some roundings to float32, each 6e-8, at each of a few steps, relative to the norm of the gradient."""
@@ -170,9 +170,7 @@ def test_a_scan_has_the_gradients_of_its_steps_as_nodes(name: str) -> None:
 
 
 def run(made: StepGraph, inputs: Arrays) -> Arrays:
-    session = onnxruntime.InferenceSession(
-        ir.to_proto(made.model).SerializeToString(), quiet(), providers=["CPUExecutionProvider"]
-    )
+    session = opened(made.model)
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))
 
