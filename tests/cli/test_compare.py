@@ -179,7 +179,7 @@ def test_stopped_anywhere_and_called_again_it_ends_with_the_same_bytes(
     assert [row.metrics for row in found.rows] == [row.metrics for row in compare(finished).rows]
 
 
-@pytest.mark.parametrize("name", ["fork", "export", "evaluate"])
+@pytest.mark.parametrize("name", ["training.fork", "compare.export", "compare.evaluate"])
 def test_killed_between_its_steps_it_goes_on(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_killed_between_its_steps_it_goes_on(
 
     write_cnn(tmp_path / "model.onnx", dropout=True)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(f"dsd_ort.api.comparison.compare.{name}", killed)
+        patch.setattr(f"dsd_ort.api.comparison.{name}", killed)
         compare(tmp_path / "comparison")
     compare(tmp_path / "comparison")
     assert trained(tmp_path / "comparison") == trained(finished)

@@ -15,15 +15,14 @@ from dsd_ort import runtime
 from dsd_ort.api.comparison import report
 from dsd_ort.api.comparison.folder import FINAL, FOLDERS, Runs, held, prepared
 from dsd_ort.api.comparison.report import Report, Row
+from dsd_ort.api.comparison.training import train_all
 from dsd_ort.api.models import verify
 from dsd_ort.api.runs import evaluate, export, phases, train
 from dsd_ort.errors import RecipeError
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
-from dsd_ort.run import checkpoint
 from dsd_ort.run.execution import Precision
-from dsd_ort.run.fork import fork, shared_phases
-from dsd_ort.run.journal import AS_IT_CAME, Event, read
+from dsd_ort.run.journal import AS_IT_CAME, Event
 from dsd_ort.run.metrics import better
 from dsd_ort.ship.verify import Verdict
 
@@ -109,7 +108,7 @@ def compare(
         found, final = report.read(folder), folder / FINAL
         if found.metrics is None or not final.exists():
             came = _as_it_came(folder, runs.dsd, measure, listener)
-            _train(runs, training, listener)
+            train_all(dict(zip(FOLDERS, runs, strict=True)), training, listener)
             export(runs.dsd.folder, final)
             rows = (*_first_row(runs.dsd, came), *_rows(runs))
             found = Report(rows=rows, metrics=measure(final), came=came)
@@ -149,24 +148,6 @@ def _first_row(program: Program, came: dict[str, float]) -> list[Row]:
     kept = sum(int(np.count_nonzero(source.value(p.name))) for p in prunable)
     density = kept / sum(p.size for p in prunable)
     return [Row(training=AS_IT_CAME, phase=0, kind="", metrics=came, density=density, seconds=0.0)]
-
-
-def _train(runs: Runs, training: Callable[..., object], listener: Listener) -> None:
-    """Both trainings to their ends, from wherever they are."""
-
-    def begun(program: Program) -> bool:
-        return (program.folder / checkpoint.FILE).exists()
-
-    shared = shared_phases(runs.dsd.recipe, runs.dense_only.recipe)
-    for name, program in zip(FOLDERS, runs, strict=True):
-        if any(event["event"] == "end" for event in read(program.folder)):
-            continue
-        taken_over = shared if program is runs.dense_only and begun(program) else 0
-        listener({"event": "training", "name": name, "run": str(program.folder), "taken_over": taken_over})
-        if shared and program is runs.dsd and not begun(runs.dense_only):
-            training(program.folder, resume=begun(program), until=shared)
-            fork(program, runs.dense_only)
-        training(program.folder, resume=begun(program))
 
 
 def _rows(runs: Runs) -> list[Row]:
