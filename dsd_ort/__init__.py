@@ -10,10 +10,10 @@
     dsd_ort.export("run", "better.onnx")                    # the same file with other weights …
     dsd_ort.verify("model.onnx", "better.onnx")             # … and the proof that only they differ
 
-``compare`` does all of it, and the same budget dense only beside it.  ``evaluate`` measures a file or a run, ``phases``
-reads what a run has measured, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says
-what there is to train with.  ``differentiate`` adds gradients to a graph and trains nothing.  What is refused raises
-:class:`DsdError`.
+``compare`` does all of it, and the same budget dense only beside it; ``experiment`` does so in several ways and with
+several seeds.  ``evaluate`` measures a file or a run, ``phases`` reads what a run has measured, ``suspects`` lists the
+training examples whose labels are probably wrong, ``doctor`` says what there is to train with.  ``differentiate`` adds
+gradients to a graph and trains nothing.  What is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dsd_ort.api import (
         Comparison,
         Diagnosis,
+        Experiment,
         Suspects,
         check,
         compare,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         differentiate,
         doctor,
         evaluate,
+        experiment,
         export,
         inspect,
         phases,
@@ -46,6 +48,7 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "DsdError",
+    "Experiment",
     "Recipe",
     "Suspects",
     "__version__",
@@ -55,6 +58,7 @@ __all__ = [
     "differentiate",
     "doctor",
     "evaluate",
+    "experiment",
     "export",
     "inspect",
     "phases",

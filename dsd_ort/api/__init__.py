@@ -14,6 +14,7 @@ line (``cli/``) is not imported here.
 """
 
 from dsd_ort.api.comparison.compare import Comparison, compare
+from dsd_ort.api.comparison.experiment import Experiment, experiment
 from dsd_ort.api.environment import Diagnosis, doctor
 from dsd_ort.api.gradients import differentiate
 from dsd_ort.api.labels import Suspects, suspects
@@ -24,6 +25,7 @@ from dsd_ort.graph.prepare import prepare
 __all__ = [
     "Comparison",
     "Diagnosis",
+    "Experiment",
     "Suspects",
     "as_it_came",
     "check",
@@ -32,6 +34,7 @@ __all__ = [
     "differentiate",
     "doctor",
     "evaluate",
+    "experiment",
     "export",
     "inspect",
     "phases",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from dsd_ort import runtime
 from dsd_ort.api.models import fitting_recipe, refuse_beside_recipe
-from dsd_ort.data import open_data
+from dsd_ort.data import Dataset, Field, open_data
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.program import Program, open_program
@@ -86,8 +86,8 @@ def train(
     execution = Execution(chosen, threads, precision, cuda_graphs, deterministic)
     recipe, manifest = program.recipe, program.manifest
     fields = [*manifest.inputs, *manifest.labels]
-    examples = Examples(program, open_data(data, fields, recipe.data), None if without is None else Path(without))
-    held_out = open_data(eval_data, fields, recipe.data) if eval_data is not None else None
+    examples = Examples(program, _opened(data, fields, recipe), None if without is None else Path(without))
+    held_out = _opened(eval_data, fields, recipe) if eval_data is not None else None
     with locked(program.folder), closing(Journal(program.folder, listener)) as journal:
         for text in ([f"device {chosen.why}"] if chosen.had_choice else []) + execution.notes():
             journal.tell({"event": "note", "text": text})
@@ -105,6 +105,11 @@ def train(
             execution=execution,
         ).run(resume=resume, until=until)
     return phases(run)
+
+
+def _opened(data: Any, fields: Sequence[Field], recipe: Recipe) -> Dataset:
+    """*data*, which may be open already: then it fits these fields."""
+    return data if isinstance(data, Dataset) else open_data(data, fields, recipe.data)
 
 
 def phases(run: str | Path) -> list[Event]:

@@ -3,46 +3,137 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
 
 from dsd_ort import api
+from dsd_ort.api.comparison import arms
 from dsd_ort.cli import tables
 from dsd_ort.cli.options import FILE, as_json, data_option, recipe_options, training_options
 from dsd_ort.cli.progress import format_metrics, reporter
 from dsd_ort.cli.stop import stoppable
-from dsd_ort.recipe import Recipe
+from dsd_ort.recipe import MetricName, Recipe
+
+
+class _Sparsities(click.ParamType[str]):
+    """One number, several with commas between, or ``auto``."""
+
+    name = "S[,S…]|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers: write 0.9, or 0.5,0.8,0.9, or auto", param, ctx)
+
+
+def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What makes an experiment of a comparison."""
+    kinds = ", ".join(arms.KINDS)
+    for option in (
+        click.option(
+            "--keep",
+            type=click.Choice(["all", "final"]),
+            help="final removes run folders as soon as they are measured.  [default: all]",
+        ),
+        click.option(
+            "--by",
+            "monitor",
+            type=click.Choice(get_args(MetricName)),
+            help="The metric that chooses.  [default: the recipe's monitor; of classes top-1]",
+        ),
+        click.option("--fresh", is_flag=True, help="One arm more: weights drawn anew, stopped early."),
+        click.option("--arms", "kinds", help=f"Which arms, of {kinds}.  [default: all but fresh]"),
+        click.option(
+            "--select-data",
+            help="Data that choose, and that MODEL has not seen.  [default: half of the evaluation data]",
+        ),
+        click.option(
+            "--select",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            help="The share of the training data that chooses rather, where MODEL has not seen them.",
+        ),
+        click.option("--seeds", type=click.IntRange(1), help="How often all is repeated.  [default: 1]"),
+        click.option(
+            "--sparsity",
+            "sparsities",
+            type=_Sparsities(),
+            metavar=_Sparsities.name,
+            help="Of the sparse phases; auto looks for the best.  [default: the recipe's]",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option("-o", "--folder", type=FILE, required=True, help="Where both runs, final.onnx and report.json go.")
+@click.option("-o", "--folder", type=FILE, required=True, help="Where runs, final.onnx and the results go.")
 @recipe_options
 @data_option
-@click.option("--eval-data", required=True, help="The same, held out: what both trainings are measured on.")
+@click.option("--eval-data", required=True, help="The same, held out: what the trainings are measured on.")
+@experiment_options
 @training_options
 @as_json
 def compare(
     model: Path, folder: Path, recipe: Recipe, data: str, eval_data: str, *, json_: bool, **options: Any
 ) -> None:
-    """Train MODEL with a recipe, and beside it the same budget dense only: does pruning gain?
+    """Train MODEL with a recipe, and beside it the same budget in other ways: does pruning gain?
 
-    Both trainings have the same seeds, batches and learning rates.  FOLDER/final.onnx is MODEL with the weights of the
-    recipe.  Ctrl-C saves everything; the same command goes on, and when all is done prints the table again.
+    All trainings have the same batches and learning rates.  Without more, DSD stands beside dense only, and
+    FOLDER/final.onnx is MODEL with the weights of DSD.
+
+    With several sparsities or seeds, or any of the options for it, it is an experiment: with dense only stopped early,
+    with stronger weight decay, and DSD without suspects.  Half of the evaluation data choose, or data of their own, so
+    that the others only measure; FOLDER/final.onnx is the best, or MODEL as it came where nothing is better.
+
+    Ctrl-C saves everything; the same command goes on, and when all is done prints the table again.
 
     \b
     Examples:
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o comparison
-        dsd-ort compare model.onnx --recipe recipe.toml --data train.npz --eval-data test.npz -o comparison
+        dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity 0.8,0.9,0.95 --seeds 5
+        dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity auto --seeds 3
     """
-    comparison = run(model, folder, recipe, data, eval_data, quiet=json_, **options)
+    asked = {name: options.pop(name) for name in ("seeds", "select", "select_data", "kinds", "monitor", "keep")}
+    fresh, sparsities = options.pop("fresh"), options.pop("sparsities") or ()
+    if not fresh and len(sparsities) <= 1 and not any(asked.values()):
+        simple = arms.at(recipe, sparsities[0]) if sparsities else recipe
+        comparison = run(model, folder, simple, data, eval_data, quiet=json_, **options)
+        _print(comparison, json_, lambda: show(comparison, f"{model.name} on {eval_data}, after each phase"))
+        return
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if "select" in asked and "select_data" in asked:
+        raise click.UsageError("--select and --select-data are two ways to say the same: give one of them")
+    kinds = tuple(asked.pop("kinds").split(",")) if "kinds" in asked else arms.USUAL
+    asked["kinds"] = (*kinds, "fresh") if fresh else kinds
+    with stoppable("the same command") as stop, reporter(quiet=json_, brief=True) as listener:
+        found = api.experiment(
+            model,
+            folder,
+            recipe,
+            data,
+            eval_data,
+            sparsities=sparsities,
+            listener=listener,
+            stop=stop,
+            **asked,
+            **options,
+        )
+    _print(found, json_, lambda: show_experiment(found, f"{model.name} on {eval_data}"))
+
+
+def _print(found: api.Comparison | api.Experiment, json_: bool, show_: Callable[[], None]) -> None:
     if json_:
-        click.echo(json.dumps(comparison.to_dict(), indent=1))
+        click.echo(json.dumps(found.to_dict(), indent=1))
     else:
-        show(comparison, f"{model.name} on {eval_data}, after each phase")
+        show_()
 
 
 def run(
@@ -73,3 +164,15 @@ def show(comparison: api.Comparison, title: str) -> None:
     click.echo(f"{comparison.final.name} in plain inference: {format_metrics(comparison.metrics)}")
     if comparison.worse:
         click.echo(f"that is worse than the model as it came: {format_metrics(comparison.came)}; keep the file you had")
+
+
+def show_experiment(found: api.Experiment, title: str) -> None:
+    """The ladder of sparsities where there is one, the table of the arms, and what was found, in words."""
+    document = found.document
+    click.echo("")
+    if document.ladder:
+        tables.show_ladder(document.ladder, document.monitor)
+    tables.show_arms(found.table, document.monitor, title)
+    tables.show_verdict(found.verdict, found.final)
+    for sentence in document.verdict:
+        click.echo(sentence)

@@ -13,22 +13,26 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dsd_ort.run.journal import Event
+from dsd_ort.run.metrics import PERCENTAGES
 
+WITHIN = ("phase", "epoch", "suspects", "phase-end")
+"""What happens within a training."""
 LINE_EVERY = 30.0
 """Seconds between two plain lines within an epoch."""
-PERCENTAGES = ("top-1", "top-5", "cer", "wer")
-"""The metrics that people know in percent."""
 
 
 @contextmanager
-def reporter(*, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
-    """A listener for a :class:`~dsd_ort.run.journal.Journal`; everything goes to standard error."""
+def reporter(*, quiet: bool = False, brief: bool = False) -> Iterator[Callable[[Event], None]]:
+    """A listener for a :class:`~dsd_ort.run.journal.Journal`; everything goes to standard error.
+
+    Where there are many trainings, *brief* leaves out what each does within.
+    """
     if quiet:
         yield lambda event: None
         return
     console = Console(stderr=True, emoji=False)
     if not console.is_terminal:
-        yield _Lines()
+        yield _brief(_Lines()) if brief else _Lines()
         return
     columns = (
         TextColumn("{task.description}"),
@@ -39,9 +43,17 @@ def reporter(*, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
     with Progress(*columns, console=console) as progress:
         bars = _Bars(progress)
         try:
-            yield bars
+            yield _brief(bars) if brief else bars
         finally:
             bars.clear()
+
+
+def _brief(listener: Callable[[Event], None]) -> Callable[[Event], None]:
+    def tell(event: Event) -> None:
+        if event["event"] not in WITHIN:
+            listener(event)
+
+    return tell
 
 
 @contextmanager
@@ -63,7 +75,30 @@ def describe(event: Event) -> str:
 
 def _training(event: Event) -> str:
     same = f"; up to the end of phase {event['taken_over']} it is the same" if event["taken_over"] else ""
-    return f"{event['name']}: {event['run']}{same}"
+    of = f"; {event['number']} of {event['of']}, about {_duration(event['left'])} left" if "left" in event else ""
+    return f"{event['name']}: {event['run']}{same}{of}"
+
+
+def _cost(event: Event) -> str:
+    size = event["bytes"] / 1e6
+    runs = "one training" if event["runs"] == 1 else f"{event['runs']} trainings"
+    return f"{runs} to go: about {_duration(event['seconds'])}, and {size:,.0f} MB on disk"
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _result(event: Event) -> str:
+    measured = event["measured"]
+    shown = [format_metrics(measured[of], f"{name} ") for of, name in (("selection", "select"), ("evaluation", "eval"))]
+    return f"  {event['title']}: {'  '.join(shown)}"
 
 
 def _phase(event: Event) -> str:
@@ -78,6 +113,8 @@ def _epoch(event: Event) -> str:
 
 
 LINES: dict[str, Callable[[Event], str]] = {
+    "cost": _cost,
+    "result": _result,
     "training": _training,
     "measured": lambda event: f"{event['name']}: {format_metrics(event['metrics'])}",
     "phase": _phase,
@@ -92,10 +129,11 @@ LINES: dict[str, Callable[[Event], str]] = {
 
 def format_metrics(metrics: dict[str, Any], where: str = "") -> str:
     """``loss 0.1234  top-1 98.12 %``; *where* they were measured comes in front of each name."""
-    return "  ".join(f"{where}{name} {_format(name, value)}" for name, value in metrics.items())
+    return "  ".join(f"{where}{name} {format_value(name, value)}" for name, value in metrics.items())
 
 
-def _format(metric: str, value: float) -> str:
+def format_value(metric: str, value: float) -> str:
+    """With its unit."""
     if metric in PERCENTAGES:
         return f"{100 * value:.2f} %"
     return f"{value:.2f}" if metric == "perplexity" else f"{value:.4f}"
@@ -131,11 +169,12 @@ class _Bars:
         if line := describe(event):
             self.progress.console.print(line, highlight=False, markup=False)
         if event["event"] == "phase-steps":
+            self.clear()
             self.task = self.progress.add_task("", total=event["steps"], completed=event["done"], state="")
         elif event["event"] == "tick":
             title = f"phase {event['phase']}, epoch {event['epoch']}"
             self.progress.update(self.task, completed=event["done"], description=title, state=_state(event))
-        elif event["event"] == "phase-end":
+        elif event["event"] in ("phase-end", "training"):
             self.clear()
 
     def clear(self) -> None:

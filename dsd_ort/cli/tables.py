@@ -12,13 +12,18 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from dsd_ort.cli.progress import format_metrics
+from dsd_ort.api.comparison.answer import Row
+from dsd_ort.api.comparison.document import Rung
+from dsd_ort.api.comparison.ladder import top
+from dsd_ort.cli.progress import format_metrics, format_value
 from dsd_ort.graph.program import Program
 from dsd_ort.notes import Note
 from dsd_ort.proof import Report
 from dsd_ort.proof.report import Verdict
 from dsd_ort.run.journal import AS_IT_CAME, Event
+from dsd_ort.run.metrics import PERCENTAGES
 from dsd_ort.ship.verify import Verdict as Verified
+from dsd_ort.statistics import Paired
 
 
 def show(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
@@ -155,3 +160,60 @@ def show_verdict(verdict: Verified, final: Path) -> None:
     click.echo(f"{final} is the same graph: {len(changed)} tensors have other values, and nothing else differs")
     for name in verdict.initialized:
         click.echo(f"  {name}: its ConstantOfShape node became an initializer")
+
+
+def show_ladder(ladder: Sequence[Rung], monitor: str) -> None:
+    """What short sparse phases gave."""
+    best = top(ladder, monitor)
+    rows = [
+        [
+            ("dense" if not rung.sparsity else f"{100 * rung.sparsity:g} %") + (" *" if rung is best else ""),
+            format_value(monitor, rung.selection[monitor]),
+            "" if rung.fit is None else f"{100 * rung.fit:.1f} %",
+        ]
+        for rung in ladder
+    ]
+    columns = {"sparsity": "left", f"{monitor}, selection": "right", "fits the training labels": "right"}
+    show("Short sparse phases", columns, rows)
+
+
+def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
+    """What the arms of an experiment measure."""
+    columns = {
+        "arm": "left",
+        "seeds": "right",
+        f"{monitor}, chosen by": "right",
+        **dict.fromkeys(_columns(rows, monitor), "right"),
+        f"{monitor} less dense only's (95 %)": "left",
+        "seconds": "right",
+    }
+    show(title, columns, [_arm_row(row, monitor, _columns(rows, monitor)) for row in rows])
+
+
+def _columns(rows: Sequence[Row], monitor: str) -> list[str]:
+    """The metrics of the table: what decides, and the loss."""
+    return [name for name in dict.fromkeys((monitor, "loss")) if name in rows[0].evaluation]
+
+
+def _arm_row(row: Row, monitor: str, columns: Sequence[str]) -> list[str]:
+    seeds = str(row.seeds or "") + (f" ({row.diverged} diverged)" if row.diverged else "")
+    if not row.evaluation:
+        return [row.title, seeds, "", *("" for _ in columns), "", ""]
+    return [
+        row.title,
+        seeds,
+        format_value(monitor, row.selection[monitor]),
+        *(format_value(name, row.evaluation[name]) for name in columns),
+        "" if row.against is None else _difference(row.against, monitor),
+        "" if row.seconds is None else f"{row.seconds:.1f}",
+    ]
+
+
+def _difference(paired: Paired, monitor: str) -> str:
+    """The mean, and its 95 % interval."""
+    scale, digits = (100, ".2f") if monitor in PERCENTAGES else (1, ".4f")
+    mean = f"{scale * paired.mean:+{digits}}"
+    if paired.interval is None:
+        return mean
+    low, high = (f"{scale * end:+{digits}}" for end in paired.interval)
+    return f"{mean} ({low} … {high})"

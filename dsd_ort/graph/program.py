@@ -239,6 +239,17 @@ def write_program(
     return Program(folder, manifest)
 
 
+def write_again(program: Program, folder: Path, recipe: Recipe, *, without: bytes | None = None) -> Program:
+    """A new run folder with the graphs of *program*, for a recipe that differs in seed, phases and monitor only.
+
+    Raises:
+        RunError: as :func:`write_program`.
+    """
+    graphs = {name: onnx.load(program.graph_path(name)) for name in GRAPHS}
+    manifest = msgspec.structs.replace(program.manifest, recipe=recipe.to_dict())
+    return write_program(folder, program.source(), manifest, graphs, without=without)
+
+
 def refuse_existing(folder: Path) -> None:
     """Raises RunError if *folder* exists and is not an empty folder: what is there stays."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

@@ -33,6 +33,8 @@ def refuse_bad_values(recipe: Content, where: str) -> None:
     _check_drops(recipe, require)
     for selector, value in recipe.prune.layers.items():
         _check_sparsity(value, f"prune.layers.{selector!r}", require)
+    layered = not recipe.prune.alive or recipe.prune.scope == "layer"
+    require(layered, 'prune.alive does not go with prune.scope = "global"', "it is about each layer for itself")
     _check_optimizer(recipe.optimizer, require)
     for loss in recipe.losses:
         _check_loss(loss, require)

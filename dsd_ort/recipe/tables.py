@@ -92,6 +92,9 @@ class Prune(_Table, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ("first-conv",)
     layers: dict[str, float] = {}
     """Sparsity of single layers: selector → sparsity; the first that matches counts."""
+    alive: bool = False
+    """No layer is pruned by the phase's ``sparsity`` so far that one of its inputs or outputs has to die: it keeps at
+    least as many weights as its longer side has entries."""
 
 
 class Schedule(_Table, frozen=True, kw_only=True):

@@ -2,10 +2,14 @@
 
 A layer of N weights keeps the N − round(N · sparsity) largest by magnitude (Han et al. 2017, algorithm 1).  Ties are
 broken by position, the first are pruned, so a mask is a function of the weights alone (law 4).
+
+With ``prune.alive``, a layer of r rows (its first axis) and c = N / r columns has at most the sparsity
+1 - max(r, c) / N, so that each row and each column can keep a weight.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,9 +52,17 @@ def write_masks(arena: Arena, sparsity: float, rules: Prune) -> None:
         own = _own_sparsity(piece, rules)
         if own is None and rules.scope == "global":
             shared.append(piece)
-        else:
-            view(arena.masks, piece)[...] = magnitude_mask(view(arena.weights, piece), sparsity if own is None else own)
+            continue
+        if own is None:
+            own = min(sparsity, bearable(piece.shape)) if rules.alive else sparsity
+        view(arena.masks, piece)[...] = magnitude_mask(view(arena.weights, piece), own)
     _write_global(arena, shared, sparsity)
+
+
+def bearable(shape: Sequence[int]) -> float:
+    """The sparsity up to which no row and no column of a layer has to be all zeros."""
+    size, rows = math.prod(shape), shape[0]
+    return 1 - max(rows, size // rows) / size
 
 
 def _write_global(arena: Arena, pieces: Sequence[Slice], sparsity: float) -> None:

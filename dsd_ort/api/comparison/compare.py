@@ -13,14 +13,15 @@ import numpy as np
 
 from dsd_ort import runtime
 from dsd_ort.api.comparison import report
+from dsd_ort.api.comparison.arms import require_sparse_phase
 from dsd_ort.api.comparison.folder import FINAL, FOLDERS, Runs, held, prepared
 from dsd_ort.api.comparison.report import Report, Row
-from dsd_ort.api.comparison.training import train_all
+from dsd_ort.api.comparison.training import Trainings, once
 from dsd_ort.api.models import verify
 from dsd_ort.api.runs import evaluate, export, phases, train
-from dsd_ort.errors import RecipeError
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
+from dsd_ort.run import checkpoint
 from dsd_ort.run.execution import Precision
 from dsd_ort.run.journal import AS_IT_CAME, Event
 from dsd_ort.run.metrics import better
@@ -96,19 +97,19 @@ def compare(
     """
     runtime.require_runtime()
     runtime.choose_device(device)  # refuses one that is not there before anything is made
-    _refuse_dense(recipe)
+    require_sparse_phase(recipe)
     folder = Path(folder)
     training = partial(train, data=data, eval_data=eval_data, device=device, threads=threads)
     training = partial(training, precision=precision, cuda_graphs=cuda_graphs, deterministic=deterministic)
-    training = partial(training, checkpoint_seconds=checkpoint_seconds, listener=_once(listener), stop=stop)
+    training = partial(training, checkpoint_seconds=checkpoint_seconds, listener=once(listener), stop=stop)
     training = partial(training, measure_first=False)  # that is done once for both
-    with held(folder):
+    with held(folder, (*FOLDERS.values(), report.REPORT), f"{FOLDERS[report.DSD]}/{checkpoint.FILE}"):
         runs = prepared(folder, model, recipe)
         measure = partial(evaluate, data=eval_data, recipe=runs.dsd.recipe, device=device, threads=threads)
         found, final = report.read(folder), folder / FINAL
         if found.metrics is None or not final.exists():
             came = _as_it_came(folder, runs.dsd, measure, listener)
-            train_all(dict(zip(FOLDERS, runs, strict=True)), training, listener)
+            Trainings(dict(zip(FOLDERS, runs, strict=True)), training, listener)()
             export(runs.dsd.folder, final)
             rows = (*_first_row(runs.dsd, came), *_rows(runs))
             found = Report(rows=rows, metrics=measure(final), came=came)
@@ -116,14 +117,6 @@ def compare(
     metrics, before, monitor = found.metrics or {}, found.came or {}, runs.dsd.recipe.monitor
     worse = monitor in metrics and monitor in before and better(monitor, before[monitor], metrics[monitor])
     return Comparison(final, found.rows, metrics, verify(runs.dsd.source_path, final), before, worse)
-
-
-def _refuse_dense(recipe: Recipe) -> None:
-    if all(phase.kind == "dense" for phase in recipe.phase):
-        raise RecipeError(
-            "the recipe has no sparse phase, so there is nothing to compare dense only with",
-            fix='give a phase kind = "sparse" and a sparsity, or train it alone: dsd-ort prepare, dsd-ort train',
-        )
 
 
 def _as_it_came(
@@ -156,16 +149,3 @@ def _rows(runs: Runs) -> list[Row]:
         for name, program in zip(FOLDERS, runs, strict=True)
         for event in phases(program.folder)
     ]
-
-
-def _once(listener: Listener) -> Listener:
-    """Tells notes on the data, and where training goes on, before the first step only: later they say nothing new."""
-    begun = False
-
-    def tell(event: Event) -> None:
-        nonlocal begun
-        begun = begun or event["event"] == "tick"
-        if not (begun and event["event"] in ("note", "resume")):
-            listener(event)
-
-    return tell

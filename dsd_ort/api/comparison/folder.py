@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +13,10 @@ import msgspec
 from dsd_ort.api.comparison.report import DENSE_ONLY, DSD, REPORT
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.prepare import listed, prepare
-from dsd_ort.graph.program import Program, open_program
+from dsd_ort.graph.program import Program, open_program, write_again
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
 from dsd_ort.recipe import Recipe
-from dsd_ort.run import checkpoint
 from dsd_ort.run.lock import locked
 
 FOLDERS = {DSD: "dsd", DENSE_ONLY: "dense-only"}
@@ -33,10 +32,15 @@ class Runs(NamedTuple):
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, names: Collection[str], trained: str) -> Iterator[None]:
     """Makes and locks the folder.
 
     What is refused before the first step leaves nothing in it, so that the next call may have another recipe.
+
+    Args:
+        folder: of a comparison or an experiment.
+        names: what is made in it.
+        trained: a pattern of the checkpoint of which at least one is there once something is trained.
 
     Raises:
         RunError: the folder cannot be made, or another process holds it.
@@ -49,11 +53,11 @@ def held(folder: Path) -> Iterator[None]:
             f"the folder cannot be made: {error.strerror}", where=str(folder), fix="choose another folder"
         ) from error
     with locked(folder):
-        made = [folder / name for name in (*FOLDERS.values(), REPORT) if not (folder / name).exists()]
+        made = [folder / name for name in names if not (folder / name).exists()]
         try:
             yield
         except DsdError:
-            if not (folder / FOLDERS[DSD] / checkpoint.FILE).exists():
+            if not any(folder.glob(trained)):
                 for path in made:
                     path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
                 if new:
@@ -75,16 +79,24 @@ def prepared(folder: Path, model: str | Path, recipe: Recipe) -> Runs:
             raise RunError(
                 "a file is there that the comparison would replace", where=str(file), fix="choose another folder"
             )
-    return Runs(_program(dsd, model, recipe), _program(dense_only, model, recipe.dense_only()))
+    return Runs(program_of(dsd, model, recipe), program_of(dense_only, model, recipe.dense_only()))
 
 
-def _program(run: Path, model: str | Path, recipe: Recipe) -> Program:
+def program_of(run: Path, model: str | Path, recipe: Recipe, like: Program | None = None) -> Program:
     """The run folder, which is made where it is not there.
+
+    Args:
+        run: the folder.
+        model: that is prepared.
+        recipe: for this.
+        like: is the same model prepared, whose graphs are taken where the recipe allows it.
 
     Raises:
         RunError: it is there, with another model or recipe.
     """
     if not (run / "manifest.json").exists():
+        if like is not None and _same_graphs(like.recipe, recipe):
+            return write_again(like, run, recipe, without=listed(recipe))
         return prepare(model, run, recipe)
     program = open_program(run)
     if program.artifacts.exists():  # a training graph brings its own
@@ -103,6 +115,11 @@ def _program(run: Path, model: str | Path, recipe: Recipe) -> Program:
             fix="give what it was begun with, or choose another folder",
         )
     return program
+
+
+def _same_graphs(recipe: Recipe, other: Recipe) -> bool:
+    """Whether the recipes differ in nothing that a prepared graph depends on: in seed, phases and monitor only."""
+    return msgspec.structs.replace(recipe, seed=other.seed, phase=other.phase, monitor=other.monitor) == other
 
 
 def _digest(model: str | Path) -> str:

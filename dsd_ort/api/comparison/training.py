@@ -7,11 +7,15 @@ The recipes are paths in a tree of phases.  Where two part, the one that came so
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from dsd_ort.errors import DivergedError
 from dsd_ort.graph.program import Program
 from dsd_ort.run import checkpoint
 from dsd_ort.run.fork import fork, shared_phases
 from dsd_ort.run.journal import Event, read
+
+Listener = Callable[[Event], None]
 
 
 def is_begun(run: Program) -> bool:
@@ -22,59 +26,87 @@ def is_complete(run: Program) -> bool:
     return any(event["event"] == "end" for event in read(run.folder))
 
 
-def phases_to_train(runs: Sequence[Program]) -> list[int]:
-    """How many leading phases each run gets from one of the runs before it."""
+def phases_taken_over(runs: Sequence[Program]) -> list[int]:
+    """How many leading phases each run has in common with one of the runs before it."""
     return [
         max((shared_phases(run.recipe, other.recipe) for other in runs[:number]), default=0)
         for number, run in enumerate(runs)
     ]
 
 
-def train_all(
-    runs: Mapping[str, Program],
-    training: Callable[..., object],
-    listener: Callable[[Event], None],
-    ended: Callable[[str], None] = lambda name: None,
-) -> None:
-    """Trains *runs*, which have a name each, one behind the other.
+def once(listener: Listener) -> Listener:
+    """Tells notes on the data, and where training goes on, before the first step only: later they say nothing new."""
+    begun = False
 
-    Args:
-        runs: new, or as far as an earlier call came.
-        training: :func:`dsd_ort.train` with all arguments but the run, ``resume`` and ``until``.
-        listener: is told where a training begins or goes on.
-        ended: is told the name of each run that is complete, also of one that was complete before.
-    """
-    names, programs = list(runs), list(runs.values())
-    shared = dict(zip(names, phases_to_train(programs), strict=True))
-    told: set[str] = set()
+    def tell(event: Event) -> None:
+        nonlocal begun
+        begun = begun or event["event"] == "tick"
+        if not (begun and event["event"] in ("note", "resume")):
+            listener(event)
 
-    def advance(name: str, until: int | None) -> None:
-        run = runs[name]
+    return tell
+
+
+@dataclass
+class Trainings:
+    """Runs that are trained one behind the other."""
+
+    runs: Mapping[str, Program]
+    """By names for people: new, or as far as an earlier call came."""
+    training: Callable[..., object]
+    """:func:`dsd_ort.train` with all arguments but the run, ``resume`` and ``until``."""
+    listener: Listener
+    """Is told where a training begins or goes on."""
+    ended: Callable[[str], None] = lambda name: None
+    """Is told the name of each run that is complete, also of one that was complete before."""
+    diverged: Callable[[str, DivergedError], None] | None = None
+    """Is told the name of each run that cannot be completed; without it, the first one ends the call."""
+    told: set[str] = field(default_factory=set)
+
+    def __call__(self) -> None:
+        """Trains all of them.
+
+        Raises:
+            DivergedError: see ``diverged``; and what ``training`` raises.
+        """
+        self.taken_over = dict(zip(self.runs, phases_taken_over(list(self.runs.values())), strict=True))
+        self._descend(list(self.runs), 0)
+
+    def _descend(self, group: list[str], depth: int) -> None:
+        """Trains *group*, whose first *depth* phases are the same, and trained once already."""
+        while group:
+            lead, *others = group
+            parts = {name: shared_phases(self.runs[lead].recipe, self.runs[name].recipe) for name in others}
+            alike = [name for name in others if parts[name] > depth]
+            group = [name for name in others if name not in alike]
+            until = min((parts[name] for name in alike), default=None)
+            try:
+                self._to(lead, until, [name for name in alike if not is_begun(self.runs[name])])
+            except DivergedError as error:
+                if self.diverged is None:
+                    raise
+                for name in (lead, *alike):
+                    self.diverged(name, error)
+                continue
+            if until is None:
+                self.ended(lead)
+            else:
+                self._descend([lead, *alike], until)
+
+    def _to(self, lead: str, until: int | None, new: list[str]) -> None:
+        """Trains *lead* up to the end of phase *until*, and lets *new* go on from there; None is to its end."""
+        if until is None or new:
+            self._advance(lead, until)
+        for name in new:
+            fork(self.runs[lead], self.runs[name])
+
+    def _advance(self, name: str, until: int | None) -> None:
+        run = self.runs[name]
         if is_complete(run):
             return
         begun = is_begun(run)
-        if name not in told:
-            told.add(name)
-            taken_over = shared[name] if begun else 0
-            listener({"event": "training", "name": name, "run": str(run.folder), "taken_over": taken_over})
-        training(run.folder, resume=begun, until=until)
-
-    def descend(group: list[str], depth: int) -> None:
-        """*group* have *depth* phases in common, which are behind them or to be trained again."""
-        while group:
-            lead, *others = group
-            alike = [name for name in others if shared_phases(runs[lead].recipe, runs[name].recipe) > depth]
-            if alike:
-                until = min(shared_phases(runs[lead].recipe, runs[name].recipe) for name in alike)
-                new = [name for name in alike if not is_begun(runs[name])]
-                if new:
-                    advance(lead, until)
-                for name in new:
-                    fork(runs[lead], runs[name])
-                descend([lead, *alike], until)
-            else:
-                advance(lead, None)
-                ended(lead)
-            group = [name for name in others if name not in alike]
-
-    descend(names, 0)
+        if name not in self.told:
+            self.told.add(name)
+            taken_over = self.taken_over[name] if begun else 0
+            self.listener({"event": "training", "name": name, "run": str(run.folder), "taken_over": taken_over})
+        self.training(run.folder, resume=begun, until=until)

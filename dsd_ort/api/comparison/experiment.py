@@ -1,0 +1,247 @@
+"""An experiment on somebody's model and data: does DSD help here, by how much, and which file is the best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dsd_ort import runtime
+from dsd_ort.api.comparison import answer, document, ladder, measuring
+from dsd_ort.api.comparison.arms import USUAL, Arm, arms
+from dsd_ort.api.comparison.document import Document, Measured
+from dsd_ort.api.comparison.folder import held
+from dsd_ort.api.comparison.lab import BEGUN, FINAL, MADE, Lab
+from dsd_ort.api.comparison.selection import Sets, open_sets
+from dsd_ort.api.comparison.training import Listener
+from dsd_ort.api.runs import train
+from dsd_ort.errors import RecipeError, RunError
+from dsd_ort.graph.inference import write_inference_form
+from dsd_ort.model import artifacts
+from dsd_ort.model import source as source_files
+from dsd_ort.model.source import Source
+from dsd_ort.recipe import MetricName, Recipe
+from dsd_ort.run import memory
+from dsd_ort.run.evaluate import Evaluator
+from dsd_ort.run.execution import Execution, Precision
+from dsd_ort.run.journal import AS_IT_CAME
+from dsd_ort.run.metrics import better
+from dsd_ort.ship import export as export_files
+from dsd_ort.ship import verify as verify_files
+from dsd_ort.ship.verify import Verdict
+
+SELECTION = "selection"
+"""What the file of the scores is called that the model as it came has on the data that choose."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What came out of :func:`experiment`."""
+
+    final: Path
+    """The best file on the selection data: an arm's, or the model as it came."""
+    document: Document
+    """All that was measured."""
+    table: tuple[answer.Row, ...]
+    """A row for the model as it came and for each arm, over all seeds, on the evaluation data."""
+    verdict: Verdict
+    """The proof that *final* is the model with other weights, or none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON has them."""
+        table = [row.to_dict() for row in self.table]
+        measured: dict[str, Any] = msgspec.to_builtins(self.document)
+        return {"final_file": str(self.final), "same": self.verdict.same, "table": table, **measured}
+
+
+def experiment(
+    model: str | Path,
+    folder: str | Path,
+    recipe: Recipe,
+    data: Any,
+    eval_data: Any,
+    *,
+    sparsities: Sequence[float] | str = (),
+    seeds: int = 1,
+    select: float | None = None,
+    select_data: Any = None,
+    kinds: Sequence[str] = USUAL,
+    monitor: MetricName | None = None,
+    keep: str = "all",
+    device: str = "auto",
+    threads: int = 0,
+    precision: Precision | None = None,
+    cuda_graphs: bool = True,
+    deterministic: bool = False,
+    checkpoint_seconds: float = 300.0,
+    listener: Listener = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Experiment:
+    """Trains *model* in several ways with the same budget, chooses on one set, and measures on another.
+
+    Called again, it goes on where it was stopped or killed and ends with the same bytes; more seeds, sparsities and
+    arms may then be asked for.  Arms of one seed have the same order of data, augmentation and learning rates, and
+    phases that they have in common are trained once.
+
+    Args:
+        model: an ONNX file.
+        folder: is made, or holds what an earlier call with the same model, recipe and data left.
+        recipe: has a sparse phase.
+        data: see :func:`train`.
+        eval_data: likewise; each arm is measured on it at its end, and nothing is chosen by it.
+        sparsities: of DSD; none means as the recipe has it, and ``"auto"`` that it is looked for.
+        seeds: how often everything is repeated.
+        select: the share of *data*, of every class the same, that no arm trains on, and that chooses; for a model that
+            has not seen *data*.  By default half of *eval_data* choose, and the other half measure.
+        select_data: in the place of both, data of their own, which the model has not seen.
+        kinds: which arms, of :data:`dsd_ort.api.comparison.arms.KINDS`.
+        monitor: what chooses and is compared; by default the recipe's, and for classes top-1 where that is the loss.
+        keep: ``"final"`` removes run folders as soon as their arms are measured; ``"all"`` keeps them.
+        device: see :func:`train`.
+        threads: see :func:`train`.
+        precision: see :func:`train`.
+        cuda_graphs: see :func:`train`.
+        deterministic: see :func:`train`.
+        checkpoint_seconds: see :func:`train`.
+        listener: is told all events: also the cost beforehand, and where a training begins or goes on.
+        stop: see :func:`train`.
+
+    Raises:
+        RecipeError: no sparse phase; an arm, sparsity or number of seeds that is none.
+        RunError: *folder* holds an experiment with another model, recipe or data.
+        ModelError, DataError, DivergedError, InstallationError: see :func:`prepare` and :func:`train`.
+    """
+    runtime.require_runtime()
+    chosen = runtime.choose_device(device)
+    _refuse(model, seeds, keep)
+    given = () if isinstance(sparsities, str) else tuple(sparsities)
+    arms(recipe, kinds, given)  # refuses what is none
+    recipe = msgspec.structs.replace(recipe, monitor=monitor or answer.deciding(recipe))
+    execution = Execution(chosen, threads, precision or "fp32", cuda_graphs, deterministic)
+    folder = Path(folder)
+    with held(folder, MADE, BEGUN):
+        _refuse_files_of_others(folder)
+        source = source_files.load(model)
+        evaluator = Evaluator.of_source(source, recipe, execution=execution, memory=memory.of(chosen))
+        sets = open_sets(
+            folder, list(evaluator.fields), recipe, data, eval_data, select=select, select_data=select_data
+        )
+        doc, seconds = _begun(folder, source, recipe, sets, evaluator)
+        listener({"event": "measured", "name": AS_IT_CAME, "metrics": doc.came.evaluation})
+        _say_what_chooses(folder, doc, sets, listener)
+
+        def training(run: Path, *, listener: Listener, resume: bool, until: int | None = None) -> None:
+            train(
+                run,
+                sets.training,
+                eval_data=sets.selection,
+                resume=resume,
+                until=until,
+                device=device,
+                threads=threads,
+                precision=precision,
+                cuda_graphs=cuda_graphs,
+                deterministic=deterministic,
+                checkpoint_seconds=checkpoint_seconds,
+                measure_first=False,
+                listener=listener,
+                stop=stop,
+            )
+
+        lab = Lab(folder, source, sets, doc.monitor, execution, training, listener, keep == "all", seconds)
+        wanted = sets.recipe
+        if sparsities == "auto":
+            doc = lab.climb(doc)
+            given, wanted = (ladder.top(doc.ladder, doc.monitor).sparsity,), ladder.sparing(wanted)
+        plan = arms(wanted, kinds, given)
+        doc = _finished(lab, lab.run(doc, plan, seeds), plan)
+    final = folder / FINAL
+    return Experiment(final, doc, tuple(answer.table(doc, plan, folder)), verify_files.verify(source.path, final))
+
+
+def _refuse(model: str | Path, seeds: int, keep: str) -> None:
+    if seeds < 1:
+        raise RecipeError(f"{seeds} seeds are no experiment", fix="give 1 or more; from 3 on there are intervals")
+    if keep not in ("all", "final"):
+        raise RecipeError(f"keep = {keep!r} is none", fix='give "all" or "final"')
+    if artifacts.find(model) is not None:
+        raise RecipeError(
+            "an experiment takes an inference model, and this is an exported training graph",
+            where=str(model),
+            fix="give the inference model, or compare with one seed and one sparsity",
+        )
+
+
+def _refuse_files_of_others(folder: Path) -> None:
+    if (folder / FINAL).exists() and not (folder / document.FILE).exists():
+        raise RunError(
+            "a file is there that the experiment would replace",
+            where=str(folder / FINAL),
+            fix="choose another folder",
+        )
+
+
+def _begun(folder: Path, source: Source, recipe: Recipe, sets: Sets, evaluator: Evaluator) -> tuple[Document, float]:
+    """What the experiment has measured so far, of a new one the model as it came; and how long selection takes."""
+    began = time.perf_counter()
+    selected = evaluator(sets.selection)
+    seconds = time.perf_counter() - began
+    there = document.read(folder)
+    section = msgspec.structs.replace(recipe.data, without=None)  # what counts is who is left, not where the list was
+    wanted = Document(
+        source_digest=source.digest,
+        recipe=msgspec.structs.replace(recipe, data=section).to_dict(),
+        monitor=recipe.monitor,
+        data=sets.training.digest,
+        selection=sets.selection.digest,
+        evaluation=sets.evaluation.digest,
+        came=Measured(selection=selected, evaluation={}),
+    )
+    if there is not None:
+        document.refuse_another(folder, there, wanted)
+        return there, seconds
+    measuring.write_scores(evaluator, sets.evaluation, answer.scores_file(folder, AS_IT_CAME, 0))
+    measuring.write_scores(evaluator, sets.selection, answer.scores_file(folder, SELECTION, 0))
+    measured = Measured(selection=selected, evaluation=evaluator(sets.evaluation))
+    new = msgspec.structs.replace(wanted, came=measured)
+    document.write(folder, new)
+    return new, seconds
+
+
+def _say_what_chooses(folder: Path, doc: Document, sets: Sets, listener: Listener) -> None:
+    """How many examples choose and measure, and whether the model seems to have been trained on those that choose."""
+    counts = [data.examples for data in (sets.selection, sets.evaluation)]
+    if None not in counts:
+        text = f"{counts[0]:,} examples choose, {counts[1]:,} measure; nobody trains on them"
+        listener({"event": "note", "text": text})
+    monitor, came = doc.monitor, doc.came
+    both = [measuring.scores(answer.scores_file(folder, name, 0), monitor) for name in (SELECTION, AS_IT_CAME)]
+    if both[0] is None or both[1] is None or not better(monitor, came.selection[monitor], came.evaluation[monitor]):
+        return
+    if measuring.told_apart(both[0], both[1]):
+        text = (
+            "the model as it came does far better on what chooses than on what measures: it was probably trained on "
+            "it, and then what is trained here cannot win; give --select-data that the model has not seen, or neither "
+            "--select nor --select-data"
+        )
+        listener({"event": "note", "text": text})
+
+
+def _finished(lab: Lab, doc: Document, plan: Sequence[Arm]) -> Document:
+    """Chooses and writes the final file, and says what was found."""
+    final, path = answer.best(doc, plan), lab.folder / FINAL
+    values = {}
+    if final.arm != AS_IT_CAME:
+        best = source_files.load(lab.best_file(final.arm))
+        values = {p.name: best.value(p.name) for p in (*best.parameters, *best.statistics)}
+    export_files.write_weights(lab.source, values, path)
+    if values:
+        write_inference_form(path)
+    doc = msgspec.structs.replace(doc, final=final)
+    doc = msgspec.structs.replace(doc, verdict=tuple(answer.sentences(doc, plan, lab.folder)))
+    document.write(lab.folder, doc)
+    return doc

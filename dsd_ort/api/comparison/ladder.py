@@ -1,0 +1,89 @@
+"""The sparsity that a model and its data want, found by short sparse phases (``--sparsity auto``).
+
+A network forgets wrong labels only where it is too sparse to know them by heart, and at less it gets worse; where that
+is depends on its size and on the labels (He et al. 2022, "sparse double descent").  So each rung of a ladder gets a
+sparse phase of half the length, is judged by the selection data, and the gaps beside the best one are tried as well.
+Rung 0 is the same phase dense. Layers
+that would die are spared (``prune.alive``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from dsd_ort.api.comparison.arms import at
+from dsd_ort.api.comparison.document import Rung
+from dsd_ort.recipe import Phase, Recipe
+from dsd_ort.run.metrics import better
+
+RUNGS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)
+SHARE = 0.5
+"""Of the sparse phase's length."""
+
+Measure = Callable[[Mapping[str, Recipe]], Mapping[str, tuple[dict[str, float], float | None]]]
+"""Trains recipes by name, and gives the metrics on the selection data and the fit of each at its end."""
+
+
+def climb(recipe: Recipe, measure: Measure, monitor: str) -> tuple[Rung, ...]:
+    """The rungs that were tried, by sparsity."""
+    first = _measured(recipe, (0.0, *RUNGS), measure)
+    best = top(first, monitor)
+    more = _between(best.sparsity)
+    return tuple(sorted((*first, *_measured(recipe, more, measure)), key=lambda rung: rung.sparsity))
+
+
+def top(rungs: Sequence[Rung], monitor: str) -> Rung:
+    """The sparse rung that is best on the selection data; of equal ones the least sparse."""
+    best: Rung | None = None
+    for rung in rungs:
+        if rung.sparsity and (best is None or better(monitor, rung.selection[monitor], best.selection[monitor])):
+            best = rung
+    assert best is not None, "a ladder has rungs"
+    return best
+
+
+def gains(rungs: Sequence[Rung], monitor: str) -> bool:
+    """Whether the best sparse rung is better on the selection data than the dense one."""
+    [dense] = [rung for rung in rungs if rung.sparsity == 0]
+    return better(monitor, top(rungs, monitor).selection[monitor], dense.selection[monitor])
+
+
+def sparing(recipe: Recipe) -> Recipe:
+    """*recipe*, in which no layer has to die; over all layers together it stays as it is."""
+    if recipe.prune.scope == "global":
+        return recipe
+    return msgspec.structs.replace(recipe, prune=msgspec.structs.replace(recipe.prune, alive=True))
+
+
+def short(recipe: Recipe, sparsity: float) -> Recipe:
+    """Up to the end of the first sparse phase, which is shorter; dense where *sparsity* is 0."""
+    number = next(i for i, phase in enumerate(recipe.phase) if phase.kind == "sparse")
+    phases = (*recipe.phase[:number], _shorter(recipe.phase[number]))
+    cut = msgspec.structs.replace(recipe, phase=phases)
+    return cut if sparsity else cut.dense_only()
+
+
+def _shorter(phase: Phase) -> Phase:
+    changed: dict[str, Any] = {"steps": None if phase.steps is None else max(1, math.ceil(SHARE * phase.steps))}
+    if phase.epochs is not None:
+        changed["epochs"] = SHARE * phase.epochs if phase.epochs <= 1 else max(1, math.ceil(SHARE * phase.epochs))
+    return msgspec.structs.replace(phase, **changed)
+
+
+def _measured(recipe: Recipe, sparsities: Sequence[float], measure: Measure) -> list[Rung]:
+    found = measure({f"{sparsity:g}": short(at(recipe, sparsity), sparsity) for sparsity in sparsities})
+    return [
+        Rung(sparsity=sparsity, selection=found[f"{sparsity:g}"][0], fit=found[f"{sparsity:g}"][1])
+        for sparsity in sparsities
+    ]
+
+
+def _between(best: float) -> list[float]:
+    """The middles, by the share that is kept, between *best* and the rungs beside it."""
+    place = RUNGS.index(best)
+    neighbours = [*RUNGS[max(0, place - 1) : place], *RUNGS[place + 1 : place + 2]]
+    return [float(f"{1 - math.sqrt((1 - best) * (1 - beside)):.4g}") for beside in neighbours]
