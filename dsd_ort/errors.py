@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 from dsd_ort.notes import Note
 
@@ -30,6 +31,10 @@ class DsdError(Exception):
         self.causes: tuple[DsdError, ...] = ()
         """Where one message stands for several errors: all of them."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As another process is handed it."""
+        return _again, (type(self), self.what, self.where, self.fix), {"causes": self.causes}
+
     def __str__(self) -> str:
         if self.causes:
             return "\n".join(map(str, merged(self.causes)))
@@ -39,6 +44,10 @@ class DsdError(Exception):
         if self.fix:
             lines.append(f"  fix:   {self.fix}")
         return "\n".join(lines)
+
+
+def _again(kind: type[DsdError], what: str, where: str | None, fix: str | None) -> DsdError:
+    return kind(what, where=where, fix=fix)
 
 
 class InstallationError(DsdError):

@@ -38,6 +38,9 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     kinds = ", ".join(arms.KINDS)
     for option in (
         click.option(
+            "--jobs", type=click.IntRange(1), help="Trainings at a time, with the cores shared out.  [default: 1]"
+        ),
+        click.option(
             "--keep",
             type=click.Choice(["all", "final"]),
             help="final removes run folders as soon as they are measured.  [default: all]",
@@ -101,7 +104,7 @@ def compare(
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity 0.8,0.9,0.95 --seeds 5
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity auto --seeds 3
     """
-    asked = {name: options.pop(name) for name in ("seeds", "select", "select_data", "kinds", "monitor", "keep")}
+    asked = {name: options.pop(name) for name in ("seeds", "select", "select_data", "kinds", "monitor", "keep", "jobs")}
     fresh, sparsities = options.pop("fresh"), options.pop("sparsities") or ()
     if not fresh and len(sparsities) <= 1 and not any(asked.values()):
         simple = arms.at(recipe, sparsities[0]) if sparsities else recipe

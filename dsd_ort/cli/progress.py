@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from dsd_ort.run.journal import Event
 from dsd_ort.run.metrics import PERCENTAGES
 
-WITHIN = ("phase", "epoch", "suspects", "phase-end")
+WITHIN = ("phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
 """What happens within a training."""
 LINE_EVERY = 30.0
 """Seconds between two plain lines within an epoch."""
@@ -115,6 +115,7 @@ def _epoch(event: Event) -> str:
 LINES: dict[str, Callable[[Event], str]] = {
     "cost": _cost,
     "result": _result,
+    "diverged": lambda event: f"  {event['arm']}, seed {event['seed']}, ends without a result: {event['why']}",
     "training": _training,
     "measured": lambda event: f"{event['name']}: {format_metrics(event['metrics'])}",
     "phase": _phase,
@@ -153,6 +154,9 @@ class _Lines:
             per_step = (self.printed - self.began) / max(event["done"] - self.done, 1)
             left = per_step * (self.steps - event["done"])
             click.echo(f"  step {event['done']}/{self.steps}, {_state(event)}, {left:.0f} s left", err=True)
+        elif event["event"] == "overall" and time.monotonic() - self.printed > LINE_EVERY:
+            self.printed = time.monotonic()
+            click.echo(f"  {_share(event)} done, about {_duration(event['left'])} left", err=True)
         elif line := describe(event):
             self.printed = time.monotonic()
             click.echo(line, err=True)
@@ -174,7 +178,11 @@ class _Bars:
         elif event["event"] == "tick":
             title = f"phase {event['phase']}, epoch {event['epoch']}"
             self.progress.update(self.task, completed=event["done"], description=title, state=_state(event))
-        elif event["event"] in ("phase-end", "training"):
+        elif event["event"] == "overall":
+            if self.task is None:
+                self.task = self.progress.add_task("", total=event["of"], state="")
+            self.progress.update(self.task, completed=event["done"], description="all trainings", state=_share(event))
+        elif event["event"] == "phase-end":
             self.clear()
 
     def clear(self) -> None:
@@ -182,6 +190,10 @@ class _Bars:
         if self.task is not None:
             self.progress.remove_task(self.task)
             self.task = None
+
+
+def _share(event: Event) -> str:
+    return f"{min(100, 100 * event['done'] / max(1, event['of'])):.0f} %"
 
 
 def _state(event: Event) -> str:

@@ -43,18 +43,23 @@ class Cost:
         return {"event": "cost", "runs": self.runs, "seconds": self.seconds, "bytes": self.bytes}
 
     def counting(self, listener: Callable[[Event], None]) -> Callable[[Event], None]:
-        """*listener*, who is also told with each training which one it is, and about how many seconds are left."""
+        """*listener*, who is also told which training it is that begins, and what share of all updates is done."""
         began, trainings, updates = time.monotonic(), 0, 0
+
+        def left() -> float:
+            share = updates / max(1, self.updates)
+            seconds = (1 - share) * ((time.monotonic() - began) / share if share > EARLY else self.seconds)
+            return max(0.0, seconds)
 
         def tell(event: Event) -> None:
             nonlocal trainings, updates
-            updates += event["event"] == "tick"
             if event["event"] == "training":
                 trainings += 1
-                share = updates / max(1, self.updates)
-                left = (1 - share) * ((time.monotonic() - began) / share if share > EARLY else self.seconds)
-                event = {**event, "number": trainings, "of": self.runs, "left": max(0.0, left)}
+                event = {**event, "number": trainings, "of": self.runs, "left": left()}
             listener(event)
+            if event["event"] == "tick":
+                updates += event.get("updates", 1)
+                listener({"event": "overall", "done": updates, "of": self.updates, "left": left()})
 
         return tell
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +15,19 @@ import msgspec
 from dsd_ort import runtime
 from dsd_ort.api.comparison import answer, document, ladder, measuring
 from dsd_ort.api.comparison.arms import USUAL, Arm, arms
+from dsd_ort.api.comparison.cost import cost
 from dsd_ort.api.comparison.document import Document, Measured
 from dsd_ort.api.comparison.folder import held
-from dsd_ort.api.comparison.lab import BEGUN, FINAL, MADE, Lab
-from dsd_ort.api.comparison.selection import Sets, open_sets
-from dsd_ort.api.comparison.training import Listener
-from dsd_ort.api.runs import train
+from dsd_ort.api.comparison.jobs import Opening, opened, side_by_side
+from dsd_ort.api.comparison.lab import BEGUN, FINAL, MADE, Book, Lab
+from dsd_ort.api.comparison.training import Listener, once
 from dsd_ort.errors import RecipeError, RunError
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
-from dsd_ort.model.source import Source
 from dsd_ort.recipe import MetricName, Recipe
-from dsd_ort.run import memory
 from dsd_ort.run.evaluate import Evaluator
-from dsd_ort.run.execution import Execution, Precision
+from dsd_ort.run.execution import Precision
 from dsd_ort.run.journal import AS_IT_CAME
 from dsd_ort.run.metrics import better
 from dsd_ort.ship import export as export_files
@@ -72,6 +72,7 @@ def experiment(
     kinds: Sequence[str] = USUAL,
     monitor: MetricName | None = None,
     keep: str = "all",
+    jobs: int = 1,
     device: str = "auto",
     threads: int = 0,
     precision: Precision | None = None,
@@ -101,6 +102,8 @@ def experiment(
         kinds: which arms, of :data:`dsd_ort.api.comparison.arms.KINDS`.
         monitor: what chooses and is compared; by default the recipe's, and for classes top-1 where that is the loss.
         keep: ``"final"`` removes run folders as soon as their arms are measured; ``"all"`` keeps them.
+        jobs: how many trainings go on at a time, each in a process of its own, with its share of the cores unless
+            *threads* says otherwise; *data* and the others are then paths or ``"module:function"``.
         device: see :func:`train`.
         threads: see :func:`train`.
         precision: see :func:`train`.
@@ -116,54 +119,61 @@ def experiment(
         ModelError, DataError, DivergedError, InstallationError: see :func:`prepare` and :func:`train`.
     """
     runtime.require_runtime()
-    chosen = runtime.choose_device(device)
-    _refuse(model, seeds, keep)
+    runtime.choose_device(device)
+    _refuse(model, seeds, keep, jobs)
     given = () if isinstance(sparsities, str) else tuple(sparsities)
     arms(recipe, kinds, given)  # refuses what is none
     recipe = msgspec.structs.replace(recipe, monitor=monitor or answer.deciding(recipe))
-    execution = Execution(chosen, threads, precision or "fp32", cuda_graphs, deterministic)
-    folder = Path(folder)
-    with held(folder, MADE, BEGUN):
-        _refuse_files_of_others(folder)
-        source = source_files.load(model)
-        evaluator = Evaluator.of_source(source, recipe, execution=execution, memory=memory.of(chosen))
-        sets = open_sets(
-            folder, list(evaluator.fields), recipe, data, eval_data, select=select, select_data=select_data
-        )
-        doc, seconds = _begun(folder, source, recipe, sets, evaluator)
+    opening = Opening(
+        model=Path(model),
+        folder=Path(folder),
+        recipe=recipe,
+        data=data,
+        eval_data=eval_data,
+        select=select,
+        select_data=select_data,
+        device=device,
+        threads=threads,
+        options={
+            "precision": precision,
+            "cuda_graphs": cuda_graphs,
+            "deterministic": deterministic,
+            "checkpoint_seconds": checkpoint_seconds,
+        },
+    )
+    with held(opening.folder, MADE, BEGUN):
+        _refuse_files_of_others(opening.folder)
+        lab, evaluator = opened(opening, stop)
+        doc, seconds = _begun(lab, evaluator)
         listener({"event": "measured", "name": AS_IT_CAME, "metrics": doc.came.evaluation})
-        _say_what_chooses(folder, doc, sets, listener)
-
-        def training(run: Path, *, listener: Listener, resume: bool, until: int | None = None) -> None:
-            train(
-                run,
-                sets.training,
-                eval_data=sets.selection,
-                resume=resume,
-                until=until,
-                device=device,
-                threads=threads,
-                precision=precision,
-                cuda_graphs=cuda_graphs,
-                deterministic=deterministic,
-                checkpoint_seconds=checkpoint_seconds,
-                measure_first=False,
-                listener=listener,
-                stop=stop,
-            )
-
-        lab = Lab(folder, source, sets, doc.monitor, execution, training, listener, keep == "all", seconds)
-        wanted = sets.recipe
+        _say_what_chooses(lab, doc, listener)
+        wanted = lab.sets.recipe
         if sparsities == "auto":
-            doc = lab.climb(doc)
+            doc = _climb(lab, doc, listener, seconds)
             given, wanted = (ladder.top(doc.ladder, doc.monitor).sparsity,), ladder.sparing(wanted)
         plan = arms(wanted, kinds, given)
-        doc = _finished(lab, lab.run(doc, plan, seeds), plan)
-    final = folder / FINAL
-    return Experiment(final, doc, tuple(answer.table(doc, plan, folder)), verify_files.verify(source.path, final))
+        groups = lab.groups(doc, plan, seeds)
+        by_seed = [
+            {name: p for g in groups if g.seed == seed for name, p in lab.programs(g).items()} for seed in range(seeds)
+        ]
+        expected = cost(by_seed, lab.sets.training, lab.execution, per_evaluation=seconds, jobs=jobs)
+        if expected.runs:
+            listener(expected.event())
+        book = Book(lab, doc, plan, keep=keep == "all", listener=once(expected.counting(listener)))
+        if jobs == 1:
+            for group in groups:
+                lab.train(group, book.tell)
+        else:
+            side_by_side(opening, groups, jobs, book.tell, stop)
+        doc = _finished(lab, book.doc, plan)
+    final = lab.folder / FINAL
+    table = tuple(answer.table(doc, plan, lab.folder))
+    return Experiment(final, doc, table, verify_files.verify(lab.source.path, final))
 
 
-def _refuse(model: str | Path, seeds: int, keep: str) -> None:
+def _refuse(model: str | Path, seeds: int, keep: str, jobs: int) -> None:
+    if jobs < 1:
+        raise RecipeError(f"{jobs} jobs train nothing", fix="give 1 or more; as many as there are cores, at most")
     if seeds < 1:
         raise RecipeError(f"{seeds} seeds are no experiment", fix="give 1 or more; from 3 on there are intervals")
     if keep not in ("all", "final"):
@@ -185,50 +195,61 @@ def _refuse_files_of_others(folder: Path) -> None:
         )
 
 
-def _begun(folder: Path, source: Source, recipe: Recipe, sets: Sets, evaluator: Evaluator) -> tuple[Document, float]:
+def _begun(lab: Lab, evaluator: Evaluator) -> tuple[Document, float]:
     """What the experiment has measured so far, of a new one the model as it came; and how long selection takes."""
-    began = time.perf_counter()
+    began, sets, recipe = time.perf_counter(), lab.sets, lab.sets.recipe
     selected = evaluator(sets.selection)
     seconds = time.perf_counter() - began
-    there = document.read(folder)
+    there = document.read(lab.folder)
     section = msgspec.structs.replace(recipe.data, without=None)  # what counts is who is left, not where the list was
     wanted = Document(
-        source_digest=source.digest,
+        source_digest=lab.source.digest,
         recipe=msgspec.structs.replace(recipe, data=section).to_dict(),
-        monitor=recipe.monitor,
+        monitor=lab.monitor,
         data=sets.training.digest,
         selection=sets.selection.digest,
         evaluation=sets.evaluation.digest,
         came=Measured(selection=selected, evaluation={}),
     )
     if there is not None:
-        document.refuse_another(folder, there, wanted)
+        document.refuse_another(lab.folder, there, wanted)
         return there, seconds
-    measuring.write_scores(evaluator, sets.evaluation, answer.scores_file(folder, AS_IT_CAME, 0))
-    measuring.write_scores(evaluator, sets.selection, answer.scores_file(folder, SELECTION, 0))
-    measured = Measured(selection=selected, evaluation=evaluator(sets.evaluation))
-    new = msgspec.structs.replace(wanted, came=measured)
-    document.write(folder, new)
+    for data, name in ((sets.evaluation, AS_IT_CAME), (sets.selection, SELECTION)):
+        measuring.write_scores(evaluator, data, answer.scores_file(lab.folder, name, 0))
+    new = msgspec.structs.replace(wanted, came=Measured(selection=selected, evaluation=evaluator(sets.evaluation)))
+    document.write(lab.folder, new)
     return new, seconds
 
 
-def _say_what_chooses(folder: Path, doc: Document, sets: Sets, listener: Listener) -> None:
+def _say_what_chooses(lab: Lab, doc: Document, listener: Listener) -> None:
     """How many examples choose and measure, and whether the model seems to have been trained on those that choose."""
-    counts = [data.examples for data in (sets.selection, sets.evaluation)]
+    counts = [data.examples for data in (lab.sets.selection, lab.sets.evaluation)]
     if None not in counts:
         text = f"{counts[0]:,} examples choose, {counts[1]:,} measure; nobody trains on them"
         listener({"event": "note", "text": text})
     monitor, came = doc.monitor, doc.came
-    both = [measuring.scores(answer.scores_file(folder, name, 0), monitor) for name in (SELECTION, AS_IT_CAME)]
-    if both[0] is None or both[1] is None or not better(monitor, came.selection[monitor], came.evaluation[monitor]):
+    files = [answer.scores_file(lab.folder, name, 0) for name in (SELECTION, AS_IT_CAME)]
+    chooses, measures = (measuring.scores(file, monitor) for file in files)
+    if chooses is None or measures is None or not better(monitor, came.selection[monitor], came.evaluation[monitor]):
         return
-    if measuring.told_apart(both[0], both[1]):
+    if measuring.told_apart(chooses, measures):
         text = (
             "the model as it came does far better on what chooses than on what measures: it was probably trained on "
             "it, and then what is trained here cannot win; give --select-data that the model has not seen, or neither "
             "--select nor --select-data"
         )
         listener({"event": "note", "text": text})
+
+
+def _climb(lab: Lab, doc: Document, listener: Listener, per_evaluation: float) -> Document:
+    """With the ladder of sparsities, found now or by an earlier call."""
+    if doc.ladder:
+        return doc
+    measure = partial(lab.short_phases, listener=listener, per_evaluation=per_evaluation)
+    doc = msgspec.structs.replace(doc, ladder=ladder.climb(ladder.sparing(lab.sets.recipe), measure, doc.monitor))
+    document.write(lab.folder, doc)
+    shutil.rmtree(lab.folder / "ladder", ignore_errors=True)
+    return doc
 
 
 def _finished(lab: Lab, doc: Document, plan: Sequence[Arm]) -> Document:

@@ -18,23 +18,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from dsd_ort.api.comparison import answer, document, ladder, measuring
+from dsd_ort.api.comparison import answer, document, measuring
 from dsd_ort.api.comparison.arms import Arm
 from dsd_ort.api.comparison.cost import cost
 from dsd_ort.api.comparison.document import Diverged, Document, Result
 from dsd_ort.api.comparison.folder import program_of
 from dsd_ort.api.comparison.selection import Sets
-from dsd_ort.api.comparison.training import Trainings, once
+from dsd_ort.api.comparison.training import Listener, Trainings, once
 from dsd_ort.data import Dataset, counted, split, without
 from dsd_ort.errors import DivergedError
-from dsd_ort.graph.program import Program
+from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import fresh
 from dsd_ort.model.source import Source
 from dsd_ort.recipe import Recipe
 from dsd_ort.run.execution import Execution
+from dsd_ort.run.fork import shared_phases
 from dsd_ort.run.journal import Event
 from dsd_ort.run.metrics import better
 from dsd_ort.ship import export as export_files
@@ -47,6 +49,20 @@ FIT_EXAMPLES = 2000
 """On so many training examples, at most, the fit of a short sparse phase is measured."""
 
 
+class Group(NamedTuple):
+    """Arms of one seed whose trainings have something in common: they go one behind the other."""
+
+    seed: int
+    arms: tuple[Arm, ...]
+    of_several: bool
+    """Whether there are other seeds."""
+
+    def title(self, run: str) -> str:
+        """What a training is called."""
+        title = next(arm.title for arm in self.arms if arm.run == run)
+        return f"{title}, seed {self.seed}" if self.of_several else title
+
+
 @dataclass(frozen=True)
 class Lab:
     """An experiment's folder, model, data and execution."""
@@ -54,26 +70,33 @@ class Lab:
     folder: Path
     source: Source
     sets: Sets
-    monitor: str
     execution: Execution
     training: Callable[..., object]
     """Trains a run folder on the sets: :func:`dsd_ort.train` but for the run, ``resume``, ``until``, ``listener``."""
-    listener: Callable[[Event], None]
-    keep: bool
-    """Whether run folders stay."""
-    per_evaluation: float
-    """Seconds that the selection data take once."""
 
-    def climb(self, doc: Document) -> Document:
-        """With the ladder of sparsities, found now or by an earlier call."""
-        if doc.ladder:
-            return doc
-        recipe = ladder.sparing(self.sets.recipe)
-        rungs = ladder.climb(recipe, partial(self._short_phases, sample=self._sample()), self.monitor)
-        doc = msgspec.structs.replace(doc, ladder=rungs)
-        document.write(self.folder, doc)
-        shutil.rmtree(self.folder / "ladder", ignore_errors=True)
-        return doc
+    @property
+    def monitor(self) -> str:
+        """What chooses."""
+        return self.sets.recipe.monitor
+
+    def short_phases(
+        self, recipes: Mapping[str, Recipe], listener: Listener, per_evaluation: float
+    ) -> dict[str, tuple[dict[str, float], float | None]]:
+        """Trains *recipes*: what each measures at its end on the selection data, and how it fits what it was given."""
+        runs: dict[str, Program] = {}
+        for name, recipe in recipes.items():
+            like = next(iter(runs.values()), None)
+            runs[name] = program_of(self.folder / "ladder" / "seed-0" / name, self.source.path, recipe, like)
+        expected = cost([runs], self.sets.training, self.execution, per_evaluation=per_evaluation)
+        tell = once(expected.counting(listener))
+        titles = {f"a short phase at sparsity {name}": run for name, run in runs.items()}
+        Trainings(titles, partial(self.training, listener=tell), tell)()
+        sample, found = self._sample(), {}
+        for name, run in runs.items():
+            last = measuring.at_end(run)
+            fit = measuring.fit(run, measuring.weights(run, last), sample, self.execution)
+            found[name] = (last.selection, fit)
+        return found
 
     def _sample(self) -> Dataset:
         """Of the examples that are trained on."""
@@ -82,50 +105,33 @@ class Lab:
         share = FIT_EXAMPLES / trained.examples
         return trained if share >= 1 else split(trained, share, recipe.seed).part
 
-    def _short_phases(
-        self, recipes: Mapping[str, Recipe], sample: Dataset
-    ) -> dict[str, tuple[dict[str, float], float | None]]:
-        runs: dict[str, Program] = {}
-        for name, recipe in recipes.items():
-            like = next(iter(runs.values()), None)
-            runs[name] = program_of(self.folder / "ladder" / "seed-0" / name, self.source.path, recipe, like)
-        titles = {f"a short phase at sparsity {name}": run for name, run in runs.items()}
-        Trainings(titles, partial(self.training, listener=once(self.listener)), self.listener)()
-        found = {}
-        for name, run in runs.items():
-            last = measuring.at_end(run)
-            fit = measuring.fit(run, measuring.weights(run, last), sample, self.execution)
-            found[name] = (last.selection, fit)
-        return found
-
-    def run(self, doc: Document, plan: Sequence[Arm], seeds: int) -> Document:
-        """Trains and measures all arms that *doc* does not have yet, seed by seed; *doc* with what came out."""
+    def groups(self, doc: Document, plan: Sequence[Arm], seeds: int) -> list[Group]:
+        """What *doc* does not have yet, seed by seed."""
         there = {(r.arm, r.seed) for r in doc.results} | {(d.arm, d.seed) for d in doc.diverged}
-        missing = [[arm for arm in plan if (arm.name, seed) not in there] for seed in range(seeds)]
-        programs = [self._programs(wanted, seed) for seed, wanted in enumerate(missing)]
-        expected = cost(programs, self.sets.training, self.execution, per_evaluation=self.per_evaluation)
-        if expected.runs:
-            self.listener(expected.event())
-        listener = expected.counting(self.listener)
-        training = partial(self.training, listener=once(listener))
-        for seed, (wanted, runs) in enumerate(zip(missing, programs, strict=True)):
-            titles = {run: _title(run, wanted, seed, seeds) for run in runs}
-            record = _Record(self, doc, wanted, seed, {title: run for run, title in titles.items()}, runs)
-            named = {titles[run]: program for run, program in runs.items()}
-            Trainings(named, training, listener, record.ended, record.diverged)()
-            doc = record.doc
-        return doc
-
-    def _programs(self, wanted: Sequence[Arm], seed: int) -> dict[str, Program]:
-        """The run folders of the arms *wanted* of a seed, by the name of the training."""
-        found: dict[str, Program] = {}
-        for arm in wanted:
-            if arm.run not in found:
-                like = None if arm.fresh else next(iter(found.values()), None)
-                folder = self.folder / "runs" / f"seed-{seed}" / arm.run
-                model = self._drawn(seed) if arm.fresh else self.source.path
-                found[arm.run] = program_of(folder, model, arm.of_seed(seed), like)
+        found = []
+        for seed in range(seeds):
+            apart: list[list[Arm]] = []
+            for arm in (arm for arm in plan if (arm.name, seed) not in there):
+                near = next((g for g in apart if arm.run == g[0].run or _begin_alike(arm, g[0])), None)
+                apart.append([arm]) if near is None else near.append(arm)
+            found += [Group(seed, tuple(each), seeds > 1) for each in apart]
         return found
+
+    def programs(self, group: Group) -> dict[str, Program]:
+        """The run folders of a group, by the name of the training; made where they are not there."""
+        found: dict[str, Program] = {}
+        for arm in group.arms:
+            if arm.run not in found:
+                like = None if arm.fresh else self._like(group.seed)
+                folder = self.folder / "runs" / f"seed-{group.seed}" / arm.run
+                model = self._drawn(group.seed) if arm.fresh else self.source.path
+                found[arm.run] = program_of(folder, model, arm.of_seed(group.seed), like)
+        return found
+
+    def _like(self, seed: int) -> Program | None:
+        """A run folder of the same model, if there is one."""
+        there = sorted(path for path in self.folder.glob("runs/*/*/manifest.json") if path.parent.name != "fresh")
+        return open_program(there[0].parent) if there else None
 
     def _drawn(self, seed: int) -> Path:
         """The model with weights drawn anew."""
@@ -136,56 +142,84 @@ class Lab:
             export_files.write_weights(self.source, values, path)
         return path
 
+    def train(self, group: Group, tell: Listener) -> None:
+        """Trains a group, and tells each result as soon as it is there."""
+        programs = self.programs(group)
+        runs = {group.title(run): run for run in programs}
+
+        def ended(title: str) -> None:
+            program = programs[runs[title]]
+            for arm in group.arms:
+                if arm.run == runs[title]:
+                    file = answer.scores_file(self.folder, arm.name, group.seed)
+                    result = measuring.result(
+                        arm, group.seed, program, sets=self.sets, scores=file, execution=self.execution
+                    )
+                    tell({"event": "result", **msgspec.to_builtins(result)})
+            tell({"event": "measured-run", "run": str(program.folder)})
+
+        def diverged(title: str, error: DivergedError) -> None:
+            for arm in group.arms:
+                if arm.run == runs[title]:
+                    tell({"event": "diverged", "arm": arm.name, "seed": group.seed, "why": error.what})
+
+        named = {group.title(run): program for run, program in programs.items()}
+        Trainings(named, partial(self.training, listener=tell), tell, ended, diverged)()
+
     def best_file(self, arm: str) -> Path:
         """Where the best seed of an arm is."""
         return self.folder / "arms" / arm / FINAL
 
-    def keep_best(self, doc: Document, arm: Arm, result: Result, run: Program) -> None:
-        """Exports *result* where it is the best of its arm so far, on the selection data."""
-        value = result.measured.selection[self.monitor]
-        others = [each.measured.selection[self.monitor] for each in answer.of_arm(doc, arm.name).values()]
-        if all(better(self.monitor, value, other) for other in others):
-            values = measuring.weights(run, measuring.chosen(arm, run, self.monitor)).values()
-            self.best_file(arm.name).parent.mkdir(parents=True, exist_ok=True)
-            export_files.write_weights(self.source, values, self.best_file(arm.name))
 
+class Book:
+    """Writes down what a lab tells, passes the rest on, and removes what is no longer wanted.
 
-@dataclass
-class _Record:
-    """Measures the trainings of a seed as they end, and writes down what came out at once."""
+    Args:
+        lab: whose folder it is.
+        doc: what was written so far.
+        plan: all arms.
+        keep: whether run folders stay.
+        listener: is told what is for people.
+    """
 
-    lab: Lab
-    doc: Document
-    wanted: Sequence[Arm]
-    seed: int
-    names: Mapping[str, str]
-    """Title of a training → its name."""
-    runs: Mapping[str, Program]
+    def __init__(self, lab: Lab, doc: Document, plan: Sequence[Arm], *, keep: bool, listener: Listener) -> None:
+        self.lab, self.doc, self.keep, self.listener = lab, doc, keep, listener
+        self.arms = {arm.name: arm for arm in plan}
 
-    def ended(self, title: str) -> None:
-        lab, program = self.lab, self.runs[self.names[title]]
-        for arm in self._arms(title):
-            file = answer.scores_file(lab.folder, arm.name, self.seed)
-            result = measuring.result(arm, self.seed, program, sets=lab.sets, scores=file, execution=lab.execution)
-            lab.keep_best(self.doc, arm, result, program)
+    def tell(self, event: Event) -> None:
+        """Takes what happened."""
+        content = {key: value for key, value in event.items() if key != "event"}
+        if event["event"] == "result":
+            result = msgspec.convert(content, Result)
+            self._keep_best(result)
             self._write(msgspec.structs.replace(self.doc, results=(*self.doc.results, result)))
-            lab.listener({"event": "result", **msgspec.to_builtins(result)})
-        if not lab.keep:
-            shutil.rmtree(program.folder)
+        elif event["event"] == "diverged":
+            new = msgspec.convert(content, Diverged)
+            self._write(msgspec.structs.replace(self.doc, diverged=(*self.doc.diverged, new)))
+        elif event["event"] == "measured-run":
+            if not self.keep:
+                shutil.rmtree(event["run"])
+            return
+        self.listener(event)
 
-    def diverged(self, title: str, error: DivergedError) -> None:
-        new = tuple(Diverged(arm=arm.name, seed=self.seed, why=error.what) for arm in self._arms(title))
-        self._write(msgspec.structs.replace(self.doc, diverged=(*self.doc.diverged, *new)))
-        self.lab.listener({"event": "note", "text": f"{title} ends without a result: {error.what}"})
-
-    def _arms(self, title: str) -> list[Arm]:
-        return [arm for arm in self.wanted if arm.run == self.names[title]]
+    def _keep_best(self, result: Result) -> None:
+        """Exports *result* where it is the best of its arm so far, on the selection data."""
+        monitor, arm, file = self.lab.monitor, self.arms[result.arm], self.lab.best_file(result.arm)
+        value = result.measured.selection[monitor]
+        others = [each.measured.selection[monitor] for each in answer.of_arm(self.doc, arm.name).values()]
+        if all(better(monitor, value, other) for other in others):
+            run = open_program(self.lab.folder / "runs" / f"seed-{result.seed}" / arm.run)
+            values = measuring.weights(run, measuring.chosen(arm, run, monitor)).values()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            export_files.write_weights(self.lab.source, values, file)
 
     def _write(self, doc: Document) -> None:
-        self.doc = msgspec.structs.replace(doc, final=None, verdict=())
+        """In the plan's order, seed by seed, whatever came first."""
+        order = {name: number for number, name in enumerate(self.arms)}
+        results = sorted(doc.results, key=lambda result: (result.seed, order.get(result.arm, len(order))))
+        self.doc = msgspec.structs.replace(doc, results=tuple(results), final=None, verdict=())
         document.write(self.lab.folder, self.doc)
 
 
-def _title(run: str, wanted: Sequence[Arm], seed: int, seeds: int) -> str:
-    title = next(arm.title for arm in wanted if arm.run == run)
-    return title if seeds == 1 else f"{title}, seed {seed}"
+def _begin_alike(arm: Arm, other: Arm) -> bool:
+    return arm.fresh == other.fresh and shared_phases(arm.recipe, other.recipe) > 0
