@@ -95,3 +95,17 @@ def test_applying_masks_zeroes_weights_and_slots_to_positive_or_negative_zero_on
         for piece in arena.prunable:
             assert np.all(view(buffer, piece)[view(arena.masks, piece) == 0] == 0.0)
     assert arena.density() == pytest.approx(1 - 12 / 40)
+
+
+@given(arrays.array_shapes(min_dims=1, max_dims=4, max_side=8), st.floats(0, 1, exclude_max=True))
+def test_alive_leaves_a_weight_for_each_row_and_column(shape: tuple[int, ...], sparsity: float) -> None:
+    size = int(np.prod(shape))
+    piece = Slice(
+        name="w", shape=shape, offset=0, size=size, role="matrix", layer="MatMul", prunable=True, trained=True
+    )
+    arena = Arena([piece], [], ["momentum"])
+    arena.weights[:size] = np.random.default_rng(0).standard_normal(size)
+    write_masks(arena, sparsity, Prune(alive=True))
+    kept, longer = np.count_nonzero(view(arena.masks, piece)), max(shape[0], size // shape[0])
+    assert kept >= longer
+    assert kept == max(size - round(size * sparsity), longer)

@@ -123,7 +123,7 @@ def experiment(
     _refuse(model, seeds, keep, jobs)
     given = () if isinstance(sparsities, str) else tuple(sparsities)
     arms(recipe, kinds, given)  # refuses what is none
-    recipe = msgspec.structs.replace(recipe, monitor=monitor or answer.deciding(recipe))
+    recipe = Recipe.from_dict(recipe.to_dict() | {"monitor": monitor or answer.deciding(recipe)})
     opening = Opening(
         model=Path(model),
         folder=Path(folder),

@@ -1,0 +1,405 @@
+"""compare as an experiment: what chooses and what measures, going on after every stop, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import dsd_ort as package
+from dsd_ort.api.comparison.document import Document
+from dsd_ort.errors import DataError
+from dsd_ort.run import checkpoint
+from dsd_ort.run.journal import read
+from dsd_ort.run.phases import Stopped
+from tests.cli.conftest import Command, snapshot
+from tests.cli.test_bad_input import refuse
+from tests.models import cnn_data, write_cnn
+
+EXPERIMENT = ("compare", "model.onnx", "--recipe", "recipe.toml", "--data", "data.npz", "--eval-data", "test.npz")
+TRAIN, TEST = cnn_data(24), cnn_data(40, seed=2)
+PHASES = [
+    {"kind": "dense", "epochs": 1, "learning_rate": 0.05},
+    {"kind": "sparse", "sparsity": 0.3, "epochs": 1, "learning_rate": 0.05},
+    {"kind": "dense", "epochs": 1, "learning_rate": 0.02},
+]
+NAMES = ["dense-only", "early-stopping", "weight-decay", "dsd-0.3", "dsd-0.6", "drop-suspects-0.3", "drop-suspects-0.6"]
+
+
+def recipe(**changes: Any) -> package.Recipe:
+    return package.Recipe.from_dict({"batch_size": 8, "phase": PHASES, **changes})
+
+
+def experiment(folder: Path, wanted: package.Recipe | None = None, **options: Any) -> package.Experiment:
+    model = folder.parent / "model.onnx"
+    options = {"data": TRAIN, "eval_data": TEST, "sparsities": (0.3, 0.6), "seeds": 2, "threads": 1, **options}
+    return package.experiment(model, folder, wanted or recipe(), **options)
+
+
+def ended_with(folder: Path) -> dict[str, bytes]:
+    """The files of an experiment that do not hold times, hidden ones apart: those are what a kill left."""
+    return {
+        name: content
+        for name, content in snapshot(folder).items()
+        if Path(name).name not in ("experiment.json", "experiment.csv", checkpoint.FILE)
+        and not Path(name).name.startswith(".")
+    }
+
+
+def measured(document: Document) -> list[tuple[Any, ...]]:
+    return [(r.arm, r.seed, r.phase, r.epoch, r.measured, r.density) for r in document.results]
+
+
+@pytest.fixture
+def held_out(folder: Path) -> Path:
+    """The current folder, with ``test.npz`` too."""
+    np.savez(folder / "test.npz", **TEST)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_cnn(folder / "model.onnx", dropout=True)
+    experiment(folder / "experiment")
+    return folder / "experiment"
+
+
+def test_every_arm_has_every_seed_and_the_tables_say_so(dsd_ort: Command, held_out: Path) -> None:
+    options = ("--sparsity", "0.3,0.6", "--seeds", 3, "--fresh", "--threads", 1)
+    answer = dsd_ort(*EXPERIMENT, *options, "-o", "out")
+    assert answer.status == 0, answer
+    found = json.loads((held_out / "out" / "experiment.json").read_text())
+    arms = ["dense-only", "early-stopping", "weight-decay", "dsd-0.3", "dsd-0.6", "fresh"]
+    assert [(r["arm"], r["seed"]) for r in found["results"]] == [(arm, seed) for seed in range(3) for arm in arms]
+    rows = list(csv.DictReader((held_out / "out" / "experiment.csv").read_text().splitlines()))
+    assert [row["arm"] for row in rows] == ["as it came", *(r["arm"] for r in found["results"])]
+    assert float(rows[1]["evaluation_loss"]) == found["results"][0]["measured"]["evaluation"]["loss"]
+    titles = ["as it came", "dense only", "dense only, stopped early", "DSD 30 %", "DSD 60 %", "weights drawn anew"]
+    assert all(f"│ {title}" in answer.out for title in titles)
+    assert "20 examples choose, 20 measure" in answer.err
+    assert "15 trainings to go: about" in answer.err and "MB on disk" in answer.err
+    assert "dense only, seed 0: out/runs/seed-0/dense-only; 1 of 15, about" in answer.err
+    assert "against dense only: top-1: " in answer.out.splitlines()[-1]
+    assert "of 3 seeds" in answer.out.splitlines()[-1]
+    again = dsd_ort(*EXPERIMENT, *options, "-o", "out")
+    assert again.out == answer.out
+    assert "trainings to go" not in again.err
+
+
+def test_json_is_the_document_and_the_table(dsd_ort: Command, held_out: Path) -> None:
+    answer = dsd_ort(*EXPERIMENT, "--sparsity", "0.3,0.6", "--threads", 1, "-o", "out", "--json")
+    assert (answer.status, answer.err) == (0, "")
+    found = json.loads(answer.out)
+    assert found.pop("final_file") == "out/final.onnx" and found.pop("same") is True
+    assert [row["arm"] for row in found.pop("table")][:2] == ["as it came", "dense-only"]
+    assert found == json.loads((held_out / "out" / "experiment.json").read_text())
+
+
+def test_one_sparsity_and_one_seed_are_the_comparison_that_was(dsd_ort: Command, held_out: Path) -> None:
+    simple = dsd_ort(*EXPERIMENT, "--sparsity", "0.6", "--threads", 1, "-o", "one")
+    other = dsd_ort(*EXPERIMENT, "--set", "phase.1.sparsity=0.6", "--threads", 1, "-o", "two")
+    assert simple.status == 0 and not (held_out / "one" / "experiment.json").exists()
+    assert (held_out / "one" / "final.onnx").read_bytes() == (held_out / "two" / "final.onnx").read_bytes()
+    assert [line.split("│")[:4] for line in simple.out.splitlines() if "│" in line] == [
+        line.split("│")[:4] for line in other.out.splitlines() if "│" in line
+    ]
+
+
+def test_a_seed_alone_ends_with_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    """Forked or not: each arm is what its recipe with this seed gives by itself."""
+    [found] = [r for r in found_in(finished).results if (r.arm, r.seed) == ("dsd-0.6", 1)]
+    phases = [PHASES[0], {**PHASES[1], "sparsity": 0.6}, PHASES[2]]
+    wanted = recipe(phase=phases, seed=1, monitor="top-1")
+    program = package.prepare(finished.parent / "model.onnx", tmp_path / "alone", wanted)
+    package.train(program.folder, TRAIN, threads=1, eval_data=halves()[0])
+    alone = package.evaluate(program.folder, halves()[1], best=True)
+    assert found.measured.evaluation == alone
+
+
+def found_in(folder: Path) -> Document:
+    from dsd_ort.api.comparison import document
+
+    found = document.read(folder)
+    assert found is not None
+    return found
+
+
+def halves() -> list[dict[str, np.ndarray]]:
+    """What chooses and what measures of TEST."""
+    from dsd_ort.data import Field, open_data, split
+
+    fields = [Field("image", "float32", (None, 1, 6, 6)), Field("label", "int64", (None,), label=True, classes=3)]
+    parts = split(open_data(TEST, fields), 0.5, 0)
+    return [{name: array[part.indices] for name, array in TEST.items()} for part in (parts.part, parts.rest)]
+
+
+def test_what_measures_never_chooses(tmp_path: Path) -> None:
+    """Poisoned labels in the evaluation data change no byte of what is shipped."""
+    write_cnn(tmp_path / "model.onnx")
+    select, poisoned = cnn_data(30, seed=3), TEST | {"label": (TEST["label"] + 1) % 3}
+    one = experiment(tmp_path / "one", select_data=select, seeds=1)
+    two = experiment(tmp_path / "two", select_data=select, seeds=1, eval_data=poisoned)
+    assert one.final.read_bytes() == two.final.read_bytes()
+    assert one.document.final.arm == two.document.final.arm
+    assert one.document.came.evaluation != two.document.came.evaluation
+
+
+def test_a_part_of_the_training_data_that_chooses_is_trained_on_by_nobody(tmp_path: Path) -> None:
+    write_cnn(tmp_path / "model.onnx")
+    changed = {name: array.copy() for name, array in TRAIN.items()}
+    found = experiment(tmp_path / "one", select=0.25, seeds=1)
+    listed = list(csv.DictReader((tmp_path / "one" / "left-out.csv").read_text().splitlines()))
+    numbers = [int(row["index"]) for row in listed]
+    assert len(numbers) == 6
+    changed["image"][numbers] = 0.0
+    for run in sorted((tmp_path / "one" / "runs" / "seed-0").iterdir()):
+        [event] = [event for event in read(run) if event["event"] == "data"]
+        assert event["examples"] == 24 and event["left"].startswith("18-")
+    suspects = package.suspects(tmp_path / "one" / "runs" / "seed-0" / "dsd-0.6", TRAIN, threads=1)
+    assert suspects.examples == 24
+    assert found.document.selection.startswith("6-")
+
+
+def test_the_final_file_is_the_best_arm_and_seed_on_what_chooses(finished: Path) -> None:
+    found = found_in(finished)
+    assert found.final is not None and found.monitor == "top-1"
+    means = {name: np.mean([r.measured.selection["top-1"] for r in found.results if r.arm == name]) for name in NAMES}
+    best = max(means.values())
+    if best <= found.came.selection["top-1"]:
+        assert found.final.arm == "as it came"
+        return
+    assert means[found.final.arm] == best
+    of_arm = [r for r in found.results if r.arm == found.final.arm]
+    assert found.final.measured.selection["top-1"] == max(r.measured.selection["top-1"] for r in of_arm)
+    half = halves()[1]
+    shipped = package.evaluate(finished / "final.onnx", half, recipe(monitor="top-1"), threads=1)
+    assert shipped == pytest.approx(found.final.measured.evaluation, rel=1e-5)
+
+
+def test_where_nothing_is_better_the_file_ships_as_it_came(dsd_ort: Command, held_out: Path) -> None:
+    """Rates that ruin it: every arm is worse, and no byte of the model changes."""
+    slow = ("--set=phase.0.epochs=4", "--threads", 1)
+    assert dsd_ort("prepare", "model.onnx", "-o", "run", "--recipe", "recipe.toml", slow[0]).status == 0
+    assert dsd_ort("train", "run", "--data", "data.npz", "--threads", 1).status == 0
+    assert dsd_ort("export", "run", "-o", "good.onnx").status == 0
+    wild = ("--set=phase.0.learning_rate=3.0", "--set=phase.1.learning_rate=3.0")
+    command = ("compare", "good.onnx", *EXPERIMENT[2:], "--sparsity", "0.5,0.9", *wild, "--by", "loss", *slow)
+    answer = dsd_ort(*command, "-o", "out")
+    assert answer.status == 0, answer
+    assert (held_out / "out" / "final.onnx").read_bytes() == (held_out / "good.onnx").read_bytes()
+    assert "final.onnx is the model as it came: no arm is better on the selection data (loss)" in answer.out
+
+
+def test_arms_that_diverge_are_in_the_table_and_end_nothing(dsd_ort: Command, held_out: Path) -> None:
+    wild = ("--set=phase.0.kind=dense", "--set=phase.1.learning_rate=1e30")
+    answer = dsd_ort(
+        *EXPERIMENT, *wild, "--sparsity", "0.5,0.9", "--threads", 1, "-o", "out", "--arms", "dense-only,dsd"
+    )
+    assert answer.status == 0, answer
+    assert answer.out.count("(1 diverged)") == 3
+    assert "DSD 50 %" in answer.out and "ends without a result" in answer.err
+    assert (held_out / "out" / "final.onnx").read_bytes() == (held_out / "model.onnx").read_bytes()
+    again = dsd_ort(
+        *EXPERIMENT, *wild, "--sparsity", "0.5,0.9", "--threads", 1, "-o", "out", "--arms", "dense-only,dsd"
+    )
+    assert again.out == answer.out
+
+
+def test_seeds_arms_and_sparsities_may_be_added_later(finished: Path, tmp_path: Path) -> None:
+    write_cnn(tmp_path / "model.onnx", dropout=True)
+    experiment(tmp_path / "out", seeds=1, sparsities=(0.6,), kinds=("dsd",))
+    first = found_in(tmp_path / "out").results
+    experiment(tmp_path / "out")
+    assert measured(found_in(tmp_path / "out")) == measured(found_in(finished))
+    assert [r.seconds for r in found_in(tmp_path / "out").results if r in first] == [r.seconds for r in first]
+
+
+def test_only_the_final_files_are_kept(finished: Path, tmp_path: Path) -> None:
+    write_cnn(tmp_path / "model.onnx", dropout=True)
+    for _ in range(2):
+        found = experiment(tmp_path / "out", keep="final")
+        assert measured(found.document) == measured(found_in(finished))
+        assert not list((tmp_path / "out").glob("runs/*/*"))
+    for arm in NAMES:
+        file = f"arms/{arm}/final.onnx"
+        assert (tmp_path / "out" / file).read_bytes() == (finished / file).read_bytes()
+    assert found.final.read_bytes() == (finished / "final.onnx").read_bytes()
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stops=st.lists(st.integers(1, 40), min_size=1, max_size=3))
+def test_stopped_anywhere_and_called_again_it_ends_with_the_same_bytes(
+    finished: Path, tmp_path_factory: pytest.TempPathFactory, stops: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("stopped")
+    write_cnn(folder / "model.onnx", dropout=True)
+    for stop in stops:
+        asked = iter(range(stop))
+        try:
+            experiment(folder / "experiment", stop=lambda asked=asked: next(asked, None) is None)
+        except Stopped:
+            continue
+    found = experiment(folder / "experiment")
+    assert measured(found.document) == measured(found_in(finished))
+    assert ended_with(folder / "experiment") == ended_with(finished)
+
+
+@pytest.mark.parametrize(
+    "name", ["training.fork", "measuring.result", "document.write", "lab.Book._keep_best", "experiment._finished"]
+)
+def test_killed_between_its_steps_it_goes_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def killed(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    write_cnn(tmp_path / "model.onnx", dropout=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(f"dsd_ort.api.comparison.{name}", killed)
+        experiment(tmp_path / "experiment")
+    experiment(tmp_path / "experiment")
+    assert ended_with(tmp_path / "experiment") == ended_with(finished)
+
+
+def test_side_by_side_it_ends_with_the_same_bytes(dsd_ort: Command, held_out: Path) -> None:
+    options = ("--sparsity", "0.3,0.6", "--seeds", 2, "--threads", 1)
+    assert dsd_ort(*EXPERIMENT, *options, "-o", "one").status == 0
+    answer = dsd_ort(*EXPERIMENT, *options, "-o", "two", "--jobs", 2)
+    assert answer.status == 0, answer
+    assert ended_with(held_out / "two") == ended_with(held_out / "one")
+    assert measured(found_in(held_out / "two")) == measured(found_in(held_out / "one"))
+    assert "seed 1: two/runs/seed-1/dense-only;" in answer.err
+
+
+def test_an_error_in_one_of_the_processes_is_one_message(dsd_ort: Command, held_out: Path) -> None:
+    assert dsd_ort(*EXPERIMENT, "--sparsity", "0.3,0.6", "--threads", 1, "-o", "out").status == 0
+    run = held_out / "out" / "runs" / "seed-0" / "dsd-0.3"
+    document = json.loads((held_out / "out" / "experiment.json").read_text())
+    document["results"] = []
+    (held_out / "out" / "experiment.json").write_text(json.dumps(document))
+    for file in (run / "phases").iterdir():
+        file.write_bytes(b"damaged")
+    answer = dsd_ort(*EXPERIMENT, "--sparsity", "0.3,0.6", "--threads", 1, "-o", "out", "--jobs", 2)
+    assert answer.status == 3 and "Traceback" not in answer.err
+    assert "the checkpoint cannot be read" in answer.err and "dsd-0.3" in answer.err
+
+
+def test_ctrl_c_saves_every_process_and_the_same_command_goes_on(held_out: Path) -> None:
+    np.savez(held_out / "data.npz", **cnn_data(3000))
+    options = ("--sparsity", "0.3,0.6", "--threads", "1", "--jobs", "2", "--arms", "dense-only,weight-decay,dsd")
+    command = [sys.executable, "-m", "dsd_ort", *EXPERIMENT, *options, "-o"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [*command, "out"], cwd=held_out, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
+    )
+    deadline, runs = time.monotonic() + 120, held_out / "out" / "runs" / "seed-0"
+    while not all(read(runs / name) for name in ("dense-only", "weight-decay")):
+        assert process.poll() is None, "training ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate()[1].decode()
+    assert process.returncode == 130, errors
+    assert "stopped; go on with: the same command" in errors
+    assert "Traceback" not in errors
+    for folder in ("out", "undisturbed"):
+        subprocess.run([*command, folder], cwd=held_out, capture_output=True, env=environment, check=True)
+    assert (held_out / "out" / "final.onnx").read_bytes() == (held_out / "undisturbed" / "final.onnx").read_bytes()
+    assert measured(found_in(held_out / "out")) == measured(found_in(held_out / "undisturbed"))
+
+
+def test_python_objects_are_not_handed_to_other_processes(tmp_path: Path) -> None:
+    write_cnn(tmp_path / "model.onnx")
+    with pytest.raises(DataError, match="cannot be handed to other processes"):
+        experiment(tmp_path / "out", jobs=2)
+
+
+def test_a_model_that_was_trained_on_what_chooses_is_called_so(dsd_ort: Command, folder: Path) -> None:
+    """It knows the labels of those, and is no better than chance on the others, whose labels are drawn."""
+    test = cnn_data(200, seed=2)
+    np.savez(folder / "data.npz", **cnn_data(200))
+    np.savez(folder / "test.npz", **(test | {"label": np.random.default_rng(0).integers(0, 3, 200)}))
+    long = ("--set=phase.0.epochs=20", "--set=phase.1.epochs=0")
+    assert dsd_ort("prepare", "model.onnx", "-o", "run", "--recipe", "recipe.toml", *long).status == 0
+    assert dsd_ort("train", "run", "--data", "data.npz", "--threads", 1).status == 0
+    assert dsd_ort("export", "run", "-o", "far.onnx", "--phase", 1).status == 0
+    command = ("compare", "far.onnx", *EXPERIMENT[2:], "--threads", 1, "--arms", "dsd", "-o")
+    known = dsd_ort(*command, "known", "--select", 0.4)
+    assert "it was probably trained on it" in known.err, known
+    assert "it was probably trained on it" not in dsd_ort(*command, "new").err
+
+
+def test_auto_finds_a_sparsity_and_shows_what_it_tried(dsd_ort: Command, held_out: Path) -> None:
+    command = (*EXPERIMENT, "--sparsity", "auto", "--threads", 1, "--arms", "dense-only,dsd", "-o", "out")
+    answer = dsd_ort(*command)
+    assert answer.status == 0, answer
+    found = found_in(held_out / "out")
+    assert {0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998} < {rung.sparsity for rung in found.ladder}
+    assert all(rung.fit is not None and 0 <= rung.fit <= 1 for rung in found.ladder)
+    best = max(rung.selection["top-1"] for rung in found.ladder if rung.sparsity)
+    [result] = [r for r in found.results if r.arm.startswith("dsd")]
+    assert [r.selection["top-1"] for r in found.ladder if r.sparsity == result.sparsity] == [best]
+    assert "Short sparse phases" in answer.out and "is the best of" in answer.out
+    assert not (held_out / "out" / "ladder").exists()
+    assert dsd_ort(*command).out == answer.out
+
+
+@pytest.mark.parametrize(
+    ("options", "texts"),
+    [
+        (("--sparsity", "0.5,0.5"), ("the sparsity 0.5 is given twice",)),
+        (("--sparsity", "0.5,1.5"), ("a sparsity of 1.5 is outside (0, 1)",)),
+        (("--arms", "dense-only,dsdd"), ("there is no arm 'dsdd'", "did you mean 'dsd'?")),
+        (("--seeds", 2, "--select", 0.001), ("a share of 0.001 of 20 examples is none",)),
+        (("--seeds", 2, "--select-data", "data.npz"), ("the selection data are those that are trained on",)),
+        (("--seeds", 2, "--select-data", "test.npz"), ("the selection data are those that are measured on",)),
+        (("--seeds", 2, "--select-data", "none.npz"), ("no such file", "none.npz")),
+        (("--seeds", 2, "--by", "cer"), ("the metric 'cer' does not fit the loss",)),
+        (("--seeds", 2, "--set", 'phase=[{kind="dense", epochs=1, learning_rate=0.1}]'), ("has no sparse phase",)),
+    ],
+)
+def test_bad_experiments_are_refused_in_one_message(
+    dsd_ort: Command, held_out: Path, options: tuple[object, ...], texts: tuple[str, ...]
+) -> None:
+    refuse(dsd_ort, held_out, (*EXPERIMENT, *options, "-o", "out"), *texts)
+
+
+def test_options_that_click_refuses(dsd_ort: Command, held_out: Path) -> None:
+    for options in (("--seeds", 0), ("--sparsity", "much"), ("--select", 0.1, "--select-data", "x.npz"), ("--jobs", 0)):
+        answer = dsd_ort(*EXPERIMENT, *options, "-o", "out")
+        assert answer.status == 2 and "Traceback" not in answer.err, answer
+
+
+def test_other_data_model_or_recipe_is_refused_with_what_differs(dsd_ort: Command, held_out: Path) -> None:
+    command = (*EXPERIMENT, "--sparsity", "0.3,0.6", "--threads", 1, "--arms", "dsd", "-o", "out")
+    assert dsd_ort(*command).status == 0
+    told = "the folder holds another experiment: the recipe differs"
+    refuse(dsd_ort, held_out, (*command, "--batch-size", 4), told, "choose another folder")
+    np.savez(held_out / "data.npz", **cnn_data(20, seed=9))
+    refuse(dsd_ort, held_out, command, "another experiment: the training data differs", "choose another folder")
+
+
+def test_files_of_others_are_not_replaced(dsd_ort: Command, held_out: Path) -> None:
+    (held_out / "final.onnx").write_bytes(b"the best I had")
+    refuse(dsd_ort, held_out, (*EXPERIMENT, "--seeds", 2, "-o", "."), "would replace", "choose another folder")
+
+
+def test_a_document_that_is_damaged_is_one_message(dsd_ort: Command, held_out: Path) -> None:
+    command = (*EXPERIMENT, "--sparsity", "0.3,0.6", "--threads", 1, "--arms", "dsd", "-o", "out")
+    assert dsd_ort(*command).status == 0
+    whole = (held_out / "out" / "experiment.json").read_bytes()
+    (held_out / "out" / "experiment.json").write_bytes(whole[: len(whole) // 2])
+    refuse(dsd_ort, held_out, command, "the experiment's results cannot be read", "experiment.json")
