@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from graphs.deepspeech import deepspeech
 from graphs.deepspeech2 import deepspeech2
-from graphs.digits import digits_cnn
+from graphs.digits import digits_cnn, digits_mlp
 from graphs.googlenet import googlenet
 from graphs.lenet import lenet
 from graphs.neuraltalk import neuraltalk
@@ -29,6 +29,7 @@ from graphs.vgg import vgg16
 
 NETWORKS: dict[str, Callable[..., ir.Model]] = {
     "digits-cnn": digits_cnn,
+    "digits-mlp": digits_mlp,
     "lenet": lenet,
     "vgg16": vgg16,
     "googlenet": googlenet,
@@ -44,6 +45,7 @@ __all__ = [
     "deepspeech",
     "deepspeech2",
     "digits_cnn",
+    "digits_mlp",
     "googlenet",
     "lenet",
     "neuraltalk",

@@ -116,19 +116,8 @@ def compare(
         raise click.UsageError("--select and --select-data are two ways to say the same: give one of them")
     kinds = tuple(asked.pop("kinds").split(",")) if "kinds" in asked else arms.USUAL
     asked["kinds"] = (*kinds, "fresh") if fresh else kinds
-    with stoppable("the same command") as stop, reporter(quiet=json_, brief=True) as listener:
-        found = api.experiment(
-            model,
-            folder,
-            recipe,
-            data,
-            eval_data,
-            sparsities=sparsities,
-            listener=listener,
-            stop=stop,
-            **asked,
-            **options,
-        )
+    asked["sparsities"] = sparsities
+    found = run_experiment(model, folder, recipe, data, eval_data, quiet=json_, **asked, **options)
     _print(found, json_, lambda: show_experiment(found, f"{model.name} on {eval_data}"))
 
 
@@ -153,6 +142,22 @@ def run(
     """:func:`dsd_ort.compare` with progress on standard error; Ctrl-C ends the process, and *go_on* is what goes on."""
     with stoppable(go_on) as stop, reporter(quiet=quiet) as listener:
         return api.compare(model, folder, recipe, data, eval_data, listener=listener, stop=stop, **options)
+
+
+def run_experiment(
+    model: Path,
+    folder: Path,
+    recipe: Recipe,
+    data: Any,
+    eval_data: Any,
+    *,
+    go_on: str = "the same command",
+    quiet: bool = False,
+    **options: Any,
+) -> api.Experiment:
+    """:func:`dsd_ort.experiment` as :func:`run` does it."""
+    with stoppable(go_on) as stop, reporter(quiet=quiet, brief=True) as listener:
+        return api.experiment(model, folder, recipe, data, eval_data, listener=listener, stop=stop, **options)
 
 
 def show(comparison: api.Comparison, title: str) -> None:

@@ -55,6 +55,12 @@ def test_dropping_suspects_parts_from_dsd_at_the_last_phase() -> None:
     assert found["drop-suspects-0.5"].recipe.phase[-1].drop_suspects
 
 
+def test_without_suspects_the_last_phase_is_as_fast_as_the_sparse_one() -> None:
+    slow = {"kind": "dense", "epochs": 1, "learning_rate": 0.001}
+    assert named(recipe(SPARSE, slow))["drop-suspects"].recipe.phase[-1].schedule.initial == 0.01
+    assert named(recipe(SPARSE, LAST))["drop-suspects"].recipe.phase[-1].schedule == recipe(LAST).phase[0].schedule
+
+
 @pytest.mark.parametrize(("decay", "stronger"), [(0.0, 1e-3), (1e-5, 1e-3), (1e-2, 1e-1)])
 def test_the_stronger_weight_decay(decay: float, stronger: float) -> None:
     arm = named(recipe(optimizer={"weight_decay": decay}))["weight-decay"]

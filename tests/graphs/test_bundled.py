@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from dsd_ort.recipe import Recipe
-from graphs import digits_cnn
+from graphs import digits_mlp
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "dsd_ort" / "demo"
@@ -21,7 +21,7 @@ def digits(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_graphs_writes_the_bundled_model_anew_byte_for_byte() -> None:
-    assert ir.to_proto(digits_cnn()).SerializeToString() == (DEMO / "digits_cnn.onnx").read_bytes()
+    assert ir.to_proto(digits_mlp()).SerializeToString() == (DEMO / "digits_mlp.onnx").read_bytes()
 
 
 @pytest.mark.parametrize(

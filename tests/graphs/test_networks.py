@@ -14,6 +14,7 @@ from graphs.__main__ import count_parameters, main
 
 SMALL = {
     "digits-cnn": {"width": 4},
+    "digits-mlp": {"width": 8},
     "lenet": {"size": 12},
     "vgg16": {"width": 4, "size": 32, "classes": 7},
     "googlenet": {"width": 4, "size": 32, "classes": 7},
@@ -49,6 +50,7 @@ def test_every_network_is_a_sound_inference_model_with_any_batch(name: str) -> N
     ("name", "count"),
     [
         ("digits-cnn", 56_242),
+        ("digits-mlp", 85_002),
         ("lenet", 61_706),
         ("vgg16", 138_357_544),
         ("googlenet", 6_998_552),

@@ -39,7 +39,7 @@ def _of_network(name: str, folder: Path) -> None:
 
 def _of_demo(folder: Path) -> None:
     recipe = dsd_ort.Recipe.load(DEMO / "digits.toml")
-    dsd_ort.prepare(DEMO / "digits_cnn.onnx", folder / "run", recipe)
+    dsd_ort.prepare(DEMO / "digits_mlp.onnx", folder / "run", recipe)
     dsd_ort.train(folder / "run", DEMO / "digits-train.npz", threads=THREADS)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dsd_ort import statistics
 from dsd_ort.api.comparison import ladder, measuring
-from dsd_ort.api.comparison.arms import DENSE_ONLY, DSD, Arm
+from dsd_ort.api.comparison.arms import DENSE_ONLY, Arm
 from dsd_ort.api.comparison.document import Document, Final, Result
 from dsd_ort.recipe import Recipe
 from dsd_ort.run.journal import AS_IT_CAME
@@ -143,7 +143,7 @@ def sentences(document: Document, plan: Sequence[Arm], folder: Path) -> Iterator
         if found := against(document, final.arm, folder, AS_IT_CAME):
             yield f"{titles[final.arm]} against the model as it came: {statistics.verdict(found, metric, show)}"
     stopped = "early-stopping"
-    sparse = _top_arm(document, [arm for arm in plan if arm.sparsity is not None or arm.name.startswith(DSD)])
+    sparse = _top_arm(document, [arm for arm in plan if arm.prunes])
     if sparse and stopped in titles and (found := against(document, sparse.name, folder, stopped)):
         yield f"{sparse.title} against stopping early: {statistics.verdict(found, metric, show)}"
     if len({result.seed for result in document.results}) > 1:

@@ -2,6 +2,10 @@
 
 An arm takes the epoch of its last phase that is best on the selection data; one that stops early, that of any phase.
 Arms of one ``run`` are read from one training.
+
+All have the recipe's learning rates but two.  Weights drawn anew learn at those of a first training.  And the last
+phase without suspects has the sparse phase's, where that is higher: a low rate keeps a dense network from learning
+wrong labels again, and with them gone it need not.
 """
 
 from __future__ import annotations
@@ -41,6 +45,10 @@ class Arm:
     fresh: bool = False
     """Whether it begins with weights drawn anew."""
 
+    @property
+    def prunes(self) -> bool:
+        return any(phase.kind == "sparse" for phase in self.recipe.phase)
+
     def of_seed(self, seed: int) -> Recipe:
         """The recipe of the *seed*-th repetition, from 0; what is random is the same in all arms."""
         return msgspec.structs.replace(self.recipe, seed=self.recipe.seed + seed)
@@ -70,7 +78,10 @@ def _drop_suspects(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[Arm]
     if not can_drop(recipe):
         return
     *before, last = recipe.phase
-    dropping = msgspec.structs.replace(recipe, phase=(*before, msgspec.structs.replace(last, drop_suspects=True)))
+    sparse = [phase for phase in before if phase.kind == "sparse"][-1]
+    faster = max((last.schedule, sparse.schedule), key=lambda schedule: schedule.initial)
+    last = msgspec.structs.replace(last, drop_suspects=True, learning_rate=faster)
+    dropping = msgspec.structs.replace(recipe, phase=(*before, last))
     for sparsity, name, percent in _named(sparsities):
         run = f"drop-suspects{name}"
         yield Arm(run, f"DSD{percent}, suspects dropped", run, at(dropping, sparsity), sparsity)
