@@ -18,10 +18,17 @@ def trained(model: ir.Model, run: Path, recipe: Recipe, data: Any, eval_data: An
 
     Beside the run is then RUN.onnx, the trained model.
     """
-    if not (run / "manifest.json").exists():
+    start = run.with_suffix(".start.onnx")
+    if not start.exists():
         run.parent.mkdir(parents=True, exist_ok=True)
-        ir.save(model, run.with_suffix(".start.onnx"))
-        dsd_ort.prepare(run.with_suffix(".start.onnx"), run, recipe)
+        ir.save(model, start)
+    return trained_on(start, run, recipe, data, eval_data, threads=threads)
+
+
+def trained_on(model: Path, run: Path, recipe: Recipe, data: Any, eval_data: Any, *, threads: int) -> dict[str, float]:
+    """:func:`trained`, of a model that is a file."""
+    if not (run / "manifest.json").exists():
+        dsd_ort.prepare(model, run, recipe)
     final = run.with_suffix(".onnx")
     if not final.exists():
         with stoppable("the same command") as stop, reporter() as listener:

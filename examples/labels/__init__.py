@@ -1,0 +1,1 @@
+"""Wrong labels among handwritten digits: found, looked at, left out."""
