@@ -17,6 +17,11 @@ from dsd_ort.cli.options import FILE, as_json, data_option, recipe_options, trai
 from dsd_ort.cli.progress import format_metrics, reporter
 from dsd_ort.cli.stop import stoppable
 from dsd_ort.recipe import MetricName, Recipe
+from dsd_ort.recipe.tables import Experiment
+
+ASKED = ("sparsities", "seeds", "select", "select_data", "kinds", "monitor", "keep", "jobs")
+"""The options that make an experiment of a comparison."""
+NONE = Experiment()
 
 
 class _Sparsities(click.ParamType[str]):
@@ -62,7 +67,9 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
             help="The share of the training data that chooses rather, where MODEL has not seen them.",
         ),
-        click.option("--seeds", type=click.IntRange(1), help="How often all is repeated.  [default: 1]"),
+        click.option(
+            "--seeds", type=click.IntRange(1), help="How often all is repeated.  [default: the recipe's, or 1]"
+        ),
         click.option(
             "--sparsity",
             "sparsities",
@@ -104,19 +111,20 @@ def compare(
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity 0.8,0.9,0.95 --seeds 5
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity auto --seeds 3
     """
-    asked = {name: options.pop(name) for name in ("seeds", "select", "select_data", "kinds", "monitor", "keep", "jobs")}
-    fresh, sparsities = options.pop("fresh"), options.pop("sparsities") or ()
-    if not fresh and len(sparsities) <= 1 and not any(asked.values()):
-        simple = arms.at(recipe, sparsities[0]) if sparsities else recipe
+    asked = {name: options.pop(name) for name in ASKED}
+    fresh = options.pop("fresh")
+    given = asked["sparsities"]
+    one = given is not None and len(given) == 1
+    if not fresh and recipe.experiment == NONE and all(v is None or (one and v is given) for v in asked.values()):
+        simple = arms.at(recipe, given[0]) if one else recipe
         comparison = run(model, folder, simple, data, eval_data, quiet=json_, **options)
         _print(comparison, json_, lambda: show(comparison, f"{model.name} on {eval_data}, after each phase"))
         return
     asked = {name: value for name, value in asked.items() if value is not None}
     if "select" in asked and "select_data" in asked:
         raise click.UsageError("--select and --select-data are two ways to say the same: give one of them")
-    kinds = tuple(asked.pop("kinds").split(",")) if "kinds" in asked else arms.USUAL
+    kinds = tuple(asked["kinds"].split(",")) if "kinds" in asked else recipe.experiment.arms or arms.USUAL
     asked["kinds"] = (*kinds, "fresh") if fresh else kinds
-    asked["sparsities"] = sparsities
     found = run_experiment(model, folder, recipe, data, eval_data, quiet=json_, **asked, **options)
     _print(found, json_, lambda: show_experiment(found, f"{model.name} on {eval_data}"))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dsd_ort.errors import RecipeError
 from dsd_ort.recipe.names import FITTING_METRICS, WITH_LABELS
-from dsd_ort.recipe.tables import Content, Data, Loss, Optimizer, Phase
+from dsd_ort.recipe.tables import Content, Data, Experiment, Loss, Optimizer, Phase
 
 Require = Callable[[bool, str, str], None]
 """Refuses the recipe where the first is not so; the others are what is wrong, and what to do."""
@@ -35,6 +35,7 @@ def refuse_bad_values(recipe: Content, where: str) -> None:
         _check_sparsity(value, f"prune.layers.{selector!r}", require)
     layered = not recipe.prune.alive or recipe.prune.scope == "layer"
     require(layered, 'prune.alive does not go with prune.scope = "global"', "it is about each layer for itself")
+    _check_experiment(recipe.experiment, require)
     _check_optimizer(recipe.optimizer, require)
     for loss in recipe.losses:
         _check_loss(loss, require)
@@ -69,6 +70,12 @@ def _check_drops(recipe: Content, require: Require) -> None:
             name = recipe.losses[0].name
             fix = f"suspects are for {', '.join(WITH_LABELS)}"
             require(name in WITH_LABELS, f"{key} does not fit the loss {name!r}, which has no labels", fix)
+
+
+def _check_experiment(experiment: Experiment, require: Require) -> None:
+    require(experiment.seeds > 0, f"experiment.seeds = {experiment.seeds} is no experiment", "give 1 or more")
+    share = experiment.select
+    require(share is None or 0 < share < 1, f"experiment.select = {share} is outside (0, 1)", "give a share, as 0.1")
 
 
 def _check_sparsity(value: float, key: str, require: Require) -> None:

@@ -31,6 +31,7 @@ class Recipe(Content, frozen=True, kw_only=True):
     ``batch_norm``  whether batch norms follow the batch, or are frozen
     ``builder``     what differentiates the model
     ``freeze``      parameters that are not trained
+    ``experiment``  what ``dsd-ort compare`` puts beside what: sparsities, seeds, arms
     ``metrics``     what evaluation reports
     ``monitor``     the metric that decides which epoch is the best, and when a phase has converged
     ==============  ===================================================================================

@@ -209,6 +209,19 @@ class Input(_Table, frozen=True, kw_only=True):
     """A length for each axis; a text stands for any length."""
 
 
+class Experiment(_Table, frozen=True, kw_only=True):
+    """What ``dsd-ort compare`` puts beside what (``[experiment]``); training a run takes no notice of it."""
+
+    sparsity: Literal["auto"] | tuple[float, ...] = ()
+    """Of the sparse phases, each of these; none is as the phases have it, and ``"auto"`` looks for one."""
+    seeds: int = 1
+    """How often all is repeated."""
+    arms: tuple[str, ...] = ()
+    """Which ways to spend the budget; none is all of the usual ones."""
+    select: float | None = None
+    """The share of the training data that chooses; by default half of the evaluation data do."""
+
+
 class Content(_Table, frozen=True, kw_only=True):
     """All keys of a recipe, as data; :class:`dsd_ort.recipe.Recipe` is these, checked."""
 
@@ -224,6 +237,7 @@ class Content(_Table, frozen=True, kw_only=True):
     batch_norm: Literal["train", "frozen"] = "train"
     builder: BuilderName = "own"
     """What differentiates the model: dsd-ort's own rules, or ONNX Runtime's builder, which a training build has."""
+    experiment: Experiment = Experiment()
     freeze: tuple[str, ...] = ()
     """Parameters that are not trained, and running statistics that do not follow the batch: ``["cnn.*"]``."""
     metrics: tuple[MetricName, ...] | None = None

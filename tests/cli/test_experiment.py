@@ -118,6 +118,21 @@ def test_one_sparsity_and_one_seed_are_the_comparison_that_was(dsd_ort: Command,
     ]
 
 
+def test_the_recipe_may_say_what_stands_beside_what(dsd_ort: Command, held_out: Path) -> None:
+    text = (held_out / "recipe.toml").read_text()
+    wish = '[experiment]\nsparsity = [0.3, 0.6]\nseeds = 2\narms = ["dsd"]\n'
+    (held_out / "wish.toml").write_text(wish + text.replace("batch_size = 8", "", 1))
+    (held_out / "wish.toml").write_text("batch_size = 8\n" + (held_out / "wish.toml").read_text())
+    command = ("compare", "model.onnx", "--recipe", "wish.toml", *EXPERIMENT[4:], "--threads", 1)
+    assert dsd_ort(*command, "-o", "one").status == 0
+    options = ("--sparsity", "0.3,0.6", "--seeds", 2, "--arms", "dsd", "--threads", 1)
+    assert dsd_ort(*EXPERIMENT, *options, "-o", "two").status == 0
+    assert ended_with(held_out / "one") == ended_with(held_out / "two")
+    more = dsd_ort(*command, "--seeds", 3, "-o", "one")
+    assert more.status == 0, more
+    assert {r.seed for r in found_in(held_out / "one").results} == {0, 1, 2}
+
+
 def test_a_seed_alone_ends_with_the_same_bytes(finished: Path, tmp_path: Path) -> None:
     """Forked or not: each arm is what its recipe with this seed gives by itself."""
     [found] = [r for r in found_in(finished).results if (r.arm, r.seed) == ("dsd-0.6", 1)]

@@ -61,6 +61,8 @@ def test_dense_only_keeps_the_budget_and_drops_the_pruning() -> None:
         ({"phase": [SPARSE | {"sparsity": None}]}, "phase[0] is sparse but has no sparsity", "sparsity = 0.3"),
         ({"phase": [SPARSE | {"sparsity": 1.0}]}, "phase[0].sparsity = 1 is outside [0, 1)", "share"),
         ({"phase": [SPARSE | {"sparsity": -0.1}]}, "phase[0].sparsity = -0.1 is outside [0, 1)", "share"),
+        ({"phase": [DENSE], "experiment": {"seeds": 0}}, "experiment.seeds = 0 is no experiment", "1 or more"),
+        ({"phase": [DENSE], "experiment": {"select": 1.0}}, "experiment.select = 1.0 is outside", "a share"),
         ({"phase": [DENSE], "prune": {"alive": True, "scope": "global"}}, "prune.alive does not go with", "layer"),
         ({"phase": [DENSE], "prune": {"layers": {"a": 1.5}}}, "prune.layers.'a' = 1.5 is outside [0, 1)", "share"),
         ({"phase": [DENSE | {"patience": 0}]}, "phase[0].patience", "1 or more"),

@@ -26,6 +26,7 @@ from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
 from dsd_ort.recipe import MetricName, Recipe
+from dsd_ort.recipe.tables import Experiment as Wish
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Precision
 from dsd_ort.run.journal import AS_IT_CAME
@@ -65,11 +66,11 @@ def experiment(
     data: Any,
     eval_data: Any,
     *,
-    sparsities: Sequence[float] | str = (),
-    seeds: int = 1,
+    sparsities: Sequence[float] | str | None = None,
+    seeds: int | None = None,
     select: float | None = None,
     select_data: Any = None,
-    kinds: Sequence[str] = USUAL,
+    kinds: Sequence[str] | None = None,
     monitor: MetricName | None = None,
     keep: str = "all",
     jobs: int = 1,
@@ -91,7 +92,7 @@ def experiment(
     Args:
         model: an ONNX file.
         folder: is made, or holds what an earlier call with the same model, recipe and data left.
-        recipe: has a sparse phase.
+        recipe: has a sparse phase; its ``[experiment]`` counts where the arguments do not say.
         data: see :func:`train`.
         eval_data: likewise; each arm is measured on it at its end, and nothing is chosen by it.
         sparsities: of DSD; none means as the recipe has it, and ``"auto"`` that it is looked for.
@@ -120,6 +121,12 @@ def experiment(
     """
     runtime.require_runtime()
     runtime.choose_device(device)
+    wish = recipe.experiment
+    recipe = msgspec.structs.replace(recipe, experiment=Wish())
+    sparsities = wish.sparsity if sparsities is None else sparsities
+    seeds = wish.seeds if seeds is None else seeds
+    select = wish.select if select is None and select_data is None else select
+    kinds = wish.arms or USUAL if kinds is None else kinds
     _refuse(model, seeds, keep, jobs)
     given = () if isinstance(sparsities, str) else tuple(sparsities)
     arms(recipe, kinds, given)  # refuses what is none
