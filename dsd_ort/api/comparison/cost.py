@@ -74,7 +74,7 @@ def cost(
         data: that they are trained on.
         execution: on what a step is measured.
         per_evaluation: seconds that the selection data take once.
-        jobs: how many runs go on at a time; each is then slower by that.
+        jobs: how many runs go on at a time.
     """
     left = [program for runs in seeds for program in runs.values() if not is_complete(program)]
     if not left:
@@ -88,7 +88,7 @@ def cost(
                 updates += length(program, data, phase)
                 evaluations += phase.epochs or 1
     seconds = updates * seconds_per_update(left[0], data, execution) + evaluations * per_evaluation
-    return Cost(len(left), updates, seconds, sum(map(_bytes, left)))
+    return Cost(len(left), updates, seconds / jobs, sum(map(_bytes, left)))
 
 
 def length(program: Program, data: Dataset, phase: Phase) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -140,7 +141,7 @@ def experiment(
         select=select,
         select_data=select_data,
         device=device,
-        threads=threads,
+        threads=threads if threads or jobs == 1 else max(1, (os.cpu_count() or 1) // jobs),
         options={
             "precision": precision,
             "cuda_graphs": cuda_graphs,
@@ -160,10 +161,7 @@ def experiment(
             given, wanted = (ladder.top(doc.ladder, doc.monitor).sparsity,), ladder.sparing(wanted)
         plan = arms(wanted, kinds, given)
         groups = lab.groups(doc, plan, seeds)
-        by_seed = [
-            {name: p for g in groups if g.seed == seed for name, p in lab.programs(g).items()} for seed in range(seeds)
-        ]
-        expected = cost(by_seed, lab.sets.training, lab.execution, per_evaluation=seconds, jobs=jobs)
+        expected = cost(lab.by_seed(groups), lab.sets.training, lab.execution, per_evaluation=seconds, jobs=jobs)
         if expected.runs:
             listener(expected.event())
         book = Book(lab, doc, plan, keep=keep == "all", listener=once(expected.counting(listener)))

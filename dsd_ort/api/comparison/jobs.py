@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,6 @@ def side_by_side(
             raise DataError(
                 "Python objects cannot be handed to other processes", fix='give a path or "module:function", or one job'
             )
-    if not opening.threads:
-        opening = replace(opening, threads=max(1, (os.cpu_count() or 1) // jobs))
     context = get_context("spawn")
     queue, ending = context.SimpleQueue(), context.Event()
     with ProcessPoolExecutor(

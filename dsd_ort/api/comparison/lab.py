@@ -117,6 +117,13 @@ class Lab:
             found += [Group(seed, tuple(each), seeds > 1) for each in apart]
         return found
 
+    def by_seed(self, groups: Sequence[Group]) -> list[dict[str, Program]]:
+        """The run folders of *groups*, those of each seed together."""
+        found: dict[int, dict[str, Program]] = {}
+        for group in groups:
+            found.setdefault(group.seed, {}).update(self.programs(group))
+        return list(found.values())
+
     def programs(self, group: Group) -> dict[str, Program]:
         """The run folders of a group, by the name of the training; made where they are not there."""
         found: dict[str, Program] = {}
