@@ -81,6 +81,10 @@ class DivergedError(DsdError):
     """The loss or a weight became NaN or infinite."""
 
 
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """The user asked to stop; the state is saved."""
+
+
 class NativeError(DsdError):
     """Native code ended a process that did not want to end."""
 

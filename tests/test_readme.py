@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dsd_ort
-from dsd_ort.cli.commands import cli
+from tests.cli.test_commands import commands
 from tests.models import cnn_data, write_cnn
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +41,7 @@ def test_every_command_exists_with_the_options_that_are_shown() -> None:
     assert len(lines) >= 6
     for line in lines:
         name, *rest = line.split()[1:]
-        options = {option for parameter in cli.commands[name].params for option in parameter.opts}
+        options = {option for parameter in commands()[name].params for option in parameter.opts}
         assert {word for word in rest if word.startswith("-")} <= options, line
 
 

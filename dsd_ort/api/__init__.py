@@ -13,14 +13,18 @@ In: paths, a recipe, data.  Out: records with all that there is to say, and file
 line (``cli/``) is not imported here.
 """
 
-from dsd_ort.api.comparison.compare import Comparison, compare
-from dsd_ort.api.comparison.experiment import Experiment, experiment
-from dsd_ort.api.environment import Diagnosis, doctor
-from dsd_ort.api.gradients import differentiate
-from dsd_ort.api.labels import Suspects, suspects
-from dsd_ort.api.models import check, default_recipe, inspect, verify
-from dsd_ort.api.runs import as_it_came, evaluate, export, phases, train
-from dsd_ort.graph.prepare import prepare
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dsd_ort.api.comparison.compare import Comparison, compare
+    from dsd_ort.api.comparison.experiment import Experiment, experiment
+    from dsd_ort.api.environment import Diagnosis, doctor
+    from dsd_ort.api.gradients import differentiate
+    from dsd_ort.api.labels import Suspects, suspects
+    from dsd_ort.api.models import check, default_recipe, inspect, verify
+    from dsd_ort.api.runs import as_it_came, evaluate, export, phases, train
+    from dsd_ort.graph.prepare import prepare
 
 __all__ = [
     "Comparison",
@@ -43,3 +47,22 @@ __all__ = [
     "train",
     "verify",
 ]
+
+_MODULES = {
+    "dsd_ort.api.comparison.compare": ("Comparison", "compare"),
+    "dsd_ort.api.comparison.experiment": ("Experiment", "experiment"),
+    "dsd_ort.api.environment": ("Diagnosis", "doctor"),
+    "dsd_ort.api.gradients": ("differentiate",),
+    "dsd_ort.api.labels": ("Suspects", "suspects"),
+    "dsd_ort.api.models": ("check", "default_recipe", "inspect", "verify"),
+    "dsd_ort.api.runs": ("as_it_came", "evaluate", "export", "phases", "train"),
+    "dsd_ort.graph.prepare": ("prepare",),
+}
+_WHERE = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """A verb's module is imported when the verb is used first: each needs another part of the package."""
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

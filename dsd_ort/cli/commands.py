@@ -1,24 +1,62 @@
-"""The table of commands.  Each one reads options, calls the verb of the same name, and prints."""
+"""The table of commands.  Each one reads options, calls the verb of the same name, and prints.
+
+A command's module is imported when it runs: ``--help`` and completions answer at once.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import NamedTuple
+
 import click
 
-from dsd_ort.cli.comparing import compare
-from dsd_ort.cli.demo import demo
-from dsd_ort.cli.doctor import doctor
-from dsd_ort.cli.models import check, evaluate, inspect, verify
-from dsd_ort.cli.recipes import recipes
-from dsd_ort.cli.runs import export, prepare, train
-from dsd_ort.cli.suspects import suspects
 from dsd_ort.version import __version__
 
 
-class _Group(click.Group):
-    """Keeps the order in which people meet the commands."""
+class _Where(NamedTuple):
+    """The module of :mod:`dsd_ort.cli` that has a command, and the first line of its help."""
 
+    module: str
+    about: str
+
+
+COMMANDS = {
+    "inspect": _Where(
+        "models", "Show a model's parameters, what training rewrites in it, and all that prevents training."
+    ),
+    "check": _Where("models", "Prove that MODEL trains: every gradient against finite differences of plain inference."),
+    "prepare": _Where("runs", "Make the graphs that train MODEL, as a run folder."),
+    "train": _Where("runs", "Train a prepared RUN through its phases."),
+    "evaluate": _Where("models", "Measure an ONNX file, or a run's weights, on data."),
+    "suspects": _Where(
+        "suspects", "List the training examples whose labels the sparse network of RUN does not believe."
+    ),
+    "export": _Where("runs", "Write the model with trained weights, and verify it."),
+    "verify": _Where("models", "Prove that FINAL is MODEL with other weights: exit status 0 if so, 1 if not."),
+    "compare": _Where(
+        "comparing", "Train MODEL with a recipe, and beside it the same budget in other ways: does pruning gain?"
+    ),
+    "recipes": _Where("recipes", "List the built-in recipes, or print the one called NAME, to copy and change."),
+    "doctor": _Where("doctor", "Show what there is to train with here, and what to install."),
+    "demo": _Where("demo", "Train a small network on bundled digits, with wrong labels and with right ones."),
+}
+"""In the order in which people meet them."""
+
+
+class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"dsd_ort.cli.{COMMANDS[cmd_name].module}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, where.about) for name, where in COMMANDS.items()])
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -38,7 +76,3 @@ def cli() -> None:
     dsd-ort compare model.onnx … -o comparison      all that, and the same budget dense only beside it
     dsd-ort doctor                                  what there is to train with here, and what to install
     """
-
-
-for _command in (inspect, check, prepare, train, evaluate, suspects, export, verify, compare, recipes, doctor, demo):
-    cli.add_command(_command)

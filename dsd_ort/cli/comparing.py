@@ -186,8 +186,8 @@ def show_experiment(found: api.Experiment, title: str) -> None:
     """The ladder of sparsities where there is one, the table of the arms, and what was found, in words."""
     document = found.document
     click.echo("")
-    if document.ladder:
-        tables.show_ladder(document.ladder, document.monitor)
+    if found.best_rung:
+        tables.show_ladder(document.ladder, found.best_rung, document.monitor)
     tables.show_arms(found.table, document.monitor, title)
     tables.show_verdict(found.verdict, found.final)
     for sentence in document.verdict:

@@ -38,10 +38,10 @@ SEEDS, SELECT = 5, 0.2
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Trainings at a time.")
 @threads_option
 def demo(folder: Path | None, jobs: int, threads: int) -> None:
-    """Train a small network on bundled digits, once with wrong labels and once with right ones, in about a minute.
+    """Train a small network on bundled digits, with wrong labels and with right ones.
 
-    With wrong labels, DSD stands beside dense only and stopping early, over five seeds, and the labels that its sparse
-    network does not believe are counted.
+    It takes about a minute.  With wrong labels, DSD stands beside dense only and stopping early, over five seeds, and
+    the labels that its sparse network does not believe are counted.
 
     \b
     Example:

@@ -15,7 +15,9 @@ from dsd_ort.cli.tables import show
 @click.command()
 @as_json
 def doctor(json_: bool) -> None:
-    """Show what there is to train with: ONNX Runtime, CUDA's driver, devices and libraries; and what to install.
+    """Show what there is to train with here, and what to install.
+
+    That is ONNX Runtime, CUDA's driver, devices and libraries.
 
     Exit status 0 if runs can be trained here, on whatever device, 1 if not.
 

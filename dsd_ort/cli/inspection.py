@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from dsd_ort.cli.tables import show, show_notes
 from dsd_ort.errors import merged
-from dsd_ort.graph.inspection import Inspection, Tensor, TrainingGraph
 from dsd_ort.recipe import Optimizer
+
+if TYPE_CHECKING:
+    from dsd_ort.graph.inspection import Inspection, Tensor, TrainingGraph
 
 
 def inspection_data(found: Inspection) -> dict[str, Any]:

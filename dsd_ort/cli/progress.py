@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.journal import Event
-from dsd_ort.run.metrics import PERCENTAGES
 
 WITHIN = ("phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
 """What happens within a training."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import click
 
-from dsd_ort.run.phases import Stopped
+from dsd_ort.errors import Stopped
 
 
 @contextmanager

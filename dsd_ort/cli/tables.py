@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from dsd_ort.api.comparison.answer import Row
-from dsd_ort.api.comparison.document import Rung
-from dsd_ort.api.comparison.ladder import top
 from dsd_ort.cli.progress import format_metrics, format_value
-from dsd_ort.graph.program import Program
 from dsd_ort.notes import Note
-from dsd_ort.proof import Report
-from dsd_ort.proof.report import Verdict
+from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.journal import AS_IT_CAME, Event
-from dsd_ort.run.metrics import PERCENTAGES
-from dsd_ort.ship.verify import Verdict as Verified
-from dsd_ort.statistics import Paired
+
+if TYPE_CHECKING:  # what is shown is imported by what makes it
+    from dsd_ort.api.comparison.answer import Row
+    from dsd_ort.api.comparison.document import Rung
+    from dsd_ort.graph.program import Program
+    from dsd_ort.proof import Report
+    from dsd_ort.ship.verify import Verdict as Verified
+    from dsd_ort.statistics import Paired
 
 
 def show(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
@@ -71,8 +71,7 @@ def show_report(report: Report) -> None:
     click.echo(f"{report.loss} at output {report.output!r}; {report.data}: {inputs}")
     for note in report.notes:
         click.echo(f"note: {note}")
-    counts = {verdict: report.count(verdict) for verdict in get_args(Verdict)}
-    found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    found = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items() if count)
     answer = "trains" if report.ok else "is NOT proven to train"
     if report.ok and report.proven < 1:
         answer += f", by {100 * report.proven:.0f} % of its gradients"
@@ -162,12 +161,11 @@ def show_verdict(verdict: Verified, final: Path) -> None:
         click.echo(f"  {name}: its ConstantOfShape node became an initializer")
 
 
-def show_ladder(ladder: Sequence[Rung], monitor: str) -> None:
+def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:
     """What short sparse phases gave."""
-    best = top(ladder, monitor)
     rows = [
         [
-            ("dense" if not rung.sparsity else f"{100 * rung.sparsity:g} %") + (" *" if rung is best else ""),
+            ("dense" if not rung.sparsity else f"{100 * rung.sparsity:g} %") + (" *" if rung == best else ""),
             format_value(monitor, rung.selection[monitor]),
             "" if rung.fit is None else f"{100 * rung.fit:.1f} %",
         ]

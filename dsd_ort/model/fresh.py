@@ -22,10 +22,7 @@ import onnx_ir as ir
 from dsd_ort.file.payload import Floats
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
-
-_SHIFTS = {"Add": (0, 1), "Sub": (1,), "BatchNormalization": (2, 3), "LayerNormalization": (2,)}
-_SHIFTS |= {"InstanceNormalization": (2,), "GroupNormalization": (2,)}
-"""Operator → the inputs that are added or subtracted."""
+from dsd_ort.rewrite.operators import facts
 
 
 def drawn(source: Source, seed: int) -> Iterator[tuple[str, Floats]]:
@@ -40,15 +37,25 @@ def drawn(source: Source, seed: int) -> Iterator[tuple[str, Floats]]:
 def _draw(parameter: Parameter, node: ir.Node | None, slot: int, source: Source, rng: np.random.Generator) -> Floats:
     shape, role = parameter.shape, parameter.role
     if role in ("bias", "norm", "statistic"):
-        operator = "" if node is None else node.op_type
-        shifts = role == "bias" or slot in _SHIFTS.get(operator, ())
-        return np.full(shape, 0.0 if shifts else 0.25 if operator == "PRelu" else 1.0, np.float32)
+        return np.full(shape, _constant(role, node, slot), np.float32)
     if role == "embedding":
         variance = float(np.var(source.value(parameter.name), dtype=np.float64))
     else:
         variance = (1 / 3 if role == "recurrent" else 2) / max(1, _inputs(parameter, node, slot))
     values: Floats = (math.sqrt(variance) * rng.standard_normal(shape)).astype(np.float32)
     return values
+
+
+def _constant(role: str, node: ir.Node | None, slot: int) -> float:
+    """Of two slots of a role, a normalisation's scale comes before its shift, and its mean before its variance."""
+    if role == "bias" or node is None:
+        return float(role == "norm")
+    alike = [number for number, other in sorted(facts(node).weights.items()) if other == role]
+    if slot not in alike:
+        return 0.0 if node.op_type in ("Add", "Sub") else 1.0
+    if len(alike) == 1 and node.op_type == "PRelu":
+        return 0.25
+    return float((alike.index(slot) > 0) == (role == "statistic"))
 
 
 def _inputs(parameter: Parameter, node: ir.Node | None, slot: int) -> int:

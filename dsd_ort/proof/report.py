@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -93,6 +93,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def wrong(self) -> list[Row]:
         return [row for row in self.rows if row.verdict == "wrong"]
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many gradients have each verdict."""
+        return {verdict: self.count(verdict) for verdict in get_args(Verdict)}
 
     def count(self, verdict: Verdict) -> int:
         """How many tensors have this verdict; one that was checked in two modes counts twice."""

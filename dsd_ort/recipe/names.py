@@ -29,3 +29,6 @@ DEFAULT_METRICS: dict[LossName, tuple[MetricName, ...]] = {
     "ctc": ("loss",),
 }
 """What is measured where the recipe does not say: what means something for every model, and needs no extra package."""
+
+PERCENTAGES: tuple[MetricName, ...] = ("top-1", "top-5", "cer", "wer")
+"""The metrics that people know in percent."""

@@ -39,9 +39,6 @@ HIGHER_IS_BETTER = {
     "mean-error": False,
 }
 
-PERCENTAGES = ("top-1", "top-5", "cer", "wer")
-"""The metrics that people know in percent."""
-
 
 @dataclass(frozen=True)
 class Answers:

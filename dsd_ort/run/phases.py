@@ -14,7 +14,7 @@ from contextlib import closing
 import numpy as np
 
 from dsd_ort.data import Dataset, check_batch_size, counted, prefetch, with_last
-from dsd_ort.errors import RecipeError
+from dsd_ort.errors import RecipeError, Stopped
 from dsd_ort.graph.program import GRAPHS, Program
 from dsd_ort.recipe import Phase
 from dsd_ort.run.epoch import batches_left, updates_of_epoch
@@ -31,10 +31,6 @@ from dsd_ort.run.suspects import find
 
 PROGRESS_EVERY = 20
 """Updates between two progress events in the journal."""
-
-
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """The user asked to stop; the state is saved."""
 
 
 class Trainer:

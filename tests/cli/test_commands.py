@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 
 import dsd_ort as package
 from dsd_ort.cli import tables
-from dsd_ort.cli.commands import cli
+from dsd_ort.cli.commands import COMMANDS, cli
 from dsd_ort.run.journal import read
 from tests.cli.conftest import Command
 from tests.models import cnn_data, write_cnn
@@ -33,7 +34,7 @@ def held_out(prepared: Path) -> Path:
     return prepared
 
 
-@pytest.mark.parametrize("name", list(cli.commands))
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_the_help_of_every_command_shows_an_example_on_its_own_line(dsd_ort: Command, name: str) -> None:
     answer = dsd_ort(name, "--help")
     assert answer.status == 0
@@ -41,8 +42,7 @@ def test_the_help_of_every_command_shows_an_example_on_its_own_line(dsd_ort: Com
 
 
 def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) -> None:
-    listed = dsd_ort("-h").out.partition("Commands:")[2].splitlines()
-    names = [line.split()[0] for line in listed if line.strip()]
+    names = re.findall(r"^  (\S+)", dsd_ort("-h").out.partition("Commands:")[2], re.MULTILINE)
     assert names == [
         "inspect",
         "check",
@@ -59,8 +59,31 @@ def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) 
     ]
 
 
+def commands() -> dict[str, click.Command]:
+    found = {name: cli.get_command(click.Context(cli), name) for name in COMMANDS}
+    return {name: command for name, command in found.items() if command is not None}
+
+
+def test_the_list_of_commands_has_the_first_line_of_their_help() -> None:
+    """It is shown without importing them."""
+    assert {name: where.about for name, where in COMMANDS.items()} == {
+        name: command.get_short_help_str(limit=200) for name, command in commands().items()
+    }
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compare", "--help"], ["recipes"]])
+def test_help_needs_nothing_that_computes(arguments: list[str]) -> None:
+    """ONNX Runtime, SymPy and onnx_ir take seconds to import."""
+    heavy = ("onnxruntime", "onnx_ir", "onnxscript", "sympy")
+    code = f"import sys; from dsd_ort import cli; sys.argv = ['dsd-ort', *{arguments}]\n"
+    code += "try: cli.main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+    code += f"sys.exit(', '.join(name for name in {heavy} if name in sys.modules) or 0)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
 def test_every_option_says_what_it_is_for() -> None:
-    for name, command in cli.commands.items():
+    for name, command in commands().items():
         for option in command.params:
             if isinstance(option, click.Option):
                 assert option.help, f"{name} {option.opts}"

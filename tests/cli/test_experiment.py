@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 
 import dsd_ort as package
 from dsd_ort.api.comparison.document import Document
-from dsd_ort.errors import DataError
+from dsd_ort.errors import DataError, Stopped
 from dsd_ort.run import checkpoint
 from dsd_ort.run.journal import read
-from dsd_ort.run.phases import Stopped
 from tests.cli.conftest import Command, snapshot
 from tests.cli.test_bad_input import refuse
 from tests.models import cnn_data, write_cnn

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 import dsd_ort
-from dsd_ort.run.phases import Stopped
+from dsd_ort.errors import Stopped
 from tests.models import write_cnn
 
 SPEECH = """

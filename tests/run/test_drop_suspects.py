@@ -15,12 +15,11 @@ import pytest
 
 import dsd_ort
 from dsd_ort.data import open_data
-from dsd_ort.errors import DataError, RecipeError, RunError
+from dsd_ort.errors import DataError, RecipeError, RunError, Stopped
 from dsd_ort.graph.program import open_program
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import examples
 from dsd_ort.run.journal import read
-from dsd_ort.run.phases import Stopped
 from tests.models import cnn_data, write_cnn
 
 WRONG = np.random.default_rng(3).choice(120, 12, replace=False)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 import dsd_ort
-from dsd_ort.errors import DataError, RunError
+from dsd_ort.errors import DataError, RunError, Stopped
 from dsd_ort.graph.program import open_program
 from dsd_ort.run.journal import read
-from dsd_ort.run.phases import Stopped
 from tests.models import cnn_data, write_cnn
 
 DATA = cnn_data(50)

@@ -11,9 +11,9 @@ import pytest
 import safetensors.numpy
 
 import dsd_ort
+from dsd_ort.errors import Stopped
 from dsd_ort.run import checkpoint
 from dsd_ort.run.journal import Event, read
-from dsd_ort.run.phases import Stopped
 from dsd_ort.run.position import Progress
 from tests.models import cnn_data, write_cnn
 

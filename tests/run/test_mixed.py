@@ -10,11 +10,10 @@ import pytest
 import safetensors.numpy
 
 import dsd_ort
-from dsd_ort.errors import DivergedError
+from dsd_ort.errors import DivergedError, Stopped
 from dsd_ort.graph.program import open_program
 from dsd_ort.run import checkpoint
 from dsd_ort.run.journal import Event
-from dsd_ort.run.phases import Stopped
 from tests.models import cnn_data, write_cnn
 
 DATA, HELD_OUT = cnn_data(50), cnn_data(20, seed=2)

@@ -13,13 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dsd_ort
-from dsd_ort.errors import DivergedError, RecipeError, RunError
+from dsd_ort.errors import DivergedError, RecipeError, RunError, Stopped
 from dsd_ort.graph.program import open_program
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Event, read
-from dsd_ort.run.phases import Stopped
 from tests.models import cnn_data, write_cnn
 
 DATA, HELD_OUT = cnn_data(50), cnn_data(20, seed=2)

@@ -16,8 +16,9 @@ from dsd_ort.api.comparison import ladder, measuring
 from dsd_ort.api.comparison.arms import DENSE_ONLY, Arm
 from dsd_ort.api.comparison.document import Document, Final, Result
 from dsd_ort.recipe import Recipe
+from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.journal import AS_IT_CAME
-from dsd_ort.run.metrics import HIGHER_IS_BETTER, PERCENTAGES, better
+from dsd_ort.run.metrics import HIGHER_IS_BETTER, better
 from dsd_ort.statistics import Paired
 
 

@@ -17,7 +17,7 @@ from dsd_ort import runtime
 from dsd_ort.api.comparison import answer, document, ladder, measuring
 from dsd_ort.api.comparison.arms import USUAL, Arm, arms
 from dsd_ort.api.comparison.cost import cost
-from dsd_ort.api.comparison.document import Document, Measured
+from dsd_ort.api.comparison.document import Document, Measured, Rung
 from dsd_ort.api.comparison.folder import held
 from dsd_ort.api.comparison.jobs import Opening, opened, side_by_side
 from dsd_ort.api.comparison.lab import BEGUN, FINAL, MADE, Book, Lab
@@ -52,6 +52,12 @@ class Experiment:
     """A row for the model as it came and for each arm, over all seeds, on the evaluation data."""
     verdict: Verdict
     """The proof that *final* is the model with other weights, or none."""
+
+    @property
+    def best_rung(self) -> Rung | None:
+        """The sparsity that was found, where one was looked for."""
+        found = self.document
+        return ladder.top(found.ladder, found.monitor) if found.ladder else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""

@@ -21,14 +21,13 @@ from dsd_ort.api.comparison.lab import Group, Lab
 from dsd_ort.api.comparison.selection import open_sets
 from dsd_ort.api.comparison.training import Listener
 from dsd_ort.api.runs import train
-from dsd_ort.errors import DataError
+from dsd_ort.errors import DataError, Stopped
 from dsd_ort.model import source as source_files
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import memory
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Event
-from dsd_ort.run.phases import Stopped
 
 CHOICES = ("precision", "cuda_graphs", "deterministic")
 """The options that are an :class:`Execution`'s."""
