@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools.evidence.suspects import ARMS, measure
+import numpy as np
+import pytest
+
+from dsd_ort.statistics import roc_area
+from tools.evidence import cleanlab
+from tools.evidence.suspects import ARMS, measure, with_wrong_labels
 
 
 def test_suspects_are_counted_by_what_is_known_of_the_labels(tmp_path: Path) -> None:
@@ -12,3 +17,15 @@ def test_suspects_are_counted_by_what_is_known_of_the_labels(tmp_path: Path) -> 
     assert row["wrong"] == 337
     assert row["truly wrong"] > 0.75 * row["suspects"] > 150
     assert all(0 < row[arm] < 40 for arm in ARMS)
+
+
+def test_both_ways_to_find_wrong_labels_score_every_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleanlab, "FAR", 12)
+    monkeypatch.setattr(cleanlab, "SPARSE", ((0.9, 2),))
+    data, wrong = with_wrong_labels(0, 0.1)
+    [(loss, listed)] = cleanlab.sparse_losses(data, 0, tmp_path / "sparse").values()
+    logp = cleanlab.out_of_sample(data, 0, 2, tmp_path / "fresh")
+    assert logp.shape == (len(wrong), 10) and np.allclose(np.exp(logp).sum(1), 1)
+    for score in (loss, -logp[np.arange(len(wrong)), data["label"]]):
+        assert roc_area(score, wrong) > 0.9
+    assert listed.dtype == bool and (listed & wrong).sum() > 0.7 * wrong.sum()
