@@ -19,6 +19,7 @@ from dsd_ort.api.environment import Diagnosis, doctor
 from dsd_ort.api.gradients import differentiate
 from dsd_ort.api.labels import Suspects, suspects
 from dsd_ort.api.models import check, default_recipe, inspect, verify
+from dsd_ort.api.rates import FittedRates, fit_rates
 from dsd_ort.api.runs import as_it_came, evaluate, export, phases, train
 from dsd_ort.graph.prepare import prepare
 
@@ -26,6 +27,7 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "Experiment",
+    "FittedRates",
     "Suspects",
     "as_it_came",
     "check",
@@ -36,6 +38,7 @@ __all__ = [
     "evaluate",
     "experiment",
     "export",
+    "fit_rates",
     "inspect",
     "phases",
     "prepare",

@@ -8,6 +8,7 @@ from dsd_ort.cli.comparing import compare
 from dsd_ort.cli.demo import demo
 from dsd_ort.cli.doctor import doctor
 from dsd_ort.cli.models import check, evaluate, inspect, verify
+from dsd_ort.cli.rates import fit_rates
 from dsd_ort.cli.recipes import recipes
 from dsd_ort.cli.runs import export, prepare, train
 from dsd_ort.cli.suspects import suspects
@@ -30,6 +31,7 @@ def cli() -> None:
     dsd-ort demo                                    see all of it on bundled data
     dsd-ort inspect model.onnx                      what can be trained, and what prevents it
     dsd-ort check model.onnx                        proof that its gradients are right
+    dsd-ort fit-rates model.onnx --data train.npz   a recipe whose learning rates fit
     dsd-ort prepare model.onnx -o run               make the training graphs
     dsd-ort train run --data train.npz              dense → sparse → dense
     dsd-ort suspects run --data train.npz           which of its labels are probably wrong
@@ -40,5 +42,7 @@ def cli() -> None:
     """
 
 
-for _command in (inspect, check, prepare, train, evaluate, suspects, export, verify, compare, recipes, doctor, demo):
+_FILES = (inspect, check, fit_rates, prepare)
+_RUNS = (train, evaluate, suspects, export, verify, compare)
+for _command in (*_FILES, *_RUNS, recipes, doctor, demo):
     cli.add_command(_command)

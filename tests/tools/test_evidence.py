@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dsd_ort.statistics import roc_area
-from tools.evidence import cleanlab
+from tools.evidence import cleanlab, default_recipe
+from tools.evidence.brought import TASKS
 from tools.evidence.suspects import ARMS, measure, with_wrong_labels
 
 
@@ -29,3 +30,11 @@ def test_both_ways_to_find_wrong_labels_score_every_example(tmp_path: Path, monk
     for score in (loss, -logp[np.arange(len(wrong)), data["label"]]):
         assert roc_area(score, wrong) > 0.9
     assert listed.dtype == bool and (listed & wrong).sum() > 0.7 * wrong.sum()
+
+
+def test_a_model_that_is_brought_is_measured_before_and_after(tmp_path: Path) -> None:
+    row = default_recipe.measure(TASKS["digits"](tmp_path, 0), tmp_path, ["fitted"])
+    before, after = row["as it came"], row["fitted"]
+    assert before["top-1"] > 0.9 and "safe" not in row
+    assert after["loss"] - before["loss"] == pytest.approx(after["change"], abs=2e-5)
+    assert after["interval"][0] <= after["change"] <= after["interval"][1] < 0.05
