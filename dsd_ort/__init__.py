@@ -5,6 +5,7 @@
     recipe = dsd_ort.Recipe.load("recipe.toml")             # or dsd_ort.default_recipe("model.onnx")
     dsd_ort.inspect("model.onnx")                           # its parameters, and what prevents training
     dsd_ort.check("model.onnx")                             # do its gradients agree with finite differences?
+    recipe = dsd_ort.fit_rates("model.onnx", recipe, "train.npz").recipe        # learning rates that fit
     dsd_ort.prepare("model.onnx", "run", recipe)            # training graphs, in a run folder
     dsd_ort.train("run", "train.npz", eval_data="test.npz") # dense, sparse, dense
     dsd_ort.export("run", "better.onnx")                    # the same file with other weights …
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         Comparison,
         Diagnosis,
         Experiment,
+        FittedRates,
         Suspects,
         check,
         compare,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         evaluate,
         experiment,
         export,
+        fit_rates,
         inspect,
         phases,
         prepare,
@@ -49,6 +52,7 @@ __all__ = [
     "Diagnosis",
     "DsdError",
     "Experiment",
+    "FittedRates",
     "Recipe",
     "Suspects",
     "__version__",
@@ -60,6 +64,7 @@ __all__ = [
     "evaluate",
     "experiment",
     "export",
+    "fit_rates",
     "inspect",
     "phases",
     "prepare",

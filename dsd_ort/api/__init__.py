@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dsd_ort.api.gradients import differentiate
     from dsd_ort.api.labels import Suspects, suspects
     from dsd_ort.api.models import check, default_recipe, inspect, verify
+    from dsd_ort.api.rates import FittedRates, fit_rates
     from dsd_ort.api.runs import as_it_came, evaluate, export, phases, train
     from dsd_ort.graph.prepare import prepare
 
@@ -30,6 +31,7 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "Experiment",
+    "FittedRates",
     "Suspects",
     "as_it_came",
     "check",
@@ -40,6 +42,7 @@ __all__ = [
     "evaluate",
     "experiment",
     "export",
+    "fit_rates",
     "inspect",
     "phases",
     "prepare",
@@ -54,6 +57,7 @@ _MODULES = {
     "dsd_ort.api.environment": ("Diagnosis", "doctor"),
     "dsd_ort.api.gradients": ("differentiate",),
     "dsd_ort.api.labels": ("Suspects", "suspects"),
+    "dsd_ort.api.rates": ("FittedRates", "fit_rates"),
     "dsd_ort.api.models": ("check", "default_recipe", "inspect", "verify"),
     "dsd_ort.api.runs": ("as_it_came", "evaluate", "export", "phases", "train"),
     "dsd_ort.graph.prepare": ("prepare",),

@@ -25,6 +25,7 @@ COMMANDS = {
         "models", "Show a model's parameters, what training rewrites in it, and all that prevents training."
     ),
     "check": _Where("models", "Prove that MODEL trains: every gradient against finite differences of plain inference."),
+    "fit-rates": _Where("rates", "Print a recipe whose learning rates fit MODEL and its training data, as TOML."),
     "prepare": _Where("runs", "Make the graphs that train MODEL, as a run folder."),
     "train": _Where("runs", "Train a prepared RUN through its phases."),
     "evaluate": _Where("models", "Measure an ONNX file, or a run's weights, on data."),
@@ -50,7 +51,9 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"dsd_ort.cli.{COMMANDS[cmd_name].module}"), cmd_name)
+        command: click.Command = getattr(
+            import_module(f"dsd_ort.cli.{COMMANDS[cmd_name].module}"), cmd_name.replace("-", "_")
+        )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -68,6 +71,7 @@ def cli() -> None:
     dsd-ort demo                                    see all of it on bundled data
     dsd-ort inspect model.onnx                      what can be trained, and what prevents it
     dsd-ort check model.onnx                        proof that its gradients are right
+    dsd-ort fit-rates model.onnx --data train.npz   a recipe whose learning rates fit
     dsd-ort prepare model.onnx -o run               make the training graphs
     dsd-ort train run --data train.npz              dense → sparse → dense
     dsd-ort suspects run --data train.npz           which of its labels are probably wrong

@@ -13,7 +13,7 @@ import msgspec
 from dsd_ort import api
 from dsd_ort.api.comparison import arms
 from dsd_ort.cli import tables
-from dsd_ort.cli.options import FILE, as_json, data_option, recipe_options, training_options
+from dsd_ort.cli.options import FILE, as_json, data_option, is_default, recipe_options, training_options
 from dsd_ort.cli.progress import format_metrics, reporter
 from dsd_ort.cli.stop import stoppable
 from dsd_ort.recipe import MetricName, Recipe
@@ -103,6 +103,9 @@ def compare(
     with stronger weight decay, and DSD without suspects.  Half of the evaluation data choose, or data of their own, so
     that the others only measure; FOLDER/final.onnx is the best, or MODEL as it came where nothing is better.
 
+    Without a recipe, the learning rates are fitted to MODEL and its data first, as fit-rates does it, and
+    FOLDER/recipe.toml keeps them.
+
     Ctrl-C saves everything; the same command goes on, and when all is done prints the table again.
 
     \b
@@ -111,6 +114,7 @@ def compare(
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity 0.8,0.9,0.95 --seeds 5
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity auto --seeds 3
     """
+    options["fit"] = is_default(click.get_current_context())
     asked = {name: options.pop(name) for name in ASKED}
     fresh = options.pop("fresh")
     given = asked["sparsities"]

@@ -144,6 +144,11 @@ def recipe_options(command: Any) -> Any:
     return with_recipe
 
 
+def is_default(ctx: click.Context) -> bool:
+    """Whether a command with :func:`recipe_options` was given no recipe, and no phases of one."""
+    return ctx.params["recipe"] is None and not any(setting.startswith("phase") for setting in ctx.params["settings"])
+
+
 def recipe_from(path: Path | None, keys: dict[str, Any], settings: tuple[str, ...], model: Path) -> Recipe:
     """The recipe file, or the default one, whose loss fits the model, with what the command line sets."""
     fitting = {"loss": keys["loss"], "output": keys["output"]}

@@ -26,14 +26,14 @@ if TYPE_CHECKING:  # what is shown is imported by what makes it
     from dsd_ort.statistics import Paired
 
 
-def show(title: str, columns: dict[str, str], rows: list[list[str]]) -> None:
-    """A table on standard output; *columns* maps a heading to ``left`` or ``right``."""
+def show(title: str, columns: dict[str, str], rows: list[list[str]], *, stderr: bool = False) -> None:
+    """A table on standard output, or error; *columns* maps a heading to ``left`` or ``right``."""
     table = Table(title=title or None, title_justify="left", title_style="bold")
     for heading, side in columns.items():
         table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(soft_wrap=False, emoji=False, markup=False)
+    console = Console(soft_wrap=False, emoji=False, markup=False, stderr=stderr)
     if not console.is_terminal:
         console.width = 120
     console.print(table)

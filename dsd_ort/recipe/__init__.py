@@ -48,6 +48,7 @@ from dsd_ort.recipe.tables import (
     Prune,
     Schedule,
 )
+from dsd_ort.recipe.writing import to_toml
 
 __all__ = [
     "BUILTIN",
@@ -71,4 +72,5 @@ __all__ = [
     "Schedule",
     "builtin_names",
     "parse_value",
+    "to_toml",
 ]

@@ -10,7 +10,7 @@ import msgspec
 from dsd_ort.errors import RecipeError
 from dsd_ort.recipe.ranges import refuse_bad_values
 from dsd_ort.recipe.reading import read_toml, refuse_unknown_keys
-from dsd_ort.recipe.tables import Content
+from dsd_ort.recipe.tables import Content, Schedule
 
 
 class Recipe(Content, frozen=True, kw_only=True):
@@ -79,6 +79,29 @@ class Recipe(Content, frozen=True, kw_only=True):
         dense: dict[str, Any] = {"kind": "dense", "sparsity": None, "drop_suspects": False}
         phases = tuple(msgspec.structs.replace(phase, **dense) for phase in self.phase)
         return msgspec.structs.replace(self, phase=phases)
+
+    def at_rate(self, rate: float) -> Recipe:
+        """The same with all learning rates times one factor, so that the highest that a phase begins with is *rate*.
+
+        Raises:
+            RecipeError: all learning rates are 0.
+        """
+        highest = max(phase.schedule.initial for phase in self.phase)
+        if not highest:
+            raise RecipeError("all learning rates are 0, so none can be scaled", fix="give each phase one, as 1e-3")
+
+        def scaled(value: float) -> float:
+            return float(f"{value * rate / highest:.3g}")
+
+        phases = []
+        for phase in self.phase:
+            given = phase.learning_rate
+            if isinstance(given, Schedule):
+                new = {"initial": scaled(given.initial), "final": scaled(given.final)}
+                phases.append(msgspec.structs.replace(phase, learning_rate=msgspec.structs.replace(given, **new)))
+            else:
+                phases.append(msgspec.structs.replace(phase, learning_rate=scaled(given)))
+        return msgspec.structs.replace(self, phase=tuple(phases))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain tables that :meth:`from_dict` takes back."""

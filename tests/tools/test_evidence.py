@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools.evidence.suspects import ARMS, measure
+import numpy as np
+import pytest
+
+from dsd_ort.statistics import roc_area
+from tools.evidence import cleanlab, default_recipe
+from tools.evidence.brought import TASKS
+from tools.evidence.suspects import ARMS, measure, with_wrong_labels
 
 
 def test_suspects_are_counted_by_what_is_known_of_the_labels(tmp_path: Path) -> None:
@@ -12,3 +18,23 @@ def test_suspects_are_counted_by_what_is_known_of_the_labels(tmp_path: Path) -> 
     assert row["wrong"] == 337
     assert row["truly wrong"] > 0.75 * row["suspects"] > 150
     assert all(0 < row[arm] < 40 for arm in ARMS)
+
+
+def test_both_ways_to_find_wrong_labels_score_every_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleanlab, "FAR", 12)
+    monkeypatch.setattr(cleanlab, "SPARSE", ((0.9, 2),))
+    data, wrong = with_wrong_labels(0, 0.1)
+    [(loss, listed)] = cleanlab.sparse_losses(data, 0, tmp_path / "sparse").values()
+    logp = cleanlab.out_of_sample(data, 0, 2, tmp_path / "fresh")
+    assert logp.shape == (len(wrong), 10) and np.allclose(np.exp(logp).sum(1), 1)
+    for score in (loss, -logp[np.arange(len(wrong)), data["label"]]):
+        assert roc_area(score, wrong) > 0.9
+    assert listed.dtype == bool and (listed & wrong).sum() > 0.7 * wrong.sum()
+
+
+def test_a_model_that_is_brought_is_measured_before_and_after(tmp_path: Path) -> None:
+    row = default_recipe.measure(TASKS["digits"](tmp_path, 0), tmp_path, ["fitted"])
+    before, after = row["as it came"], row["fitted"]
+    assert before["top-1"] > 0.9 and "safe" not in row
+    assert after["loss"] - before["loss"] == pytest.approx(after["change"], abs=2e-5)
+    assert after["interval"][0] <= after["change"] <= after["interval"][1] < 0.05

@@ -59,62 +59,73 @@ def main() -> None:
 
 def measure(seed: int, folder: Path, epochs: tuple[int, int, int] = EPOCHS) -> dict[str, Any]:
     """Counts of suspects, and the error of each arm in percent."""
-    digits = {name: dict(np.load(str(files("dsd_ort.demo") / f"digits-{name}.npz"))) for name in ("train", "test")}
-    true = digits["train"]["label"].astype(np.int64)
-    rng = np.random.default_rng(seed)
-    label = np.where(rng.random(len(true)) < SHARE, rng.integers(0, 10, len(true)), true)
-    data = {"image": digits["train"]["image"], "label": label}
+    data, wrong = with_wrong_labels(seed, SHARE)
     write_mlp(folder / "drawn.onnx", seed)
     far, first, last = epochs
 
     def trained(name: str, model: Path, *phases: dict[str, Any], **options: Any) -> Path:
-        dsd_ort.prepare(model, folder / name, _recipe(*phases))
+        dsd_ort.prepare(model, folder / name, recipe(*phases))
         dsd_ort.train(folder / name, data, threads=1, **options)
         dsd_ort.export(folder / name, folder / f"{name}.onnx")
         return folder / f"{name}.onnx"
 
-    sparse = {**_dense(first, 2e-3), "kind": "sparse", "sparsity": SPARSITY}
-    came = trained("came", folder / "drawn.onnx", _dense(far, 2e-2))
+    sparse = {**dense(first, 2e-3), "kind": "sparse", "sparsity": SPARSITY}
+    came = trained("came", folder / "drawn.onnx", dense(far, 2e-2))
     ends = {
         "as it came": came,
-        "dense only": trained("dense", came, _dense(first, 2e-3), _dense(last, 2e-4)),
-        "DSD": trained("dsd", came, sparse, _dense(last, 2e-4)),
-        "drops": trained("drops", came, sparse, {**_dense(last, 2e-3), "drop_suspects": True}),
+        "dense only": trained("dense", came, dense(first, 2e-3), dense(last, 2e-4)),
+        "DSD": trained("dsd", came, sparse, dense(last, 2e-4)),
+        "drops": trained("drops", came, sparse, {**dense(last, 2e-3), "drop_suspects": True}),
     }
     found = dsd_ort.suspects(folder / "dsd", data, output=folder / "suspects.csv", threads=1).found
-    ends["train on"] = trained("on", ends["DSD"], _dense(first, 2e-3), without=folder / "suspects.csv")
-    wrong = label != true
+    ends["train on"] = trained("on", ends["DSD"], dense(first, 2e-3), without=folder / "suspects.csv")
     truly = sum(bool(wrong[suspect.index]) for suspect in found)
     counts = {"wrong": int(wrong.sum()), "suspects": len(found), "truly wrong": truly}
-    test, recipe = digits["test"], _recipe(_dense(1, 1e-3))
-    tops = {name: dsd_ort.evaluate(file, test, recipe, threads=1)["top-1"] for name, file in ends.items()}
+    measured = recipe(dense(1, 1e-3))
+    tops = {name: dsd_ort.evaluate(file, digits("test"), measured, threads=1)["top-1"] for name, file in ends.items()}
     return counts | {name: round(100 * (1 - top), 1) for name, top in tops.items()}
 
 
-def write_mlp(path: Path, seed: int) -> None:
-    """Linear layers with ReLU between them, ``image f32[N, 1, 8, 8] → logits f32[N, 10]``, drawn as He et al. 2015."""
-    rng, last = np.random.default_rng(seed), len(SIZES) - 2
-    lines = ["h0 = Flatten (image)"]
+def digits(name: str) -> dict[str, np.ndarray]:
+    """``image u8[N, 1, 8, 8]`` and ``label u8[N]`` of ``train`` or ``test``."""
+    return dict(np.load(str(files("dsd_ort.demo") / f"digits-{name}.npz")))
+
+
+def with_wrong_labels(seed: int, share: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The digits to train on, a *share* of their labels drawn anew, and which are wrong now, bool[N]."""
+    train, rng = digits("train"), np.random.default_rng(seed)
+    true = train["label"].astype(np.int64)
+    label = np.where(rng.random(len(true)) < share, rng.integers(0, 10, len(true)), true)
+    return {"image": train["image"], "label": label}, label != true
+
+
+def write_mlp(
+    path: Path, seed: int, sizes: tuple[int, ...] = SIZES, shape: tuple[int, ...] = (1, 8, 8), name: str = "image"
+) -> None:
+    """Linear layers and ReLU, ``name f32[N, *shape] → logits f32[N, sizes[-1]]``, drawn as He et al. 2015."""
+    rng, last = np.random.default_rng(seed), len(sizes) - 2
+    lines = [f"h0 = Flatten ({name})"]
     for i in range(last + 1):
         lines.append(f"{'logits' if i == last else f'a{i}'} = Gemm <transB = 1> (h{i}, w{i}, b{i})")
         lines += [] if i == last else [f"h{i + 1} = Relu (a{i})"]
-    head = '<ir_version: 8, opset_import: ["" : 17]> mlp (float[N, 1, 8, 8] image) => (float[N, 10] logits)'
+    signature = f"(float[N, {', '.join(map(str, shape))}] {name}) => (float[N, {sizes[-1]}] logits)"
+    head = f'<ir_version: 8, opset_import: ["" : 17]> mlp {signature}'
     model = onnx.parser.parse_model(f"{head} {{ {' '.join(lines)} }}")
-    for i, (inputs, outputs) in enumerate(itertools.pairwise(SIZES)):
-        for name, value in (
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        for weight, value in (
             (f"w{i}", rng.standard_normal((outputs, inputs)) * np.sqrt(2 / inputs)),
             (f"b{i}", np.zeros(outputs)),
         ):
-            model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+            model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), weight))
     onnx.save(model, path)
 
 
-def _recipe(*phases: dict[str, Any]) -> dsd_ort.Recipe:
+def recipe(*phases: dict[str, Any]) -> dsd_ort.Recipe:
     table = {"batch_size": 16, "data": {"scale": 1 / 16}, "optimizer": {"weight_decay": 1e-4}, "phase": list(phases)}
     return dsd_ort.Recipe.from_dict(table)
 
 
-def _dense(epochs: int, rate: float) -> dict[str, Any]:
+def dense(epochs: int, rate: Any) -> dict[str, Any]:
     return {"kind": "dense", "epochs": epochs, "learning_rate": rate}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from dsd_ort import runtime
 from dsd_ort.api.comparison import report
 from dsd_ort.api.comparison.arms import require_sparse_phase
-from dsd_ort.api.comparison.folder import FINAL, FOLDERS, Runs, held, prepared
+from dsd_ort.api.comparison.folder import FINAL, FOLDERS, RECIPE, Runs, fitted, held, prepared
 from dsd_ort.api.comparison.report import Report, Row
 from dsd_ort.api.comparison.training import Trainings, once
 from dsd_ort.api.models import verify
@@ -61,6 +61,7 @@ def compare(
     data: Any,
     eval_data: Any,
     *,
+    fit: bool = False,
     device: str = "auto",
     threads: int = 0,
     precision: Precision | None = None,
@@ -81,6 +82,7 @@ def compare(
         recipe: has a sparse phase.
         data: see :func:`train`.
         eval_data: likewise; what both are measured on.
+        fit: whether the recipe's rates are replaced by those of :func:`fit_rates`, which ``FOLDER/recipe.toml`` keeps.
         device: see :func:`train`.
         threads: see :func:`train`.
         precision: see :func:`train`.
@@ -103,7 +105,9 @@ def compare(
     training = partial(training, precision=precision, cuda_graphs=cuda_graphs, deterministic=deterministic)
     training = partial(training, checkpoint_seconds=checkpoint_seconds, listener=once(listener), stop=stop)
     training = partial(training, measure_first=False)  # that is done once for both
-    with held(folder, (*FOLDERS.values(), report.REPORT), f"{FOLDERS[report.DSD]}/{checkpoint.FILE}"):
+    with held(folder, (*FOLDERS.values(), report.REPORT, RECIPE), f"{FOLDERS[report.DSD]}/{checkpoint.FILE}"):
+        if fit:
+            recipe = fitted(folder, model, recipe, data, listener, device=device, threads=threads)
         runs = prepared(folder, model, recipe)
         measure = partial(evaluate, data=eval_data, recipe=runs.dsd.recipe, device=device, threads=threads)
         found, final = report.read(folder), folder / FINAL

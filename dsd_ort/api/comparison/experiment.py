@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from dsd_ort.api.comparison import answer, document, ladder, measuring
 from dsd_ort.api.comparison.arms import USUAL, Arm, arms
 from dsd_ort.api.comparison.cost import cost
 from dsd_ort.api.comparison.document import Document, Measured, Rung
-from dsd_ort.api.comparison.folder import held
+from dsd_ort.api.comparison.folder import RECIPE, fitted, held
 from dsd_ort.api.comparison.jobs import Opening, opened, side_by_side
 from dsd_ort.api.comparison.lab import BEGUN, FINAL, MADE, Book, Lab
 from dsd_ort.api.comparison.training import Listener, once
@@ -79,6 +79,7 @@ def experiment(
     select_data: Any = None,
     kinds: Sequence[str] | None = None,
     monitor: MetricName | None = None,
+    fit: bool = False,
     keep: str = "all",
     jobs: int = 1,
     device: str = "auto",
@@ -109,6 +110,7 @@ def experiment(
         select_data: in the place of both, data of their own, which the model has not seen.
         kinds: which arms, of :data:`dsd_ort.api.comparison.arms.KINDS`.
         monitor: what chooses and is compared; by default the recipe's, and for classes top-1 where that is the loss.
+        fit: whether the recipe's rates are replaced by those of :func:`fit_rates`, which ``FOLDER/recipe.toml`` keeps.
         keep: ``"final"`` removes run folders as soon as their arms are measured; ``"all"`` keeps them.
         jobs: how many trainings go on at a time, each in a process of its own, with its share of the cores unless
             *threads* says otherwise; *data* and the others are then paths or ``"module:function"``.
@@ -155,8 +157,11 @@ def experiment(
             "checkpoint_seconds": checkpoint_seconds,
         },
     )
-    with held(opening.folder, MADE, BEGUN):
+    with held(opening.folder, (*MADE, RECIPE), BEGUN):
         _refuse_files_of_others(opening.folder)
+        if fit:
+            found = fitted(opening.folder, model, recipe, data, listener, device=device, threads=threads)
+            opening = replace(opening, recipe=found)
         lab, evaluator = opened(opening, stop)
         doc, seconds = _begun(lab, evaluator)
         listener({"event": "measured", "name": AS_IT_CAME, "metrics": doc.came.evaluation})

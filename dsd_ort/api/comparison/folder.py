@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from dsd_ort.api.comparison.report import DENSE_ONLY, DSD, REPORT
+from dsd_ort.api.rates import fit_rates
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.prepare import listed, prepare
 from dsd_ort.graph.program import Program, open_program, write_again
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
-from dsd_ort.recipe import Recipe
+from dsd_ort.recipe import Recipe, to_toml
+from dsd_ort.run.journal import Event
 from dsd_ort.run.lock import locked
+from dsd_ort.run.range_test import UntestableError
+from dsd_ort.run.suspects import keep
 
 FOLDERS = {DSD: "dsd", DENSE_ONLY: "dense-only"}
 """Training → its run folder, in the order in which they are trained."""
-FINAL = "final.onnx"
+FINAL, RECIPE = "final.onnx", "recipe.toml"
 
 
 class Runs(NamedTuple):
@@ -80,6 +84,29 @@ def prepared(folder: Path, model: str | Path, recipe: Recipe) -> Runs:
                 "a file is there that the comparison would replace", where=str(file), fix="choose another folder"
             )
     return Runs(program_of(dsd, model, recipe), program_of(dense_only, model, recipe.dense_only()))
+
+
+def fitted(
+    folder: Path, model: str | Path, recipe: Recipe, data: Any, listener: Callable[[Event], None], **options: Any
+) -> Recipe:
+    """*recipe* at learning rates that fit model and data, as an earlier call found them or found now.
+
+    Data of which nothing can be held back leave the rates as they are.
+
+    Raises:
+        RunError: ``recipe.toml``, which keeps them, cannot be written; and what :func:`fit_rates` raises.
+    """
+    kept = folder / RECIPE
+    if kept.exists():
+        return msgspec.structs.replace(recipe, phase=Recipe.load(kept).phase)
+    try:
+        found = fit_rates(model, recipe, data, **options)
+    except UntestableError as error:
+        listener({"event": "note", "text": f"the rates are those of the default recipe, not fitted: {error.what}"})
+        return recipe
+    listener({"event": "note", "text": f"without a recipe, the rates are fitted: {found.why} ({kept})"})
+    keep(kept, to_toml(found.recipe).encode())
+    return found.recipe
 
 
 def program_of(run: Path, model: str | Path, recipe: Recipe, like: Program | None = None) -> Program:
