@@ -1,6 +1,6 @@
 """Model file → Program: the graph half of the project, read from top to bottom.
 
-source → adapt → fold → legalize → loss → differentiate → masks → update, and the layout of the flat buffers.
+source → adapt → fold → legalize → loss → differentiate → recompute → masks → update, and the layout of the buffers.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dsd_ort.graph.inference import to_inference
 from dsd_ort.graph.legalize import legalize, precision, refuse_stored_forms, to_supported
 from dsd_ort.graph.optimizer.update import update_graph
 from dsd_ort.graph.program import Manifest, Program, refuse_existing, write_program
+from dsd_ort.graph.recompute import recompute
 from dsd_ort.model import artifacts, select
 from dsd_ort.model import source as source_files
 from dsd_ort.model.parameters import Parameter
@@ -115,7 +116,7 @@ class Training(NamedTuple):
 
 
 def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
-    """Fold → legalize → loss → differentiate.  *model* is the adapted one, and is changed."""
+    """Fold → legalize → loss → differentiate → recompute.  *model* is the adapted one, and is changed."""
     fold(model)
     wanted = [losses.output_of(model, loss) for loss in recipe.losses]
     trained = [p.name for p in _trained(source, model, wanted, recipe)]
@@ -127,6 +128,7 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
     step = differentiate(legal.model, trained, loss=loss, builder=builder)
+    recompute(step.model, step.gradients.values(), loss, recipe.recompute)
     return Training(step.model, step.gradients, legal.statistics, loss, legal.notes)
 
 

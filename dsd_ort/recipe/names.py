@@ -7,6 +7,7 @@ from typing import Literal
 LossName = Literal["cross-entropy", "ctc", "bce-with-logits", "mse", "l1", "huber"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
 BuilderName = Literal["own", "ort"]
+RecomputeName = Literal["none", "cheap", "blocks"]
 MetricName = Literal["loss", "top-1", "top-5", "perplexity", "cer", "wer", "mean-error"]
 
 WITH_LABELS: tuple[LossName, ...] = ("cross-entropy", "bce-with-logits", "ctc")

@@ -30,6 +30,7 @@ class Recipe(Content, frozen=True, kw_only=True):
     ``input``       what is fixed of the model's inputs, by their names
     ``batch_norm``  whether batch norms follow the batch, or are frozen
     ``builder``     what differentiates the model
+    ``recompute``   what the backward pass computes again, instead of keeping it from the forward pass
     ``freeze``      parameters that are not trained
     ``experiment``  what ``dsd-ort compare`` puts beside what: sparsities, seeds, arms
     ``metrics``     what evaluation reports

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from dsd_ort.recipe.names import BuilderName, LossName, MetricName, OptimizerName
+from dsd_ort.recipe.names import BuilderName, LossName, MetricName, OptimizerName, RecomputeName
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -237,6 +237,10 @@ class Content(_Table, frozen=True, kw_only=True):
     batch_norm: Literal["train", "frozen"] = "train"
     builder: BuilderName = "own"
     """What differentiates the model: dsd-ort's own rules, or ONNX Runtime's builder, which a training build has."""
+    recompute: RecomputeName = "none"
+    """What the backward pass computes again, so that it is not kept from the forward pass until then: nothing, what is
+    ``cheap``, for a few per cent more time, or all but what stands between ``blocks`` of layers, for a third more.
+    The numbers are the same."""
     experiment: Experiment = Experiment()
     freeze: tuple[str, ...] = ()
     """Parameters that are not trained, and running statistics that do not follow the batch: ``["cnn.*"]``."""

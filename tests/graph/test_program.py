@@ -28,3 +28,8 @@ def test_a_manifest_with_sentences_for_notes_is_read_and_keeps_its_digest(tmp_pa
         Note(kind="rewrite", node="HardSwish 'act: one'", words="x · min(max(x/6 + ½, 0), 1)"),
         Note(kind="training", words="bfloat16: computed in float32 for training"),
     ]
+
+
+def test_a_manifest_of_before_values_were_computed_again_says_that_none_is(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(OLD, "utf-8")
+    assert open_program(tmp_path).recipe.recompute == "none"

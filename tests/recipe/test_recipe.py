@@ -40,6 +40,7 @@ def test_dense_only_keeps_the_budget_and_drops_the_pruning() -> None:
     ("table", "what", "fix"),
     [
         ({"phase": [DENSE], "builder": "torch"}, "builder is wrong", "README"),
+        ({"phase": [DENSE], "recompute": "all"}, "recompute is wrong: Invalid enum value 'all'", "README"),
         ({"phase": [DENSE], "batchsize": 3}, "unknown key 'batchsize'", "'batch_size'"),
         ({"phase": [DENSE], "optimizer": {"momentm": 0.9}}, "unknown key 'optimizer.momentm'", "'momentum'"),
         ({"phase": [DENSE | {"sparsty": 0.1}]}, "unknown key 'phase.sparsty'", "'sparsity'"),

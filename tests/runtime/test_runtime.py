@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import platform
 import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx.parser
 import pytest
 from packaging.requirements import Requirement
@@ -217,3 +219,16 @@ def test_an_installation_that_another_has_overwritten_is_refused(monkeypatch: py
         ) as caught:
             require(["onnxruntime-training"])
         assert "--force-reinstall" in (caught.value.fix or "")
+
+
+def test_nodes_run_in_the_order_of_the_file(tmp_path: Path) -> None:
+    """So that what is read early is not kept until the end; depth first from the last output, b would come before a."""
+    text = """<ir_version: 8, opset_import: ["" : 18]> g (float[2] x) => (float[2] a, float[2] b, float[2] c) {
+        [first] a = Sin (x) [second] b = Cos (x) [third] c = Exp (b) }"""
+    options = runtime.session_options(1)
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "run")
+    session = runtime.session(onnx.parser.parse_model(text), options)
+    session.run(None, {"x": np.zeros(2, np.float32)})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    ran = [event["name"] for event in events if event["name"].endswith("_kernel_time")]
+    assert ran == [f"{name}_kernel_time" for name in ("first", "second", "third")]

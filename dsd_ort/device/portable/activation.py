@@ -82,13 +82,15 @@ def log_softmax(site: Site) -> ir.Value:
 
 
 def dropout(site: Site) -> ir.Value:
-    """DropoutGrad(dY, mask, ratio, training_mode): dX = dY · mask / (1 - ratio), or dY itself out of training."""
+    """DropoutGrad(dY, mask, ratio, training_mode): dX = dY / (1 - ratio), or dY / ∞; dY itself out of training.
+
+    That is to the bit what Dropout computes, zeros' signs included, and no scale that a product next to it would take.
+    """
     dy, mask, ratio = site.input(0), site.input(1), site.optional(2)
     training = constant_value(site.optional(3))
     if training is not None and not training:
         return site.Identity(dy)
-    kept = site.Sub(1.0, ratio if ratio is not None else 0.5)
-    return site.Mul(dy, site.Div(site.CastLike(mask, dy), kept))
+    return site.Div(dy, site.Where(mask, site.Sub(1.0, ratio if ratio is not None else 0.5), math.inf))
 
 
 def scale(site: Site) -> ir.Value:

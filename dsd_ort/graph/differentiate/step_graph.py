@@ -30,14 +30,19 @@ def seed(graph: ir.Graph, loss: str) -> ir.Value:
     Raises:
         UnsupportedError: the graph has none.
     """
-    called = re.compile(rf"{re.escape(gradient_of(loss))}(_\d+)?")
-    found = [value for name, value in graph.initializers.items() if called.fullmatch(name) and _is_one(value)]
+    found = seeds(graph, loss)
     if not found:
         raise UnsupportedError(
             f"the training graph holds no gradient of {loss!r} that could be scaled",
             fix="train in float32, or prepare the run again",
         )
     return found[-1]  # what the model itself calls so stands in front of it
+
+
+def seeds(graph: ir.Graph, loss: str) -> list[ir.Value]:
+    """The initializers that may be it: 1, called as the gradient of *loss*."""
+    called = re.compile(rf"{re.escape(gradient_of(loss))}(_\d+)?")
+    return [value for name, value in graph.initializers.items() if called.fullmatch(name) and _is_one(value)]
 
 
 def _is_one(value: ir.Value) -> bool:

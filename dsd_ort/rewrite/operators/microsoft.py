@@ -13,6 +13,7 @@ from dsd_ort.rewrite.operators.facts import Does, Facts, Half
 
 QUANTISED = Does.QUANTISED
 ONE_TENSOR = Does.ONE_TENSOR
+QUICK = Does.QUICK
 NO_BFLOAT16 = Does.NO_BFLOAT16
 TRAINING = Does.TRAINING
 HALF = Half.HALF
@@ -26,23 +27,23 @@ _PRODUCT = {0: "matrix", 1: "matrix"}
 MICROSOFT: dict[str, Facts] = {
     # standing for several of ONNX's
     "com.microsoft.Attention": Facts(weights={1: "matrix", 2: "bias"}),
-    "com.microsoft.BiasGelu": Facts(weights={1: "bias"}, native=2, half=FOLLOW),
+    "com.microsoft.BiasGelu": Facts(QUICK, weights={1: "bias"}, native=2, half=FOLLOW),
     "com.microsoft.ConvTransposeWithDynamicPads": Facts(weights={1: "kernel", 3: "bias"}),
     "com.microsoft.EmbedLayerNormalization": Facts(
         weights={2: "embedding", 3: "embedding", 4: "embedding", 5: "norm", 6: "norm"}
     ),
-    "com.microsoft.FastGelu": Facts(weights={1: "bias"}, native=1, half=FOLLOW),
+    "com.microsoft.FastGelu": Facts(QUICK, weights={1: "bias"}, native=1, half=FOLLOW),
     "com.microsoft.FusedConv": Facts(weights=_KERNEL),
     "com.microsoft.FusedGemm": Facts(weights=_PRODUCT | {2: "bias"}),
     "com.microsoft.FusedMatMul": Facts(weights=_PRODUCT, half=HALF, factors=2, unrecordable=cuda.IF_BROADCAST),
-    "com.microsoft.Gelu": Facts(native=1, half=FOLLOW),
+    "com.microsoft.Gelu": Facts(QUICK, native=1, half=FOLLOW),
     "com.microsoft.MultiHeadAttention": Facts(weights={3: "bias"}),
-    "com.microsoft.QuickGelu": Facts(native=1, half=FOLLOW),
+    "com.microsoft.QuickGelu": Facts(QUICK, native=1, half=FOLLOW),
     "com.microsoft.SkipLayerNormalization": Facts(weights={2: "norm", 3: "norm", 4: "bias"}),
     "com.microsoft.SkipSimplifiedLayerNormalization": Facts(weights={2: "norm", 3: "bias"}),
     "com.microsoft.TransposeMatMul": Facts(weights=_PRODUCT),
     # of training: gradients, and forwards that keep what these read
-    "com.microsoft.BatchNormInternal": Facts(native=3, half=BACK),
+    "com.microsoft.BatchNormInternal": Facts(QUICK, native=3, half=BACK),
     "com.microsoft.BatchNormalizationGrad": Facts(half=BACK),
     "com.microsoft.BiasGeluGrad_dX": Facts(half=FOLLOW),
     "com.microsoft.BroadcastGradientArgs": Facts(gives=INT64),

@@ -18,6 +18,8 @@ CARRIES = Does.CARRIES
 JOINS = Does.JOINS
 FLAT = Does.FLAT
 RANDOM = Does.RANDOM
+SLOW = Does.SLOW
+QUICK = Does.QUICK
 DISPUTED = Does.DISPUTED
 QUANTISES = Does.QUANTISES
 QUANTISED = Does.QUANTISED
@@ -80,7 +82,7 @@ STANDARD: dict[str, Facts] = {
     "Ceil": Facts(ENTRYWISE | FLAT),
     "Celu": Facts(ENTRYWISE | ACTIVATION),
     "Clip": Facts(ENTRYWISE | CARRIES | THRESHOLD | NO_BFLOAT16, native=1, half=FOLLOW),
-    "Cos": Facts(ENTRYWISE | NO_DOUBLE, native=1),
+    "Cos": Facts(ENTRYWISE | SLOW | NO_DOUBLE, native=1),
     "Cosh": Facts(ENTRYWISE | NO_DOUBLE),
     "Div": Facts(ENTRYWISE | JOINS, native=2, half=FOLLOW),
     "Elu": Facts(ENTRYWISE | ACTIVATION),
@@ -89,24 +91,24 @@ STANDARD: dict[str, Facts] = {
     "Floor": Facts(ENTRYWISE | FLAT),
     "HardSigmoid": Facts(ENTRYWISE | ACTIVATION),
     "LeakyRelu": Facts(ENTRYWISE | NO_BFLOAT16 | ACTIVATION, native=1, half=FOLLOW),
-    "Log": Facts(ENTRYWISE | CARRIES, native=1),
+    "Log": Facts(ENTRYWISE | SLOW | CARRIES, native=1),
     "Max": Facts(ENTRYWISE | THRESHOLD, native=ALL, half=FOLLOW),
     "Mean": Facts(ENTRYWISE | NO_DOUBLE),
     "Min": Facts(ENTRYWISE | THRESHOLD, native=ALL, half=FOLLOW),
-    "Mod": Facts(ENTRYWISE),
+    "Mod": Facts(ENTRYWISE | SLOW),
     "Mul": Facts(ENTRYWISE | JOINS, native=2, half=FOLLOW),
     "Neg": Facts(ENTRYWISE | CARRIES, native=1, half=FOLLOW),
     "PRelu": Facts(ENTRYWISE, weights={1: "norm"}),
-    "Pow": Facts(ENTRYWISE | CARRIES, native=1),
+    "Pow": Facts(ENTRYWISE | SLOW | CARRIES, native=1),
     "Reciprocal": Facts(ENTRYWISE | CARRIES, native=1),
     "Relu": Facts(ENTRYWISE | ACTIVATION, native=1, half=FOLLOW),
     "Round": Facts(ENTRYWISE | FLAT),
     "Selu": Facts(ENTRYWISE | ACTIVATION),
     "Sigmoid": Facts(ENTRYWISE | CARRIES | ACTIVATION, native=1, half=FOLLOW),
     "Sign": Facts(ENTRYWISE | FLAT),
-    "Sin": Facts(ENTRYWISE, native=1),
+    "Sin": Facts(ENTRYWISE | SLOW, native=1),
     "Sinh": Facts(ENTRYWISE | NO_DOUBLE),
-    "Softplus": Facts(ENTRYWISE | CARRIES | ACTIVATION),
+    "Softplus": Facts(ENTRYWISE | SLOW | CARRIES | ACTIVATION),
     "Softsign": Facts(ENTRYWISE | ACTIVATION),
     "Sqrt": Facts(ENTRYWISE | CARRIES, native=1),
     "Sub": Facts(ENTRYWISE | JOINS, native=2, half=FOLLOW),
@@ -114,7 +116,7 @@ STANDARD: dict[str, Facts] = {
     "Tan": Facts(ENTRYWISE | NO_DOUBLE),
     "Tanh": Facts(ENTRYWISE | CARRIES | ACTIVATION, native=1, half=FOLLOW),
     "ThresholdedRelu": Facts(ENTRYWISE | ACTIVATION),
-    "Where": Facts(ENTRYWISE | JOINS, native=3, half=FOLLOW, like=1),
+    "Where": Facts(ENTRYWISE | SLOW | JOINS, native=3, half=FOLLOW, like=1),
     # entry by entry, true or false, or bits
     "And": Facts(ENTRYWISE, stops=stops.LOGIC, gives=BOOL),
     "BitShift": Facts(ENTRYWISE, stops=stops.BITS),
@@ -162,7 +164,7 @@ STANDARD: dict[str, Facts] = {
     "TopK": Facts(native=1, second=INT64),
     # normalisation
     "BatchNormalization": Facts(weights=_SCALE | {3: "statistic", 4: "statistic"}, half=BACK),
-    "LayerNormalization": Facts(weights=_SCALE, native=3),
+    "LayerNormalization": Facts(QUICK, weights=_SCALE, native=3),
     "SimplifiedLayerNormalization": Facts(weights={1: "norm"}),
     "RMSNormalization": Facts(weights={1: "norm"}),
     "InstanceNormalization": Facts(NO_DOUBLE, weights=_SCALE),
@@ -183,7 +185,7 @@ STANDARD: dict[str, Facts] = {
     # losses
     "SoftmaxCrossEntropyLoss": Facts(unrecordable=cuda.IF_NO_MEAN),
     # chance
-    "Dropout": Facts(RANDOM | ONE_TENSOR, native=1, half=FOLLOW, second=BOOL, unrecordable=cuda.IF_IT_DROPS),
+    "Dropout": Facts(RANDOM | QUICK | ONE_TENSOR, native=1, half=FOLLOW, second=BOOL, unrecordable=cuda.IF_IT_DROPS),
     "Bernoulli": Facts(RANDOM | FLAT, unrecordable=cuda.DRAWS),
     "Multinomial": Facts(RANDOM, stops=stops.CHOSEN, unrecordable=cuda.DRAWS),
     "RandomNormal": Facts(RANDOM, stops=stops.DRAWN, unrecordable=cuda.DRAWS),
