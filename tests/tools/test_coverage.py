@@ -6,6 +6,7 @@ import pytest
 
 from tools.coverage import __main__ as coverage
 from tools.coverage import operators
+from tools.coverage.runtime import onnx_runtime
 
 STORED = coverage.Coverage.load(coverage.DOCS / "coverage.json")
 STALE = f"docs/coverage.md is out of date; this renews it: {coverage.RENEW}"
@@ -16,7 +17,7 @@ def test_the_coverage_has_the_cases_that_there_are() -> None:
 
 
 @pytest.mark.skipif(
-    coverage.runtime_version() not in (STORED.runtime, STORED.stock), reason="not an ONNX Runtime that was measured"
+    onnx_runtime() not in (STORED.runtime, STORED.stock), reason="not an ONNX Runtime that was measured"
 )
 @pytest.mark.timeout(600)
 def test_the_operators_are_covered_as_the_table_says() -> None:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import onnxruntime
 
 from tests.session import TRAINING_BUILD
 from tools.coverage import models, operators
+from tools.coverage.runtime import onnx_runtime
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RENEW = "python -m tools.coverage --operators, with the training build and without it"
@@ -90,7 +90,7 @@ def main() -> None:
     if not TRAINING_BUILD and (arguments.models or arguments.bare):
         parser.error("models, and ONNX Runtime alone, are measured with the training build")
     coverage = Coverage.load(arguments.output / "coverage.json")
-    if TRAINING_BUILD and (arguments.bare or coverage.runtime != runtime_version()):
+    if TRAINING_BUILD and (arguments.bare or coverage.runtime != onnx_runtime()):
         coverage.operators = [row._replace(bare="") for row in coverage.operators]
         coverage.models = [] if arguments.models else coverage.models
     if arguments.operators:
@@ -101,10 +101,6 @@ def main() -> None:
     print("\n".join(line for line in totals(coverage) if line.startswith("|")))
 
 
-def runtime_version() -> str:
-    return f"ONNX Runtime {'Training ' * TRAINING_BUILD}{onnxruntime.__version__}"
-
-
 def with_operators(coverage: Coverage) -> Coverage:
     """*coverage* with the operators measured now, by the ONNX Runtime that is here."""
 
@@ -113,10 +109,10 @@ def with_operators(coverage: Coverage) -> Coverage:
 
     if not TRAINING_BUILD:
         rows = operators.measure(coverage.operators, "stock", tell)
-        return msgspec.structs.replace(coverage, stock=runtime_version(), operators=rows)
+        return msgspec.structs.replace(coverage, stock=onnx_runtime(), operators=rows)
     rows = operators.with_alone(operators.measure(coverage.operators, "ours", tell), tell)
     refused = list(operators.refused(rows))
-    return msgspec.structs.replace(coverage, runtime=runtime_version(), operators=rows, refused=refused)
+    return msgspec.structs.replace(coverage, runtime=onnx_runtime(), operators=rows, refused=refused)
 
 
 def measure_models(coverage: Coverage, arguments: argparse.Namespace) -> None:
