@@ -13,7 +13,7 @@ its family (:mod:`walk` goes from node to node, and into bodies), and for ONNX R
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +34,7 @@ from dsd_ort.graph.logits import Logits, peel
 from dsd_ort.notes import Note
 from dsd_ort.recipe.names import BuilderName
 from dsd_ort.rewrite import autograd, names
+from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.names import place
 from dsd_ort.rewrite.operators import facts
 from dsd_ort.rewrite.path import Path
@@ -92,18 +93,23 @@ def legalize(
     refusals = [refused[node] for node in path.nodes_within() if node in refused]
     refusals += unpaired(path, expanded.refused)
     refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
-    rules = RULES | native.RULES if builder == "ort" else RULES
-    walk = Walk(rules, batch_norm, frozen)
+    given = {place(node) for node in graph}
+    walk = Walk(RULES, batch_norm, frozen)
     statistics = walk.through(path)
     refusals += walk.refusals
     notes = ([precise] if precise else []) + expanded.notes + of_loops + walk.notes
     operators = expanded.operators | walk.operators
-    autograd.add(model, operators)
     wanted: Sequence[ir.Value] = list(graph.outputs)
     graph.outputs.extend(statistics.values())
-    names.make_unique(model)
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    _settle(model, operators)
     if builder == "ort":
+        walk = Walk(native.RULES)
+        walk.through(Path(graph, weights, wanted))
+        refusals += walk.refusals
+        notes += [note for note in walk.notes if note.node in given]
+        operators |= walk.operators
+        _settle(model, operators)
+        wanted = graph.outputs[: len(wanted)]
         bugs.slice_parts(Path(graph, weights, wanted))
         bugs.settle_numbers(Path(graph, weights, wanted))
         wanted = graph.outputs[: len(wanted)]
@@ -121,6 +127,13 @@ def legalize(
         tuple(notes),
         {name: peel(model, name) for name in outputs},
     )
+
+
+def _settle(model: ir.Model, operators: Mapping[str, Operator]) -> None:
+    """Names, types, shapes and functions for what rules wrote."""
+    autograd.add(model, operators)
+    names.make_unique(model)
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
 
 
 def _refuse_unknown(outputs: Sequence[str], graph: ir.Graph) -> None:

@@ -28,7 +28,6 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from dsd_ort.graph.legalize.rules.convolution import axis_pads
-from dsd_ort.graph.legalize.rules.reduction import extreme_over
 from dsd_ort.graph.legalize.rules.separable import Matrix, along, identity, is_short, length
 from dsd_ort.rewrite.nodes import Operand
 from dsd_ort.rewrite.site import Site
@@ -56,7 +55,7 @@ def global_max_pool(site: Site) -> ir.Value:
     dims = site.shape(x)
     if all(isinstance(d, int) for d in dims[1:]):
         return site.MaxPool(x, kernel_shape=dims[2:])
-    return extreme_over(site, "ReduceMax", x, site.constant(list(range(2, len(dims)))), keepdims=1)
+    return site.ReduceMax(x, list(range(2, len(dims))), keepdims=1)
 
 
 def average_pool(site: Site) -> ir.Value:
