@@ -60,6 +60,7 @@ def legalize(
     trainable: Iterable[str],
     *,
     outputs: Sequence[str],
+    kept: Sequence[str] = (),
     batch_norm: Literal["train", "frozen"] = "train",
     frozen: Collection[str] = (),
     builder: BuilderName = "own",
@@ -69,7 +70,8 @@ def legalize(
     Args:
         model: a training copy: parameters and running statistics are inputs of its graph.
         trainable: the inputs that get a gradient.
-        outputs: the outputs that losses read; other outputs, and what only they need, are removed.
+        outputs: the outputs that losses read.
+        kept: outputs that stay without a gradient; others, and what only they need, are removed.
         batch_norm: with statistics of the batch, or with the running statistics, as constants.
         frozen: running statistics that stay as they are, so that their batch norm is frozen whatever *batch_norm* says.
         builder: what will differentiate the model.
@@ -81,14 +83,14 @@ def legalize(
     _refuse_unknown(outputs, model.graph)
     to_opset(model)
     graph = model.graph
-    _keep_only(model, outputs)
+    _keep_only(model, {*outputs, *kept})
     precise = precision.to_float32(model)
     refuse_stored_forms(graph)
     expanded = expand(model)
     trained = set(trainable)
     weights = [value for value in graph.inputs if value.name in trained]
     of_loops, loops = to_scans(model, weights) if builder == "own" else ([], {})
-    path = Path(graph, weights, graph.outputs)
+    path = Path(graph, weights, _called(graph, outputs))
     refused = expanded.refused | loops
     refusals = [refused[node] for node in path.nodes_within() if node in refused]
     refusals += unpaired(path, expanded.refused)
@@ -99,23 +101,20 @@ def legalize(
     refusals += walk.refusals
     notes = ([precise] if precise else []) + expanded.notes + of_loops + walk.notes
     operators = expanded.operators | walk.operators
-    wanted: Sequence[ir.Value] = list(graph.outputs)
     graph.outputs.extend(statistics.values())
     _settle(model, operators)
     if builder == "ort":
         walk = Walk(native.RULES)
-        walk.through(Path(graph, weights, wanted))
+        walk.through(Path(graph, weights, _called(graph, outputs)))
         refusals += walk.refusals
         notes += [note for note in walk.notes if note.node in given]
         operators |= walk.operators
         _settle(model, operators)
-        wanted = graph.outputs[: len(wanted)]
-        bugs.slice_parts(Path(graph, weights, wanted))
-        bugs.settle_numbers(Path(graph, weights, wanted))
-        wanted = graph.outputs[: len(wanted)]
-        bugs.separate(Path(graph, weights, wanted), set(weights))
+        bugs.slice_parts(Path(graph, weights, _called(graph, outputs)))
+        bugs.settle_numbers(Path(graph, weights, _called(graph, outputs)))
+        bugs.separate(Path(graph, weights, _called(graph, outputs)), set(weights))
         names.make_unique(model)
-    path = Path(graph, weights, wanted)
+    path = Path(graph, weights, _called(graph, outputs))
     if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
         refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
     told = {error.where for error in refusals}
@@ -145,11 +144,14 @@ def _refuse_unknown(outputs: Sequence[str], graph: ir.Graph) -> None:
             )
 
 
-def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
+def _called(graph: ir.Graph, outputs: Collection[str]) -> list[ir.Value]:
+    """The outputs that are called so, in the graph's order."""
+    return [value for value in graph.outputs if value.name in outputs]
+
+
+def _keep_only(model: ir.Model, outputs: Collection[str]) -> None:
     """Removes the other outputs, and what nothing reads."""
-    kept = [value for value in model.graph.outputs if value.name in outputs]
-    model.graph.outputs.clear()
-    model.graph.outputs.extend(kept)
+    model.graph.outputs[:] = _called(model.graph, outputs)
     RemoveInitializersFromInputsPass()(model)
     RemoveUnusedNodesPass()(model)
 
