@@ -221,7 +221,9 @@ def model_tables(coverage: Coverage) -> list[str]:
         ]
         for row in rows:
             name = row.name.partition("/")[2]
-            lines.append(f"| {name} | {row.parameters:,} | {_cell(row.ours)} | {row.seconds:g} | {_cell(row.bare)} |")
+            older = " (by ONNX Runtime's builder)" if row.builder == "ort" else ""
+            ours = f"{_cell(row.ours)}{older}"
+            lines.append(f"| {name} | {row.parameters:,} | {ours} | {row.seconds:g} | {_cell(row.bare)} |")
     if coverage.missing:
         lines += ["", "### Not exported", "", "These the exporter itself refuses:", ""]
         lines += [f"- {name}: {_escaped(why)[:200]}" for name, why in coverage.missing.items()]

@@ -28,7 +28,7 @@ from dsd_ort.graph.program import Slice
 from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import source as source_files
 from dsd_ort.proof import gradients, made_up, reference
-from dsd_ort.recipe import Recipe
+from dsd_ort.recipe import BuilderName, Recipe
 from tools.coverage.alone import Step
 from tools.measuring.children import Died, each
 
@@ -69,6 +69,8 @@ class Row(msgspec.Struct, frozen=True):
     seconds: float
     """Of the whole check."""
     bare: Verdict
+    builder: BuilderName = "own"
+    """What differentiated it with dsd-ort."""
 
 
 def measure(
