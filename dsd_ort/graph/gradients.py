@@ -50,7 +50,7 @@ def with_gradients(model: ir.Model, wrt: Sequence[str], of: str | None = None, *
     make_unique(model)
     fold(model)
     _refuse_unreached(model.graph, wrt, of)
-    legal = legalize(model, wrt, outputs=outputs, batch_norm="train" if training else "frozen")
+    legal = legalize(model, wrt, outputs=[of], kept=outputs, batch_norm="train" if training else "frozen")
     made = differentiate(legal.model, wrt, loss=_one_number(legal.model, of))
     graph, names = made.model.graph, Names(made.model.graph)
     by_name = {str(value.name): value for value in graph.outputs}
@@ -108,7 +108,7 @@ def _to_evaluation(model: ir.Model) -> None:
     if dropouts:
         new = Nodes("evaluation/ratio", names=Names(model.graph))
         nothing = new.constant(0.0)
-        model.graph.insert_before(model.graph[0], new.nodes)
+        new.put_first(model.graph)
         for node in dropouts:
             node.resize_inputs(max(2, len(node.inputs)))
             node.replace_input_with(1, nothing)
@@ -160,6 +160,6 @@ def _one_number(model: ir.Model, of: str) -> str:
         product = new.Mul(y, dy)
     number = new.ReduceSum(product, keepdims=0)
     number.shape, number.type = ir.Shape([]), y.type
-    graph.extend(new.nodes)
+    new.append_to(graph)
     graph.outputs.append(number)
     return str(number.name)

@@ -37,6 +37,12 @@ def settles_number(node: ir.Node) -> bool:
     return bool(node.inputs) and node.inputs[0] is not None and (node.inputs[0].name or "").endswith("/number")
 
 
+def hides_shape(node: ir.Node) -> bool:
+    """Whether *node* is a Reshape of a value to its own shape, written so that nobody infers it."""
+    shape = node.inputs[1].producer() if node.op_type == "Reshape" and node.inputs[1] is not None else None
+    return shape is not None and shape.op_type == "Compress"
+
+
 def operator_of(node: ir.Node) -> str:
     """The operator's name, without the digest of one of our own."""
     return node.op_type.rpartition("_")[0] if node.domain == "dsd_ort" else node.op_type

@@ -335,6 +335,18 @@ def test_an_operator_without_a_derivative_is_refused_by_name() -> None:
     assert "Mystery 'y'" in (caught.value.where or "")
 
 
+def test_an_operator_in_front_of_another_output_needs_no_derivative() -> None:
+    shape = "float[2, C, 3, 3]"
+    model = model_of(f"({shape} x) => ({shape} y, {shape} z) {{ y = Exp (x) z = LRN <size = 3> (x) }}")
+    x = np.random.default_rng(0).standard_normal((2, 4, 3, 3)).astype(np.float32)
+    plain = run(model, {"x": x})
+    found = run(dsd_ort.differentiate(model, "x", "y"), {"x": x, "y_grad": np.ones_like(x)})
+    np.testing.assert_array_equal(found["z"], plain["z"])
+    np.testing.assert_allclose(found["x_grad"], np.exp(x), rtol=1e-6)
+    with pytest.raises(UnsupportedError, match="LRN cannot be rewritten for training"):
+        dsd_ort.differentiate(model, "x", "z")
+
+
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         dsd_ort.differentiate(tmp_path / "none.onnx", "x")

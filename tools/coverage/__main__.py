@@ -4,6 +4,7 @@
     python -m tools.coverage --models CORPUS         every model that tools.coverage.corpus made (an hour or more)
     python -m tools.coverage --models CORPUS --only 'zoo/*'
 
+Without the training build, --operators measures dsd-ort on the ONNX Runtime that is there, in a column of its own.
 What is not measured stays as the JSON has it.  The answers of ONNX Runtime alone depend on its version and the case or
 model only, so they are taken from the JSON too; --bare measures them anew.  A test compares the operators' part.
 """
@@ -20,13 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import onnxruntime
 
+from tests.session import TRAINING_BUILD
 from tools.coverage import models, operators
+from tools.coverage.runtime import onnx_runtime
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-RENEW = "python -m tools.coverage --operators"
+RENEW = "python -m tools.coverage --operators, with the training build and without it"
 OPSETS = (13, 17, 18, 21)
+SIDES = ("dsd-ort: right", "refused", "wrong", "stock: right", "alone: right", "fails", "**wrong**", "dies")
 VERDICTS = {
     "right": "right",
     "refused": "refused by name",
@@ -51,6 +54,7 @@ class Coverage(msgspec.Struct):
     """The content of docs/coverage.json."""
 
     runtime: str = ""
+    stock: str = ""
     operators: list[operators.Row] = []
     refused: list[tuple[str, str]] = []
     models: list[models.Row] = []
@@ -83,10 +87,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=DOCS, metavar="FOLDER", help="where the two files are")
     arguments = parser.parse_args()
+    if not TRAINING_BUILD and (arguments.models or arguments.bare):
+        parser.error("models, and ONNX Runtime alone, are measured with the training build")
     coverage = Coverage.load(arguments.output / "coverage.json")
-    if arguments.bare or coverage.runtime != runtime_version():
-        coverage.operators, coverage.models = [], [] if arguments.models else coverage.models
-    coverage.runtime = runtime_version()
+    if TRAINING_BUILD and (arguments.bare or coverage.runtime != onnx_runtime()):
+        coverage.operators = [row._replace(bare="") for row in coverage.operators]
+        coverage.models = [] if arguments.models else coverage.models
     if arguments.operators:
         coverage = with_operators(coverage)
     if arguments.models:
@@ -95,15 +101,18 @@ def main() -> None:
     print("\n".join(line for line in totals(coverage) if line.startswith("|")))
 
 
-def runtime_version() -> str:
-    return f"ONNX Runtime Training {onnxruntime.__version__}"
-
-
 def with_operators(coverage: Coverage) -> Coverage:
-    """*coverage* with the operators measured now."""
-    known = {row.id: row.bare for row in coverage.operators} if coverage.runtime == runtime_version() else {}
-    rows = operators.measure(known, lambda text: print(text, file=sys.stderr, flush=True))
-    return msgspec.structs.replace(coverage, operators=rows, refused=list(operators.refused(rows)))
+    """*coverage* with the operators measured now, by the ONNX Runtime that is here."""
+
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    if not TRAINING_BUILD:
+        rows = operators.measure(coverage.operators, "stock", tell)
+        return msgspec.structs.replace(coverage, stock=onnx_runtime(), operators=rows)
+    rows = operators.with_alone(operators.measure(coverage.operators, "ours", tell), tell)
+    refused = list(operators.refused(rows))
+    return msgspec.structs.replace(coverage, runtime=onnx_runtime(), operators=rows, refused=refused)
 
 
 def measure_models(coverage: Coverage, arguments: argparse.Namespace) -> None:
@@ -132,7 +141,8 @@ def page(coverage: Coverage) -> str:
         "# What trains",
         "",
         "Measured by `python -m tools.coverage`, which writes this page.",
-        f"*Alone* is {coverage.runtime}'s own gradient builder on the same graph, without dsd-ort.",
+        f"*dsd-ort* is with {coverage.runtime}, and *stock* with {coverage.stock}, which has no kernels for training.",
+        "*Alone* is the former's own gradient builder on the same graph, without dsd-ort.",
         "",
         *totals(coverage),
         "",
@@ -145,20 +155,20 @@ def page(coverage: Coverage) -> str:
 
 def totals(coverage: Coverage) -> list[str]:
     lines = ["## In short", ""]
-    sides: list[tuple[str, Counter[str], Counter[str]]] = []
+    columns: list[tuple[str, Counter[str]]] = []
     rows = coverage.operators
     if rows:
-        names = len({row.operator for row in rows})
-        title = f"{len(rows)} cases of {names} operators"
-        sides.append((title, Counter(r.ours for r in rows), Counter(r.bare for r in rows)))
+        cases = f"{len(rows)} cases of {len({row.operator for row in rows})} operators"
+        columns.append((f"{cases}: dsd-ort", Counter(row.ours for row in rows)))
+        columns.append(("stock", Counter(row.stock for row in rows)))
+        columns.append(("alone", Counter(row.bare for row in rows)))
     if coverage.models:
-        ours = Counter(r.ours.verdict for r in coverage.models)
-        bare = Counter(r.bare.verdict for r in coverage.models)
-        sides.append((f"{len(coverage.models)} models", ours, bare))
-    lines.append("| | " + " | ".join(f"{title}: dsd-ort | alone" for title, _, _ in sides) + " |")
-    lines.append("|---|" + "---:|---:|" * len(sides))
+        columns.append((f"{len(coverage.models)} models: dsd-ort", Counter(r.ours.verdict for r in coverage.models)))
+        columns.append(("alone", Counter(r.bare.verdict for r in coverage.models)))
+    lines.append("| | " + " | ".join(title for title, _ in columns) + " |")
+    lines.append("|---|" + "---:|" * len(columns))
     for verdict, label in VERDICTS.items():
-        cells = [str(side[verdict]) for _, ours, bare in sides for side in (ours, bare)]
+        cells = [str(counts[verdict]) for _, counts in columns]
         if any(cell != "0" for cell in cells) or verdict == "wrong":
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return lines
@@ -169,10 +179,8 @@ def operator_tables(coverage: Coverage) -> list[str]:
         "## Operators",
         "",
         ABOUT_OPERATORS,
-        "| operator | cases | dsd-ort: right | refused | wrong | alone: right | fails | **wrong** | dies | "
-        + " | ".join([*map(str, OPSETS), "other"])
-        + " |",
-        "|---|" + "---:|" * (8 + len(OPSETS) + 1),
+        f"| operator | cases | {' | '.join(SIDES)} | {' | '.join(map(str, OPSETS))} | other |",
+        "|---|" + "---:|" * (1 + len(SIDES) + len(OPSETS) + 1),
     ]
     by_operator: dict[str, list[operators.Row]] = {}
     for row in coverage.operators:
@@ -181,6 +189,7 @@ def operator_tables(coverage: Coverage) -> list[str]:
         ours, bare = Counter(r.ours for r in rows), Counter(r.bare for r in rows)
         failing = ours["refused"] + ours["fails"]
         cells: list[Any] = [len(rows), ours["right"], failing or "", ours["wrong"] or ""]
+        cells.append(sum(r.stock == "right" for r in rows))
         wrong = f"**{bare['wrong']}**" if bare["wrong"] else ""
         cells += [bare["right"], bare["fails"] or "", wrong, bare["dies"] or ""]
         for opsets in (*((opset,) for opset in OPSETS), None):
@@ -212,7 +221,9 @@ def model_tables(coverage: Coverage) -> list[str]:
         ]
         for row in rows:
             name = row.name.partition("/")[2]
-            lines.append(f"| {name} | {row.parameters:,} | {_cell(row.ours)} | {row.seconds:g} | {_cell(row.bare)} |")
+            older = " (by ONNX Runtime's builder)" if row.builder == "ort" else ""
+            ours = f"{_cell(row.ours)}{older}"
+            lines.append(f"| {name} | {row.parameters:,} | {ours} | {row.seconds:g} | {_cell(row.bare)} |")
     if coverage.missing:
         lines += ["", "### Not exported", "", "These the exporter itself refuses:", ""]
         lines += [f"- {name}: {_escaped(why)[:200]}" for name, why in coverage.missing.items()]

@@ -7,8 +7,8 @@ central differences, within :data:`TOLERANCE`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnx.defs
@@ -33,32 +33,48 @@ NEWEST = 21
 
 
 class Row(NamedTuple):
-    """A case at one opset: ``right``, ``refused``, ``wrong``, ``fails`` or ``dies``, with dsd-ort and without."""
+    """A case at one opset: ``right``, ``refused``, ``wrong``, ``fails``, ``dies``, or not measured."""
 
     operator: str
     opset: int
     case: str
-    ours: str
-    bare: str
     id: str
+    ours: str = ""
+    """With dsd-ort, on the training build."""
+    stock: str = ""
+    """With dsd-ort, on an ONNX Runtime that cannot train."""
+    bare: str = ""
+    """By ONNX Runtime Training without dsd-ort."""
 
 
-def measure(known: Mapping[str, str], tell: Callable[[str], None] = lambda text: None) -> list[Row]:
-    """All rows; *known* has ids → what bare ONNX Runtime Training makes of that case, where it is known."""
-    cases = [case for listed in CASES for case in listed.everywhere()]
-    new = {identity(case): case for case in cases if identity(case) not in known}
-    verdicts = dict(known)
-    for i, (id_, verdict) in enumerate(zip(new, each(alone, new.values(), seconds=60), strict=True), 1):
+def measure(
+    known: Iterable[Row], side: Literal["ours", "stock"], tell: Callable[[str], None] = lambda text: None
+) -> list[Row]:
+    """A row a case: as *side*, what dsd-ort makes of it here; the rest is what *known* rows say of the same case."""
+    old = {row.id: row for row in known}
+    rows = []
+    for id_, case in cases().items():
+        row = old.get(id_) or Row(tested(case), case.opset, str(case).rpartition(" / ")[0], id_)
+        rows.append(row._replace(**{side: prepared(case)}))
+        if len(rows) % 200 == 0:
+            tell(f"{len(rows)} cases")
+    return sorted(rows, key=lambda row: (row.operator.lower(), row.case, row.opset, row.id))
+
+
+def with_alone(rows: Sequence[Row], tell: Callable[[str], None] = lambda text: None) -> list[Row]:
+    """*rows* with what bare ONNX Runtime Training makes of their cases, where they do not say it yet."""
+    known, verdicts = cases(), {row.id: row.bare for row in rows}
+    new = [id_ for id_, verdict in verdicts.items() if not verdict]
+    for i, (id_, verdict) in enumerate(zip(new, each(alone, [known[id_] for id_ in new], seconds=60), strict=True), 1):
         verdicts[id_] = "dies" if isinstance(verdict, Died) else verdict
         if i % 100 == 0:
             tell(f"{i} of {len(new)} cases tried with ONNX Runtime alone")
-    rows = []
-    for i, case in enumerate(cases, 1):
-        id_ = identity(case)
-        rows.append(Row(tested(case), case.opset, str(case).rpartition(" / ")[0], prepared(case), verdicts[id_], id_))
-        if i % 200 == 0:
-            tell(f"{i} of {len(cases)} cases")
-    return sorted(rows, key=lambda row: (row.operator.lower(), row.case, row.opset, row.id))
+    return [row._replace(bare=verdicts[row.id]) for row in rows]
+
+
+def cases() -> dict[str, Case]:
+    """Identity → case, at every opset that has it."""
+    return {identity(case): case for listed in CASES for case in listed.everywhere()}
 
 
 def identity(case: Case) -> str:

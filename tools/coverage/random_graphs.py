@@ -4,6 +4,7 @@
 
 Each graph has up to six operators with random shapes, attributes and opsets (tests/graph/fuzz/graphs.py), and is judged
 in a process of its own (tests/graph/fuzz/judge.py).  Exit status 1 if one is wrong or ends the process; it is printed.
+The file has what each ONNX Runtime found that was tried.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.graph.fuzz.graphs import graphs
 from tests.graph.fuzz.judge import CONSTANT, KINK, REFUSED, RIGHT, UNLIKE, Judge
+from tools.coverage.runtime import onnx_runtime
 
 FINE = {RIGHT, REFUSED, KINK, CONSTANT, UNLIKE}
 
@@ -72,7 +74,8 @@ def main(examples: int, first_seed: int, path: Path | None) -> None:
             "nodes": {name: dict(counts) for name, counts in sorted(operators.items())},
             "reasons": dict(reasons.most_common(40)),
         }
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        known = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(known | {onnx_runtime(): result}, indent=1) + "\n")
     sys.exit(bool(wrong))
 
 

@@ -24,6 +24,7 @@ from dsd_ort.rewrite.bodies import outer_reads
 from dsd_ort.rewrite.names import Names, label
 from dsd_ort.rewrite.nodes import Nodes, Operand, constant_value
 from dsd_ort.rewrite.path import Path
+from dsd_ort.rewrite.shapes import dims_of, sizes_of
 from dsd_ort.rewrite.site import Site
 
 Gradients: TypeAlias = "ir.Value | Sequence[ir.Value | None]"
@@ -172,7 +173,7 @@ class Adjoint(Site):
 
     def shape_of(self, value: ir.Value) -> Operand:
         """The shape of *value*, as a list where it is known."""
-        sizes = known(dims(value))
+        sizes = sizes_of(value)
         return self.Shape(value) if sizes is None else sizes
 
     def reshaped(self, d: ir.Value, like: ir.Value) -> ir.Value:
@@ -191,7 +192,7 @@ class Adjoint(Site):
 
         Decided when the graph runs, where lengths that are not known yet leave it open.
         """
-        sizes, wide = dims(x), dims(self.y) if wide is None else wide
+        sizes, wide = dims_of(x), dims_of(self.y) if wide is None else wide
         axes = None if sizes is None or wide is None else repeated(sizes, wide)
         if sizes is None or wide is None or axes is None:
             shape = self.Shape(x)
@@ -204,14 +205,9 @@ class Adjoint(Site):
         return self.Squeeze(total, lead) if lead else total
 
 
-def dims(value: ir.Value) -> list[int | str | None] | None:
-    """The dimensions of *value*: a size, the name of one, or None for each; None where the rank is unknown."""
-    return None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]
-
-
 def length(value: ir.Value, axis: int) -> int | str | None:
-    """That of *value* along *axis*, as :func:`dims` says it."""
-    sizes = dims(value)
+    """That of *value* along *axis*, as :func:`~dsd_ort.rewrite.shapes.dims_of` says it."""
+    sizes = dims_of(value)
     return None if sizes is None else sizes[axis]
 
 
@@ -236,7 +232,7 @@ def repeated(sizes: Dims, wide: Dims) -> list[int] | None:
 def settle(d: ir.Value, v: ir.Value) -> ir.Value:
     """Gives *d*, the gradient of *v* or *v* itself, its type and shape."""
     d.type = d.type or v.type
-    own, other = dims(d), dims(v)
+    own, other = dims_of(d), dims_of(v)
     if own is None or other is None or len(own) != len(other):
         d.shape = d.shape if other is None else v.shape
     else:

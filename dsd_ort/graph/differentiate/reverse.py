@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph.differentiate.adjoint import MICROSOFT, Adjoint, Back, Constants, Gradients, dims, known, settle
+from dsd_ort.graph.differentiate.adjoint import MICROSOFT, Adjoint, Back, Constants, Gradients, settle
 from dsd_ort.graph.differentiate.judge import by_rules, refusals
 from dsd_ort.graph.differentiate.kept import needed
 from dsd_ort.graph.differentiate.step_graph import StepGraph, gradient_of
@@ -28,6 +28,7 @@ from dsd_ort.rewrite.names import Names, make_unique
 from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.operators import key
 from dsd_ort.rewrite.path import Path
+from dsd_ort.rewrite.shapes import sizes_of
 
 
 def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "loss") -> StepGraph:
@@ -141,7 +142,7 @@ class _Backward:
 
 
 def _zeros(new: Nodes, like: ir.Value) -> ir.Value:
-    dtype, sizes = like.dtype or ir.DataType.FLOAT, known(dims(like))
+    dtype, sizes = like.dtype or ir.DataType.FLOAT, sizes_of(like)
     shape = new.Shape(like) if sizes is None else sizes
     return new.ConstantOfShape(shape, value=ir.tensor(np.zeros(1, dtype.numpy())))
 

@@ -13,7 +13,7 @@ its family (:mod:`walk` goes from node to node, and into bodies), and for ONNX R
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +34,7 @@ from dsd_ort.graph.logits import Logits, peel
 from dsd_ort.notes import Note
 from dsd_ort.recipe.names import BuilderName
 from dsd_ort.rewrite import autograd, names
+from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.names import place
 from dsd_ort.rewrite.operators import facts
 from dsd_ort.rewrite.path import Path
@@ -59,6 +60,7 @@ def legalize(
     trainable: Iterable[str],
     *,
     outputs: Sequence[str],
+    kept: Sequence[str] = (),
     batch_norm: Literal["train", "frozen"] = "train",
     frozen: Collection[str] = (),
     builder: BuilderName = "own",
@@ -68,7 +70,8 @@ def legalize(
     Args:
         model: a training copy: parameters and running statistics are inputs of its graph.
         trainable: the inputs that get a gradient.
-        outputs: the outputs that losses read; other outputs, and what only they need, are removed.
+        outputs: the outputs that losses read.
+        kept: outputs that stay without a gradient; others, and what only they need, are removed.
         batch_norm: with statistics of the batch, or with the running statistics, as constants.
         frozen: running statistics that stay as they are, so that their batch norm is frozen whatever *batch_norm* says.
         builder: what will differentiate the model.
@@ -80,36 +83,38 @@ def legalize(
     _refuse_unknown(outputs, model.graph)
     to_opset(model)
     graph = model.graph
-    _keep_only(model, outputs)
+    _keep_only(model, {*outputs, *kept})
     precise = precision.to_float32(model)
     refuse_stored_forms(graph)
     expanded = expand(model)
     trained = set(trainable)
     weights = [value for value in graph.inputs if value.name in trained]
     of_loops, loops = to_scans(model, weights) if builder == "own" else ([], {})
-    path = Path(graph, weights, graph.outputs)
+    path = Path(graph, weights, _called(graph, outputs))
     refused = expanded.refused | loops
     refusals = [refused[node] for node in path.nodes_within() if node in refused]
     refusals += unpaired(path, expanded.refused)
     refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
-    rules = RULES | native.RULES if builder == "ort" else RULES
-    walk = Walk(rules, batch_norm, frozen)
+    given = {place(node) for node in graph}
+    walk = Walk(RULES, batch_norm, frozen)
     statistics = walk.through(path)
     refusals += walk.refusals
     notes = ([precise] if precise else []) + expanded.notes + of_loops + walk.notes
     operators = expanded.operators | walk.operators
-    autograd.add(model, operators)
-    wanted: Sequence[ir.Value] = list(graph.outputs)
     graph.outputs.extend(statistics.values())
-    names.make_unique(model)
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    _settle(model, operators)
     if builder == "ort":
-        bugs.slice_parts(Path(graph, weights, wanted))
-        bugs.settle_numbers(Path(graph, weights, wanted))
-        wanted = graph.outputs[: len(wanted)]
-        bugs.separate(Path(graph, weights, wanted), set(weights))
+        walk = Walk(native.RULES)
+        walk.through(Path(graph, weights, _called(graph, outputs)))
+        refusals += walk.refusals
+        notes += [note for note in walk.notes if note.node in given]
+        operators |= walk.operators
+        _settle(model, operators)
+        bugs.slice_parts(Path(graph, weights, _called(graph, outputs)))
+        bugs.settle_numbers(Path(graph, weights, _called(graph, outputs)))
+        bugs.separate(Path(graph, weights, _called(graph, outputs)), set(weights))
         names.make_unique(model)
-    path = Path(graph, weights, wanted)
+    path = Path(graph, weights, _called(graph, outputs))
     if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
         refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
     told = {error.where for error in refusals}
@@ -123,6 +128,13 @@ def legalize(
     )
 
 
+def _settle(model: ir.Model, operators: Mapping[str, Operator]) -> None:
+    """Names, types, shapes and functions for what rules wrote."""
+    autograd.add(model, operators)
+    names.make_unique(model)
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+
+
 def _refuse_unknown(outputs: Sequence[str], graph: ir.Graph) -> None:
     known = [str(value.name) for value in graph.outputs]
     for name in outputs:
@@ -132,11 +144,14 @@ def _refuse_unknown(outputs: Sequence[str], graph: ir.Graph) -> None:
             )
 
 
-def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
+def _called(graph: ir.Graph, outputs: Collection[str]) -> list[ir.Value]:
+    """The outputs that are called so, in the graph's order."""
+    return [value for value in graph.outputs if value.name in outputs]
+
+
+def _keep_only(model: ir.Model, outputs: Collection[str]) -> None:
     """Removes the other outputs, and what nothing reads."""
-    kept = [value for value in model.graph.outputs if value.name in outputs]
-    model.graph.outputs.clear()
-    model.graph.outputs.extend(kept)
+    model.graph.outputs[:] = _called(model.graph, outputs)
     RemoveInitializersFromInputsPass()(model)
     RemoveUnusedNodesPass()(model)
 

@@ -35,8 +35,9 @@ class Walk:
     """What is done to a graph, and what was."""
 
     rules: Mapping[str, Rule]
-    batch_norm: str
-    frozen: Collection[str]
+    batch_norm: str = ""
+    """A key of :data:`~dsd_ort.graph.legalize.table.MODES`, or nothing: then no operator behaves otherwise."""
+    frozen: Collection[str] = ()
     """Running statistics whose batch norm is frozen whatever :attr:`batch_norm` says."""
     notes: list[Note] = field(default_factory=list)
     operators: dict[str, Operator] = field(default_factory=dict)
@@ -54,7 +55,9 @@ class Walk:
         for node in list(path.graph):
             if links(node) is not None:
                 self._inside(node, path, statistics)
-            rule = MODES[self._mode(node)].get(key(node)) or (self.rules.get(key(node)) if node in on_path else None)
+            rule = MODES.get(self._mode(node), {}).get(key(node)) or (
+                self.rules.get(key(node)) if node in on_path else None
+            )
             if rule is not None:
                 self._apply(rule, Site(node, path, statistics))
 

@@ -65,3 +65,9 @@ def test_ceil_mode_that_can_give_no_such_window_is_not_refused() -> None:
     assert "MaxPool" in legal(
         "H, W", "MaxPool <ceil_mode = 1, kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>"
     )
+
+
+def test_the_windows_of_a_fixed_size_are_constants() -> None:
+    """SAME windows smaller than their stride begin inside: as pads of a pool negative, which newer runtimes refuse."""
+    same = 'LpPool <auto_pad = "SAME_UPPER", kernel_shape = [1, 2], p = 1, strides = [3, 3]>'
+    assert legal("6, 5", same) == ["Abs", "Constant", "MatMul", "Constant", "MatMul"]

@@ -7,8 +7,9 @@ from itertools import accumulate, pairwise
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.differentiate.adjoint import Adjoint, Gradients, dims, known, length
+from dsd_ort.graph.differentiate.adjoint import Adjoint, Gradients, known, length
 from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.shapes import dims_of
 
 
 def reshape(at: Adjoint) -> Gradients:
@@ -42,7 +43,7 @@ def expand(at: Adjoint) -> Gradients:
 
 def tile(at: Adjoint) -> Gradients:
     """Y = X, r times along each axis: dX is the sum over the copies, dY as [r, length] for each axis."""
-    copies, sizes = constant_value(at.input(1)), dims(at.x)
+    copies, sizes = constant_value(at.input(1)), dims_of(at.x)
     pairs: list[int] | ir.Value
     if copies is not None and sizes is not None and (lengths := known(sizes)) is not None:
         pairs = np.stack([copies, lengths], axis=1).ravel().tolist()

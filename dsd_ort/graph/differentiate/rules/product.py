@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.differentiate.adjoint import Adjoint, Gradients, dims
+from dsd_ort.graph.differentiate.adjoint import Adjoint, Gradients
+from dsd_ort.rewrite.shapes import dims_of
 
 
 def matmul(at: Adjoint) -> Gradients:
     """Y = A·B: dA = dY·Bᵀ and dB = Aᵀ·dY.  A vector is a row of A, or a column of B."""
     (a, b), dy = at.operands, at.dy
-    row, column = dims(a) is not None and at.rank(a) == 1, dims(b) is not None and at.rank(b) == 1
+    row, column = dims_of(a) is not None and at.rank(a) == 1, dims_of(b) is not None and at.rank(b) == 1
     if not (row or column):
         return _of_matrices(at, a, b, dy)
     a, b = at.Unsqueeze(a, [0]) if row else a, at.Unsqueeze(b, [1]) if column else b
@@ -30,13 +31,13 @@ def _of_matrices(at: Adjoint, a: ir.Value, b: ir.Value, dy: ir.Value) -> tuple[i
 
 def _summed(at: Adjoint, product: ir.Value, x: ir.Value, dy: ir.Value) -> ir.Value:
     """*product*, which has the batches of *dy*, summed over those along which *x* was broadcast."""
-    batches, sizes = dims(dy), dims(x)
+    batches, sizes = dims_of(dy), dims_of(x)
     return at.summed(product, x, None if batches is None or sizes is None else [*batches[:-2], *sizes[-2:]])
 
 
 def _rows(at: Adjoint, value: ir.Value) -> ir.Value:
     """*value* as one matrix of all its rows."""
-    columns = (dims(value) or [None])[-1]
+    columns = (dims_of(value) or [None])[-1]
     if isinstance(columns, int) and columns:
         return at.Reshape(value, [-1, columns])
     return at.Reshape(value, at.Concat([-1], at.Gather(at.Shape(value), [-1]), axis=0))

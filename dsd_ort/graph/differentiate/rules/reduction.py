@@ -7,8 +7,9 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.differentiate.adjoint import Adjoint, Gradients, dims, known, length
+from dsd_ort.graph.differentiate.adjoint import Adjoint, Gradients, known, length
 from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.shapes import dims_of
 
 
 def total(at: Adjoint) -> Gradients:
@@ -77,7 +78,7 @@ def _spread(at: Adjoint, d: ir.Value) -> ir.Value:
 
 def _filled(at: Adjoint, axes: list[int] | None) -> list[int] | ir.Value:
     """What an Expand fills A up to: the lengths of X there, and 1 elsewhere; or X's shape."""
-    sizes = None if axes is None else [1 if axis not in axes else size for axis, size in enumerate(dims(at.x) or [])]
+    sizes = None if axes is None else [1 if axis not in axes else size for axis, size in enumerate(dims_of(at.x) or [])]
     lengths = known(sizes)
     return at.Shape(at.x) if lengths is None else lengths
 

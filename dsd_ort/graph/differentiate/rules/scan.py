@@ -7,9 +7,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dsd_ort.graph.differentiate.adjoint import Adjoint, Gradients, dims, settle
+from dsd_ort.graph.differentiate.adjoint import Adjoint, Gradients, settle
 from dsd_ort.graph.differentiate.kept import exchange, kept
 from dsd_ort.rewrite.bodies import Scan, Steps, flags
+from dsd_ort.rewrite.shapes import dims_of
 
 
 def scan(at: Adjoint) -> Gradients:
@@ -88,7 +89,7 @@ def _stacked_up(at: Adjoint, forward: Scan, value: ir.Value) -> Steps:
     for steps in (*forward.read, *forward.stacked):
         if steps.step is value:
             return steps
-    sizes = dims(value)
+    sizes = dims_of(value)
     if sizes is None:
         raise at.refusal(
             f"has no gradient, as the rank of {value.name!r} at a step is unknown",

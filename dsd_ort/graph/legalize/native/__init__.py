@@ -6,7 +6,8 @@ knows, fails behind operators without a slope (:mod:`.flat`), and defines names 
 
 from __future__ import annotations
 
-from dsd_ort.graph.legalize.native import arithmetic, broadcast, flat, layout, pooling, reduction
+from dsd_ort.graph.legalize.native import arithmetic, broadcast, flat, layout, normalization, pooling, reduction
+from dsd_ort.graph.legalize.rules import losses
 from dsd_ort.rewrite.site import Rule
 
 RULES: dict[str, Rule] = {
@@ -19,12 +20,14 @@ RULES: dict[str, Rule] = {
     "Floor": flat.step,
     "Gemm": broadcast.gemm,
     "Hardmax": flat.step,
+    "LayerNormalization": normalization.layer_norm,
     "MatMul": arithmetic.matmul,
     "Max": broadcast.elementwise,
     "MaxPool": pooling.max_pool,
     "Mean": arithmetic.mean_of,
     "Min": broadcast.elementwise,
     "Mul": broadcast.elementwise,
+    "Pad": layout.pad,
     "PRelu": arithmetic.prelu,
     "Pow": arithmetic.power,
     "RandomNormalLike": flat.shape_only,
@@ -40,10 +43,11 @@ RULES: dict[str, Rule] = {
     "ScatterND": layout.scatter,
     "Sign": flat.step,
     "Slice": layout.slice_,
+    "SoftmaxCrossEntropyLoss": losses.by_log_softmax,
     "Split": layout.split,
     "Sub": broadcast.elementwise,
     "Sum": arithmetic.sum_of,
     "Transpose": layout.transpose,
     "Where": arithmetic.where,
 }
-"""In the place of those of :data:`dsd_ort.graph.legalize.table.RULES`, and beside them."""
+"""Behind those of :data:`dsd_ort.graph.legalize.table.RULES`, of what they wrote too."""

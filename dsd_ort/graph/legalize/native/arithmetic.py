@@ -6,7 +6,7 @@ from functools import reduce
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.rules.broadcast import decided_at_run_time, expanded
+from dsd_ort.graph.legalize.native.broadcast import decided_at_run_time, expanded
 from dsd_ort.rewrite.autograd import operator
 from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.site import Site

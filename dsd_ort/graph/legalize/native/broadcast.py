@@ -1,10 +1,18 @@
-"""Operators that may broadcast along lengths which are known at run time only (:mod:`..rules.broadcast`)."""
+"""Broadcasting along axes whose length is known at run time only.
+
+A gradient has to be summed over every axis along which its operand was broadcast.  ONNX Runtime's builder decides that
+from static shapes, and takes a symbolic length for equal to any other but a fixed 1: an operand that turns out to have
+length 1 gets a wrong gradient, without an error.  Only where it does not know an operand's rank does it decide at run
+time.  So an operand of an uncertain length goes through a Reshape to its own shape, written so that nobody infers it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.rules.broadcast import decided_at_run_time, opaque, uncertain
+from dsd_ort.graph.legalize.rules.broadcast import covers, equal, opaque
 from dsd_ort.rewrite.site import Site
 
 
@@ -28,3 +36,32 @@ def expand(site: Site) -> ir.Value | None:
     value, y = site.input(0), site.node.outputs[0]
     unsure = value.shape is not None and not value.shape.is_static() if y.shape is None else uncertain(value, y)
     return site.Expand(opaque(site, value), site.input(1)) if unsure else None
+
+
+def uncertain(value: ir.Value, other: ir.Value, *, ignoring: int = 0) -> bool:
+    """Whether some length of *value* may turn out to be 1 where *other*'s is longer; the last *ignoring* axes aside."""
+    if value.shape is None or other.shape is None:
+        return False
+    pairs = list(zip(reversed(value.shape), reversed(other.shape), strict=False))[ignoring:]
+    return any(not isinstance(a, int) and b != 1 and not equal(a, b) for a, b in pairs)
+
+
+def decided_at_run_time(site: Site, operands: Sequence[ir.Value], *, ignoring: int = 0) -> list[ir.Value]:
+    """*operands*, those opaque that carry gradient and are of an uncertain length."""
+
+    def unsure(value: ir.Value) -> bool:
+        return site.path.carries(value) and any(uncertain(value, other, ignoring=ignoring) for other in operands)
+
+    return [opaque(site, value) if unsure(value) else value for value in operands]
+
+
+def expanded(site: Site, value: ir.Value, *others: ir.Value) -> ir.Value:
+    """*value* with the shape that broadcasting against *others* gives it; the gradient of Expand sums rightly."""
+    alike = value  # Some value of the same shape, as far as shapes are known.
+    for other in others:
+        if not covers(alike, other):
+            if uncertain(alike, other):
+                value = opaque(site, value)
+            value = site.Expand(value, site.Shape(other))
+            alike = other if covers(other, alike) else value
+    return value

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.rules.indexing import length_along, positions
-from dsd_ort.graph.legalize.rules.scatter import scatter as reducing
+from dsd_ort.graph.legalize.rules.indexing import length_along, padded_axes, positions
 from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.site import Site
 
@@ -74,10 +73,29 @@ def _axes(site: Site) -> list[int]:
     return list(range(site.size(site.input(1), 0)))
 
 
+def pad(site: Site) -> ir.Value | None:
+    """Pad with all axes named"""
+    if site.optional(3) is None:
+        return None
+    x, value = site.input(0), site.optional(2)
+    return site.Pad(x, _all_widths(site, padded_axes(site), site.rank(x)), *([value] if value else []))
+
+
+def _all_widths(site: Site, axes: Sequence[int], rank: int) -> Any:
+    """Those in front of all axes, then those behind, [2·rank]."""
+    pads = constant_value(site.input(1))
+    places = np.asarray([*axes, *(rank + axis for axis in axes)], np.int64)
+    widths = np.zeros(2 * rank, np.int64)
+    if pads is None:
+        return site.ScatterElements(widths, places, site.input(1))
+    widths[places] = pads
+    return widths
+
+
 def scatter(site: Site) -> ir.Value | None:
     """What is added, on zeros, and added"""
     if site.node.attributes.get_string("reduction", "none") != "add":
-        return reducing(site)
+        return None
     x, indices, updates = (site.input(i) for i in range(3))
     zeros = site.ConstantOfShape(site.Shape(x))
     return site.Add(x, site.op(site.node.op_type, zeros, indices, updates, **site.attributes()))

@@ -6,20 +6,14 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.rules.pooling import along_columns, checked_pads
 from dsd_ort.rewrite.site import Site
 
 
-def max_pool(site: Site) -> ir.Value | Sequence[ir.Value] | None:
+def max_pool(site: Site) -> Sequence[ir.Value] | None:
     """MaxPool; where the image size is known at run time only, a GatherElements at MaxPool's indices"""
-    checked_pads(site)
     x = site.input(0)
-    fixed = all(isinstance(d, int) for d in site.shape(x)[1:])
-    column_major = site.node.attributes.get_int("storage_order", 0) == 1
-    if fixed and not column_major:
+    if all(isinstance(d, int) for d in site.shape(x)[1:]):
         return None
-    y, indices = site.several("MaxPool", 2, x, **site.attributes("storage_order"))
-    if not fixed:
-        picked = site.GatherElements(site.Reshape(x, [-1]), site.Reshape(indices, [-1]), axis=0)
-        y = site.Reshape(picked, site.Shape(indices))
-    return y, (along_columns(site) if column_major else None) or indices
+    _, indices = site.several("MaxPool", 2, x, **site.attributes())
+    picked = site.GatherElements(site.Reshape(x, [-1]), site.Reshape(indices, [-1]), axis=0)
+    return site.Reshape(picked, site.Shape(indices)), indices

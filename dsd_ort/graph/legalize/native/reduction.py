@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.rules.reduction import all_axes, extreme_over, over, over_axes
+from dsd_ort.graph.legalize.rules.reduction import all_axes, over, over_axes
 from dsd_ort.rewrite.site import Site
 
 
@@ -17,7 +17,10 @@ def plain(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.V
 @over_axes
 def extreme(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
     """``Σ_A x·[x = m] / Σ_A [x = m]`` with ``m = max_A x`` (or min): ties share the gradient"""
-    return extreme_over(site, site.node.op_type, x, axes, keepdims)
+    chosen = site.Equal(x, over(site, site.node.op_type, x, axes, 1))
+    # Not x · [x = m]: that is NaN where x is infinite, as in a masked attention.
+    total = over(site, "ReduceSum", site.Where(chosen, x, 0.0), axes, keepdims)
+    return site.Div(total, over(site, "ReduceSum", site.Cast(chosen, to=ir.DataType.FLOAT), axes, keepdims))
 
 
 @over_axes

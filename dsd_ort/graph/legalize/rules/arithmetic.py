@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.rules.broadcast import expanded
+from dsd_ort.graph.legalize.rules.broadcast import covers
 from dsd_ort.rewrite.autograd import operator
 from dsd_ort.rewrite.site import Site
 
@@ -28,4 +28,5 @@ def remainder(site: Site) -> ir.Value:
     if not site.node.attributes.get_int("fmod", 0):
         raise site.refusal("of floating-point numbers with fmod = 0 is not in ONNX Runtime", "use fmod = 1")
     x, y = site.input(0), site.input(1)
-    return site.call(_REMAINDER, expanded(site, x, y), expanded(site, y, x))[0]
+    wide = [a if covers(a, b) else site.Expand(a, site.Shape(b)) for a, b in ((x, y), (y, x))]
+    return site.call(_REMAINDER, *wide)[0]

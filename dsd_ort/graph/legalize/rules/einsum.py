@@ -132,7 +132,7 @@ def _uncertain(term: Term, other: Term, labels: Iterable[str]) -> bool:
 
 
 def _operands(site: Site, a: Term, b: Term, labels: Iterable[str]) -> list[ir.Value]:
-    """Their values, opaque where broadcasting along *labels* is decided at run time."""
+    """Their values, opaque where broadcasting along *labels* is decided at run time: ONNX infers one operand's."""
     return [opaque(site, t.value) if _uncertain(t, other, labels) else t.value for t, other in ((a, b), (b, a))]
 
 

@@ -26,42 +26,28 @@ def positions(site: Site, x: ir.Value, axis: int) -> ir.Value:
 
 
 def pad(site: Site) -> ir.Value | None:
-    """constant: Pad with all axes named; reflect, edge, wrap: one Gather an axis"""
+    """constant: the value, where it is trained, by Where; reflect, edge, wrap: one Gather an axis"""
     mode = site.node.attributes.get_string("mode", "constant")
-    value = site.optional(2)
-    trained = value is not None and site.path.carries(value)
-    if mode == "constant" and site.optional(3) is None and not trained:
-        return None
-    x = site.input(0)
-    rank = site.rank(x)
-    axes = range(rank) if site.optional(3) is None else site.known(site.optional(3), "axes").tolist()
-    axes = [axis % rank for axis in axes]
     if mode != "constant":
-        return _padded_by_index(site, mode, axes)
-    widths = _all_widths(site, axes, rank)
-    if not trained:
-        return site.Pad(x, widths, *([value] if value else []))
-    ones = site.ConstantOfShape(site.Shape(x), value=ir.tensor(np.ones(1, np.float32)))
-    padded = site.Pad(x, widths)
-    return site.Where(
-        site.Cast(site.Pad(ones, widths), to=ir.DataType.BOOL), padded, site.Expand(value, site.Shape(padded))
-    )
+        return _padded_by_index(site, mode)
+    x, value = site.input(0), site.optional(2)
+    if value is None or not site.path.carries(value):
+        return None
+    inside = site.ConstantOfShape(site.Shape(x), value=ir.tensor(np.ones(1, bool)))
+    padded, inside = (site.Pad(v, site.input(1), None, site.optional(3)) for v in (x, inside))
+    return site.Where(inside, padded, value)
 
 
-def _all_widths(site: Site, axes: Sequence[int], rank: int) -> Any:
-    """Those in front of all axes, then those behind, [2·rank]."""
-    pads = constant_value(site.input(1))
-    places = np.asarray([*axes, *(rank + axis for axis in axes)], np.int64)
-    widths = np.zeros(2 * rank, np.int64)
-    if pads is None:
-        return site.ScatterElements(widths, places, site.input(1))
-    widths[places] = pads
-    return widths
+def padded_axes(site: Site) -> list[int]:
+    """Those that a Pad has widths of, counted from the front."""
+    rank = site.rank(site.input(0))
+    axes = range(rank) if site.optional(3) is None else site.known(site.optional(3), "axes").tolist()
+    return [axis % rank for axis in axes]
 
 
-def _padded_by_index(site: Site, mode: str, axes: Sequence[int]) -> ir.Value:
+def _padded_by_index(site: Site, mode: str) -> ir.Value:
     x = y = site.input(0)
-    pads = constant_value(site.input(1))
+    pads, axes = constant_value(site.input(1)), padded_axes(site)
     for i, axis in enumerate(axes):
         if pads is None:
             width = site.Gather(site.input(1), [i, len(axes) + i])

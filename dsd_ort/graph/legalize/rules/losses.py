@@ -14,7 +14,13 @@ def negative_log_likelihood(site: Site) -> ir.Value:
     return _likelihood(site, site.input(0))
 
 
-def softmax_cross_entropy(site: Site) -> Sequence[ir.Value]:
+def softmax_cross_entropy(site: Site) -> Sequence[ir.Value] | None:
+    """``-w[t]·logp[t]`` by LogSoftmax and GatherElements, reduced, where w is trained or logp read too"""
+    further = [*site.node.inputs[2:], *site.node.outputs[1:]]
+    return by_log_softmax(site) if any(map(site.path.carries, further)) else None
+
+
+def by_log_softmax(site: Site) -> Sequence[ir.Value]:
     """``-w[t]·logp[t]`` by LogSoftmax and GatherElements, reduced"""
     log_probability = site.LogSoftmax(site.input(0), axis=1)
     return _likelihood(site, log_probability), log_probability

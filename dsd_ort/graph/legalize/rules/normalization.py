@@ -12,20 +12,10 @@ from dsd_ort.rewrite.site import Site
 
 
 def layer_norm(site: Site) -> Sequence[ir.Value] | None:
-    """LayerNormalization with a bias and with names for all three outputs, which its gradient reads"""
-    scale, bias = site.input(1), site.optional(2)
-    if any(site.path.carries(output) for output in site.node.outputs[1:]):
-        return _with_statistics(site, scale, bias)
-    if bias is not None and len(site.node.outputs) == 3:
+    """``(x - mean) / √(variance + ε) · scale + bias``, where mean and deviation are read too"""
+    if not any(site.path.carries(output) for output in site.node.outputs[1:]):
         return None
-    if bias is None:
-        bias = site.ConstantOfShape(site.Shape(scale))
-    return site.several("LayerNormalization", 3, site.input(0), scale, bias, **site.attributes())
-
-
-def _with_statistics(site: Site, scale: ir.Value, bias: ir.Value | None) -> Sequence[ir.Value]:
-    """y, mean and 1 / √(variance + ε), all three with a gradient."""
-    x = site.input(0)
+    x, scale, bias = site.input(0), site.input(1), site.optional(2)
     rank = site.rank(x)
     axes = range(site.node.attributes.get_int("axis", -1) % rank, rank)
     mean = site.ReduceMean(x, axes, keepdims=1)

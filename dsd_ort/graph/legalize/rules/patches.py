@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.rules.reduction import extreme_over
 from dsd_ort.graph.legalize.rules.separable import length, positions
 from dsd_ort.rewrite.nodes import Operand
 from dsd_ort.rewrite.site import Site
@@ -99,7 +98,7 @@ def max_roi_pool(site: Site) -> ir.Value:
         y = site.Unsqueeze(y, [axis])
         spread = site.Expand(y, site.Concat([1] * axis, [pooled[i]], [1] * (4 - axis), axis=0))
         values = site.Where(mask, spread, float("-inf"))
-        y = extreme_over(site, "ReduceMax", values, site.constant([axis + 1]), 0)
+        y = site.ReduceMax(values, [axis + 1], keepdims=0)
     return site.Where(site.Greater(y, float("-inf")), y, 0.0)
 
 

@@ -3,8 +3,8 @@
 An average pool is linear and separable: along each axis it is the matrix A, [outputs, L], whose row o is 1/count at the
 positions that window o covers, so y = A_h · x · A_wᵀ; ONNX Runtime's AveragePoolGrad reads the batch size from the
 static shape, which gives zeros or ends the process where that is symbolic.  MaxPoolGrad does the same with all other
-axes.  The windows themselves are a matrix of zeros and ones: what LpPool with p = 1, the sum of absolute values, makes
-of the unit matrix.
+axes.  The windows themselves are a matrix of zeros and ones; where the size is known at run time only, what LpPool with
+p = 1, the sum of absolute values, makes of the unit matrix.
 
 What a window is, ONNX Runtime 1.19 says, and the rules with it, where it differs from ONNX:
 
@@ -28,7 +28,6 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from dsd_ort.graph.legalize.rules.convolution import axis_pads
-from dsd_ort.graph.legalize.rules.reduction import extreme_over
 from dsd_ort.graph.legalize.rules.separable import Matrix, along, identity, is_short, length
 from dsd_ort.rewrite.nodes import Operand
 from dsd_ort.rewrite.site import Site
@@ -56,7 +55,7 @@ def global_max_pool(site: Site) -> ir.Value:
     dims = site.shape(x)
     if all(isinstance(d, int) for d in dims[1:]):
         return site.MaxPool(x, kernel_shape=dims[2:])
-    return extreme_over(site, "ReduceMax", x, site.constant(list(range(2, len(dims)))), keepdims=1)
+    return site.ReduceMax(x, list(range(2, len(dims))), keepdims=1)
 
 
 def average_pool(site: Site) -> ir.Value:
@@ -159,16 +158,11 @@ def _lower(site: Site) -> int:
 
 def _averages(site: Site, i: int, pads: tuple[int, int] | None) -> Matrix:
     """The averaging matrix of the *i*-th axis of the image."""
-    x, attributes = site.input(0), site.node.attributes
-    kernel, stride, dilation = _window(site, i)
-    count_padding = bool(attributes.get_int("count_include_pad", 0))
-    size = site.shape(x)[2 + i]
-    if isinstance(size, int) and pads is not None:
-        begins = _begins(size, kernel, stride, dilation, pads, ceil=bool(attributes.get_int("ceil_mode", 0)))
-        positions = begins[:, None] + np.arange(kernel) * dilation
-        return averaging_matrix(size, positions, count_padding=count_padding)
-    windows = _windows(site, i, pads)
-    return site.Div(windows, float(kernel) if count_padding else site.ReduceSum(windows, [1]))
+    kernel, windows = float(_window(site, i)[0]), _windows(site, i, pads)
+    count_padding = bool(site.node.attributes.get_int("count_include_pad", 0))
+    if isinstance(windows, np.ndarray):
+        return windows / (kernel if count_padding else windows.sum(axis=1, keepdims=True))
+    return site.Div(windows, kernel if count_padding else site.ReduceSum(windows, [1]))
 
 
 def _window(site: Site, i: int) -> list[int]:
@@ -186,25 +180,26 @@ def _begins(
     return np.arange(outputs) * stride - pads[0]
 
 
-def averaging_matrix(length: int, positions: npt.NDArray[np.int64], *, count_padding: bool) -> npt.NDArray[np.float32]:
-    """f32[outputs, length]: entry (o, i) is 1/count if window o covers position i; positions: int64[outputs, kernel]"""
-    inside = (positions >= 0) & (positions < length)
-    counts = np.full(len(positions), positions.shape[1]) if count_padding else inside.sum(axis=1)
-    matrix = np.zeros((len(positions), length), np.float32)
-    window, tap = np.nonzero(inside)
-    matrix[window, positions[window, tap]] = 1 / counts[window]
-    return matrix
-
-
-def _windows(site: Site, i: int, pads: tuple[int, int] | None) -> ir.Value:
+def _windows(site: Site, i: int, pads: tuple[int, int] | None) -> Matrix:
     """f32[outputs, L] of the *i*-th axis of the image: entry (o, l) is 1 if window o covers position l."""
     kernel, stride, dilation = _window(site, i)
+    size, ceil = site.shape(site.input(0))[2 + i], site.node.attributes.get_int("ceil_mode", 0)
+    if isinstance(size, int) and pads is not None:
+        begins = _begins(size, kernel, stride, dilation, pads, ceil=bool(ceil))
+        return _covered(size, begins[:, None] + np.arange(kernel) * dilation)
     padding = {"pads": list(pads)} if pads is not None else {"auto_pad": site.node.attributes["auto_pad"]}
     unit = site.Unsqueeze(identity(site, length(site, site.input(0), 2 + i)), [0])
-    ceil = site.node.attributes.get_int("ceil_mode", 0)
     settings = {"kernel_shape": [kernel], "strides": [stride], "dilations": [dilation], "ceil_mode": ceil}
     columns = site.LpPool(unit, p=1, **settings, **padding)
     return site.Transpose(site.Squeeze(columns, [0]), perm=[1, 0])
+
+
+def _covered(size: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """f32[outputs, size]: 1 where a window has a position, of int64[outputs, kernel]; those outside are none."""
+    matrix = np.zeros((len(positions), size), np.float32)
+    window, tap = np.nonzero((positions >= 0) & (positions < size))
+    matrix[window, positions[window, tap]] = 1
+    return matrix
 
 
 def _along_axes(site: Site, x: ir.Value, matrices: Sequence[Matrix]) -> ir.Value:

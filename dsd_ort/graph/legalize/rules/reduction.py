@@ -47,13 +47,6 @@ def all_axes(site: Site, x: ir.Value) -> ir.Value:
     return site.constant(list(range(site.rank(x))))
 
 
-def extreme_over(site: Site, op_type: str, x: ir.Value, axes: ir.Value | None, keepdims: int) -> ir.Value:
-    chosen = site.Equal(x, over(site, op_type, x, axes, 1))
-    # Not x · [x = m]: that is NaN where x is infinite, as in a masked attention.
-    total = over(site, "ReduceSum", site.Where(chosen, x, 0.0), axes, keepdims)
-    return site.Div(total, over(site, "ReduceSum", site.Cast(chosen, to=ir.DataType.FLOAT), axes, keepdims))
-
-
 @over_axes
 def same(site: Site, x: ir.Value, axes: ir.Value | None, keepdims: int) -> None:
     """Identity, as it reduces over no axis"""

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.graph.legalize.rules.reduction import extreme_over
 from dsd_ort.graph.legalize.rules.separable import length, positions
 from dsd_ort.rewrite.site import Site
 
@@ -200,7 +199,7 @@ def _greatest(site: Site, values: ir.Value, exists: Sequence[ir.Value]) -> ir.Va
     rows, columns = exists
     both = site.And(site.Unsqueeze(rows, [3]), site.Unsqueeze(columns, [2]))  # bool[R, 1, K_h, K_w]
     both = site.Reshape(both, [0, 1, -1, 1])
-    greatest = extreme_over(site, "ReduceMax", site.Where(both, values, float("-inf")), site.constant([2]), 0)
+    greatest = site.ReduceMax(site.Where(both, values, float("-inf")), [2], keepdims=0)
     some = site.Cast(site.ReduceMax(_whole(site, both), [2], keepdims=0), to=ir.DataType.BOOL)
     return site.Where(some, greatest, 0.0)
 

@@ -93,8 +93,8 @@ CASES = [
             "[1], keepdims=0), [0], keepdims=0)"
         ),
     ),
-    Case('(float[K,K] a) => (float[] y) { y = Einsum <equation = "ii"> (a) }', path="Where ReduceSum ReduceSum"),
-    Case('(float[K,K,3] a) => (float[] y) { y = Einsum <equation = "iij->ij"> (a) }', path="Where ReduceSum"),
+    Case('(float[K,K] a) => (float[] y) { y = Einsum <equation = "ii"> (a) }', path="Expand Where ReduceSum ReduceSum"),
+    Case('(float[K,K,3] a) => (float[] y) { y = Einsum <equation = "iij->ij"> (a) }', path="Expand Where ReduceSum"),
     Case(
         '(float[3,3,3] a) => (float[] y) { y = Einsum <equation = "iii->i"> (a) }',
         path="Where ReduceSum Where ReduceSum",

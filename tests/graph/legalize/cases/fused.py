@@ -107,7 +107,7 @@ _NORMS = [
     fused(
         "float[N, T, 8] x, float[T, 8] u, float[8] s",
         "SkipLayerNormalization (x, u, s)",
-        "LayerNormalization(Add(x, u), s, ConstantOfShape(Shape(s)), axis=-1, epsilon=1e-12)",
+        "LayerNormalization(Add(x, u), s, axis=-1, epsilon=1e-12)",
     ),
     Case(
         f"({SKIP}) => (float[] y) {{ a, , , c = com.microsoft.SkipLayerNormalization (x, u, s, b) y = Mul (a, c) }}",

@@ -212,12 +212,12 @@ CASES = [
     ),
     Case(
         "(float[N,H,W] x, int64[6] p, float v) => (float[] y) { y = Pad (x, p, v) }",
-        path="Pad Expand Where",
+        path="Pad Expand Expand Expand Where",
         given={"p": [0, 1, 0, 1, 2, 0]},
     ),
     Case(
         ("(float[N,H,W] x, float v) => (float[] y) <int64[2] p = {1, 2}, int64[1] a = {1}> { y = Pad (x, p, v, a) }"),
-        path="Pad Expand Where",
+        path="Pad Expand Expand Expand Where",
     ),
     Case(
         "(float[N,H,W] x, int64[6] p, float v) => (float[] y) { y = Pad (x, p, v) }",

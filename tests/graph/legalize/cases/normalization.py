@@ -91,7 +91,7 @@ CASES = [
     ),
     Case(
         "(float[N, 4, W] x) => (float[] y) { y = LRN <size = 3, alpha = 0.1> (x) }",
-        "Mul(x, Pow(Conv(Pow(x, 2), float32[4, 4, 1], [1 1 1 1]), -0.75))",
+        path="Pow Conv Pow Mul",
         original="(float[N, 4, W] x) => (float[] y) <float p = {2}, int64[1] i = {1}, float a = {0.1}, "
         "float k = {1}, float b = {-0.75}> { q = Pow (x, p) r = Unsqueeze (q, i) m = AveragePool "
         "<count_include_pad = 1, kernel_shape = [3, 1], pads = [1, 0, 1, 0]> (r) "

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.graph.legalize.cases.case import Case
 
-FOLD = "Reshape Transpose ScatterND Transpose Reshape"
+FOLD = "Reshape Transpose ScatterND Add Transpose Reshape"
 WHERE_TO = np.array([0, 3, 10, 12, 28, 26, 37, 38]).reshape(1, 2, 2, 2)
 CASES = [
     Case(
@@ -63,7 +63,7 @@ CASES = [
     Case(
         "(float[N, 3, 4, 6] x, float[N, 5] r) => (float[] y) "
         "{ y = MaxRoiPool <pooled_shape = [2, 2], spatial_scale = 0.5> (x, r) }",
-        path="Gather Unsqueeze Expand Where Where ReduceSum Div Unsqueeze Expand Where Where ReduceSum Div Where",
+        path="Gather" + " Unsqueeze Expand Expand Where Where ReduceSum Div" * 2 + " Where",
         given={"r": [[0, 0, 0, 10, 6], [1, 2, 0, 8, 6]]},
         untrained=("r",),
         original="(float[N, 3, 4, 6] x, float[N, 5] r) => (float[] y) "

@@ -31,7 +31,7 @@ def sampled(attributes: str, path: str, grid: str = "3, 4", image: str = "H, W",
 EDGES = "Unsqueeze Unsqueeze Unsqueeze Unsqueeze"
 TAPS = "Sub Div Div Mul Add Mul Add Max Min Sub Sub Mul Mul Concat"
 TAPS_LONGER = TAPS.replace("Sub Div", "Sub Max Div", 1)
-GREATEST = "Mul Where Where ReduceSum Div Where Transpose Reshape"
+GREATEST = "Mul Expand Where Where ReduceSum Div Where Transpose Reshape"
 
 
 def pooled(
