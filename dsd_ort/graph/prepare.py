@@ -29,7 +29,7 @@ from dsd_ort.model import artifacts, select
 from dsd_ort.model import source as source_files
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
-from dsd_ort.notes import Note
+from dsd_ort.notes import Note, listing
 from dsd_ort.recipe import Loss, Recipe
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.flow import sources
@@ -118,7 +118,7 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     """Fold → legalize → loss → differentiate.  *model* is the adapted one, and is changed."""
     fold(model)
     wanted = [losses.output_of(model, loss) for loss in recipe.losses]
-    trained = [p.name for p in _trained(source, model, wanted, recipe)]
+    trained, notes = _trained(source, model, wanted, recipe)
     outputs = {value.name for value in model.graph.outputs}
     read = [name for name in losses.values_read(model, recipe.losses) if name in outputs]
     frozen = _frozen(source, recipe)
@@ -126,8 +126,8 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen, builder=builder)
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
-    step = differentiate(legal.model, trained, loss=loss, builder=builder)
-    return Training(step.model, step.gradients, legal.statistics, loss, legal.notes)
+    step = differentiate(legal.model, legal.trained, loss=loss, builder=builder)
+    return Training(step.model, step.gradients, legal.statistics, loss, (*notes, *legal.notes))
 
 
 def assemble(
@@ -254,11 +254,14 @@ def _field(value: ir.Value) -> Field:
     return Field(str(value.name), value.dtype.numpy().name, shape)
 
 
-def _trained(source: Source, model: ir.Model, outputs: Sequence[str], recipe: Recipe) -> list[Parameter]:
-    """The parameters that the loss depends on and that the recipe does not freeze."""
+def _trained(
+    source: Source, model: ir.Model, outputs: Sequence[str], recipe: Recipe
+) -> tuple[list[str], tuple[Note, ...]]:
+    """The parameters that the loss depends on and that the recipe does not freeze; a note of those it does not on."""
     frozen = _frozen(source, recipe)
     needed = {value.name for value in sources(v for v in model.graph.outputs if v.name in outputs)}
-    trained = [p for p in source.parameters if p.name in needed and p.name not in frozen]
+    free = [p.name for p in source.parameters if p.name not in frozen]
+    trained = [name for name in free if name in needed]
     if not trained:
         refuse_stored_forms(model.graph)  # says why, if that is why
         if not source.parameters:
@@ -272,7 +275,9 @@ def _trained(source: Source, model: ir.Model, outputs: Sequence[str], recipe: Re
             where=f"{source.path}, output {', '.join(outputs)}",
             fix="name another output with --output, or freeze less; dsd-ort inspect lists the parameters",
         )
-    return trained
+    others = [name for name in free if name not in needed]
+    words = f"the loss does not depend on {listing(others)}: not trained"
+    return trained, (Note(kind="weights", words=words),) if others else ()
 
 
 def _frozen(source: Source, recipe: Recipe) -> set[str]:

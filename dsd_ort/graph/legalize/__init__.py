@@ -48,8 +48,10 @@ class Legalized:
     model: ir.Model
     statistics: dict[str, str]
     """Running statistic, an input of the model → the output that holds its value after this step."""
+    trained: tuple[str, ...]
+    """The trainable inputs that a gradient reaches."""
     notes: tuple[Note, ...]
-    """In which types it computes, and what was rewritten, one a node."""
+    """Which inputs no gradient reaches, in which types it computes, and what was rewritten, one a node."""
     logits: dict[str, Logits]
     """Wanted output → where a loss attaches: the value in front of a final Softmax or Sigmoid, or itself."""
 
@@ -67,7 +69,7 @@ def legalize(
 
     Args:
         model: a training copy: parameters and running statistics are inputs of its graph.
-        trainable: the inputs that get a gradient.
+        trainable: the inputs that get a gradient, where one reaches them: one at least.
         outputs: the outputs that losses read; other outputs, and what only they need, are removed.
         batch_norm: with statistics of the batch, or with the running statistics, as constants.
         frozen: running statistics that stay as they are, so that their batch norm is frozen whatever *batch_norm* says.
@@ -87,11 +89,12 @@ def legalize(
     trained = set(trainable)
     weights = [value for value in graph.inputs if value.name in trained]
     of_loops, loops = to_scans(model, weights) if builder == "own" else ([], {})
-    path = Path(graph, weights, graph.outputs)
     refused = expanded.refused | loops
+    path = Path(graph, weights, graph.outputs)
     refusals = [refused[node] for node in path.nodes_within() if node in refused]
     refusals += unpaired(path, expanded.refused)
-    refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
+    path, weights, unreached = _reached(path, weights, graph.outputs)
+    refusals += [] if weights else unreached
     rules = RULES | native.RULES if builder == "ort" else RULES
     walk = Walk(rules, batch_norm, frozen)
     statistics = walk.through(path)
@@ -103,6 +106,10 @@ def legalize(
     graph.outputs.extend(statistics.values())
     names.make_unique(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
+        _, weights, late = _reached(Path(graph, weights, wanted), weights, wanted)
+        unreached += late
+        refusals += [] if weights else unreached
     if builder == "ort":
         bugs.slice_parts(Path(graph, weights, wanted))
         bugs.settle_numbers(Path(graph, weights, wanted))
@@ -110,15 +117,15 @@ def legalize(
         bugs.separate(Path(graph, weights, wanted), set(weights))
         names.make_unique(model)
     path = Path(graph, weights, wanted)
-    if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
-        refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
     told = {error.where for error in refusals}
     refusals += [error for error in of_path(path, REACHES[builder], operators) if error.where not in told]
     _raise(refusals, notes)
+    stay = [Note(kind="weights", words=f"{error.what}; it stays as it is") for error in unreached]
     return Legalized(
         model,
         {str(old.name): str(new.name) for old, new in statistics.items()},
-        tuple(notes),
+        tuple(str(weight.name) for weight in weights),
+        (*stay, *notes),
         {name: peel(model, name) for name in outputs},
     )
 
@@ -139,6 +146,15 @@ def _keep_only(model: ir.Model, outputs: Sequence[str]) -> None:
     model.graph.outputs.extend(kept)
     RemoveInitializersFromInputsPass()(model)
     RemoveUnusedNodesPass()(model)
+
+
+def _reached(
+    path: Path, weights: Sequence[ir.Value], outputs: Sequence[ir.Value]
+) -> tuple[Path, list[ir.Value], list[UnsupportedError]]:
+    """The path of those *weights* that a gradient reaches, these, and why it does not reach the others."""
+    reached = [weight for weight in weights if path.carries(weight)]
+    unreached = [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
+    return (Path(path.graph, reached, outputs) if unreached else path), reached, unreached
 
 
 def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:

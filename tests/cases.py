@@ -1,0 +1,56 @@
+"""Small models of kinds that people meet; ``tests/test_cases.py`` says what must happen to each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.numpy_helper
+import onnx.parser
+
+Array = npt.NDArray[np.generic]
+
+
+def drawn(*shape: int, seed: int = 0) -> Array:
+    """Weights of a network that is trained already."""
+    return (np.random.default_rng([seed, *shape]).standard_normal(shape) * 0.4).astype(np.float32)
+
+
+def write(path: Path, text: str, weights: dict[str, Array], *, opset: int = 18, domains: str = "") -> Path:
+    """The graph *text* with initializers."""
+    proto = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : {opset}{domains}]> g {text}')
+    for name, value in weights.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+    return path
+
+
+def data(path: Path, *, classes: int = 5, examples: int = 32, **inputs: tuple[int, ...]) -> Path:
+    """Random examples ``[examples, *shape]`` for each of *inputs*, and labels."""
+    rng = np.random.default_rng(1)
+    arrays = {name: rng.standard_normal((examples, *shape)).astype(np.float32) for name, shape in inputs.items()}
+    np.savez(path, **arrays, label=rng.integers(0, classes, examples))  # type: ignore[arg-type]
+    return path
+
+
+ROUTED = {
+    "ArgMax": "r = MatMul (x, V) c = ArgMax <axis = 1, keepdims = 0> (r)",
+    "TopK's positions": "r = MatMul (x, V) one = Constant <value_ints = [1]> () a = Constant <value_ints = [1]> () "
+    "best, p = TopK (r, one) c = Squeeze (p, a)",
+    "a comparison": "r = MatMul (x, V) s = ReduceSum <keepdims = 0> (r, axis) z = Constant <value_float = 0.0> () "
+    "b = Greater (s, z) c = Cast <to = 7> (b)",
+    "rounding": "r = MatMul (x, V) s = ReduceMax <keepdims = 0> (r, axis) t = Sigmoid (s) u = Round (t) "
+    "c = Cast <to = 7> (u)",
+}
+"""What chooses a row ``c: i64[N]`` of a table by weights V that no gradient reaches."""
+
+
+def routed(path: Path, by: str = "ArgMax") -> Path:
+    """A row of a table, chosen by V, is added to what W makes of x: f32[N, 8]."""
+    text = (
+        f"(float[N, 8] x) => (float[N, 5] y) {{ {ROUTED[by]} e = Gather (table, c) m = MatMul (x, W) y = Add (e, m) }}"
+    )
+    weights = {"V": drawn(8, 4), "table": drawn(4, 5), "W": drawn(8, 5), "axis": np.array([1])}
+    return write(path, text, weights)
