@@ -54,3 +54,19 @@ def routed(path: Path, by: str = "ArgMax") -> Path:
     )
     weights = {"V": drawn(8, 4), "table": drawn(4, 5), "W": drawn(8, 5), "axis": np.array([1])}
     return write(path, text, weights)
+
+
+def hidden(path: Path, *, opset: int = 18, dtype: type[np.generic] = np.float32) -> Path:
+    """A padding row and a class that are hidden by -inf, behind a looked-up table: i64[N, 6] → scores f32[N, 5]."""
+    table, hide = drawn(9, 12).astype(dtype), np.zeros((1, 5), dtype)
+    table[0], hide[0, 4] = -np.inf, -np.inf
+    kind = "float" if dtype is np.float32 else "float16"
+    text = (
+        f"(int64[N, 6] ids) => ({kind}[N, 5] scores) {{ t = Gather (table, ids) r = Relu (t) "
+        "m = ReduceMax <axes = [1], keepdims = 0> (r) s = MatMul (m, V) scores = Add (s, hide) }"
+    )
+    weights = {"table": table, "V": drawn(12, 5).astype(dtype), "hide": hide}
+    if opset >= 18:
+        text = text.replace("<axes = [1], keepdims = 0> (r)", "<keepdims = 0> (r, axis)")
+        weights["axis"] = np.array([1])
+    return write(path, text, weights, opset=opset)

@@ -53,3 +53,55 @@ def test_a_head_that_the_loss_does_not_read_is_named(tmp_path: Path) -> None:
     found = dsd_ort.inspect(model, output="y")
     assert [note.words for note in found.notes] == ["the loss does not depend on 'V': not trained"]
     assert found.pruned == {"W"}
+
+
+OPTIMIZERS = [
+    {"name": "sgd", "momentum": 0.9, "weight_decay": 0.1, "clip_norm": 1.0},
+    {"name": "adamw", "weight_decay": 0.1},
+]
+
+
+def ids(path: Path, classes: int = 4) -> Path:
+    rng = np.random.default_rng(1)
+    np.savez(path, ids=rng.integers(0, 9, (32, 6)), label=rng.integers(0, classes, 32))
+    return path
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer["name"])
+@pytest.mark.parametrize("builder", ["own", pytest.param("ort", marks=pytest.mark.training_build)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_entries_of_minus_infinity_keep_their_bits_and_the_others_train(
+    tmp_path: Path, optimizer: dict[str, object], builder: BuilderName, dtype: type[np.generic]
+) -> None:
+    model = cases.hidden(tmp_path / "m.onnx", dtype=dtype)
+    words = [note.words for note in dsd_ort.inspect(model).notes if note.kind == "weights"]
+    assert words == [
+        "'table' has 12 infinite entries: not trained, stay as they are",
+        "'hide' has 1 infinite entry: not trained, stays as it is",
+    ]
+    after = trained(model, ids(tmp_path / "d.npz"), tmp_path, optimizer=optimizer, builder=builder)
+    for name, old in stored(model).items():
+        finite = np.isfinite(old)
+        assert np.array_equal(old[~finite], after[name][~finite]) and np.isfinite(after[name][finite]).all()
+        assert name == "axis" or (after[name] != old).any()
+
+
+@pytest.mark.parametrize("opset", [10, 13, 18])
+def test_gradients_beside_minus_infinity_are_right_at_every_opset(tmp_path: Path, opset: int) -> None:
+    report = dsd_ort.check(cases.hidden(tmp_path / "m.onnx", opset=opset), isolate=False)
+    assert report.ok and report.count("right") == 3
+
+
+def test_a_label_that_the_model_hides_is_said(tmp_path: Path) -> None:
+    model = cases.hidden(tmp_path / "m.onnx")
+    with pytest.raises(dsd_ort.errors.DivergedError, match="the score of a label that they hide"):
+        trained(model, ids(tmp_path / "d.npz", classes=5), tmp_path)
+
+
+def test_nan_in_the_file_is_named(tmp_path: Path) -> None:
+    table = cases.drawn(9, 5)
+    table[3, :2], table[4, 0] = np.nan, np.inf
+    text = "(int64[N] ids) => (float[N, 4] y) { t = Gather (table, ids) y = MatMul (t, W) }"
+    model = cases.write(tmp_path / "m.onnx", text, {"table": table, "W": cases.drawn(5, 4)})
+    words = [note.words for note in dsd_ort.inspect(model).notes]
+    assert words == ["'table' has 2 NaN and 1 infinite entries: not trained, stay as they are"]

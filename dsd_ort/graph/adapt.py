@@ -71,9 +71,9 @@ def _with_any_batch(model: ir.Model, source: Source, recipe: Recipe, own: set[st
 def _weights(source: Source) -> dict[str, Array]:
     """The weights to compare with: the file's, but random ones where all are equal, as such show no difference."""
     random = np.random.default_rng(1)
-    weights: dict[str, Array] = {s.name: source.value(s.name) for s in source.statistics}
+    weights: dict[str, Array] = {s.name: source.start(s.name) for s in source.statistics}
     for parameter in source.parameters:
-        value = source.value(parameter.name)
+        value = source.start(parameter.name)
         if parameter.prunable and np.ptp(value) == 0:
             fan_in = max(1, parameter.size // parameter.shape[0])
             value = (random.standard_normal(parameter.shape) / np.sqrt(fan_in)).astype(np.float32)

@@ -25,6 +25,7 @@ from dsd_ort.graph.inference import to_inference
 from dsd_ort.graph.legalize import legalize, precision, refuse_stored_forms, to_supported
 from dsd_ort.graph.optimizer.update import update_graph
 from dsd_ort.graph.program import Manifest, Program, refuse_existing, write_program
+from dsd_ort.graph.remarks import remarks
 from dsd_ort.model import artifacts, select
 from dsd_ort.model import source as source_files
 from dsd_ort.model.parameters import Parameter
@@ -84,6 +85,7 @@ def build_exported(
     files: artifacts.Artifacts, source: Source, recipe: Recipe
 ) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """What :func:`build` does, of a training graph that somebody else exported and its inference model *source*."""
+    _refuse_kept(source)
     statistics = [p.name for p in source.statistics]
     graph = exported.training_graph(files, statistics)
     trained = {p.name for p in source.parameters} - _frozen(source, recipe)
@@ -100,6 +102,17 @@ def build_exported(
     outputs = dict.fromkeys(measured.outputs, label.name)
     evaluation = Evaluation(measured.graph, measured.inputs, graph.labels, outputs, measured.loss)
     return assemble(source, msgspec.structs.replace(recipe, loss=loss, metrics=metrics), training, evaluation)
+
+
+def _refuse_kept(source: Source) -> None:
+    """A graph that somebody else made has no place for entries that training leaves as they are."""
+    for p in source.parameters:
+        if (kept := source.kept(p.name)).size:
+            raise UnsupportedError(
+                f"the weight {p.name!r} holds numbers that are not finite ({kept.size} of {p.size})",
+                where=p.layer,
+                fix="train the model itself, which leaves them as they are, or export the training graph without",
+            )
 
 
 class Training(NamedTuple):
@@ -127,7 +140,7 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
     step = differentiate(legal.model, legal.trained, loss=loss, builder=builder)
-    return Training(step.model, step.gradients, legal.statistics, loss, (*notes, *legal.notes))
+    return Training(step.model, step.gradients, legal.statistics, loss, (*notes, *remarks(source), *legal.notes))
 
 
 def assemble(

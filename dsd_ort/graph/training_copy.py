@@ -5,18 +5,25 @@ All rewrites begin with it: without weights a graph is small, whatever the model
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
+from dsd_ort.graph.legalize.opset import to_opset
 from dsd_ort.model.parameters import inlined
 from dsd_ort.model.source import Source
+from dsd_ort.rewrite.autograd import OPSET
 from dsd_ort.rewrite.nodes import Nodes, cast
 from dsd_ort.rewrite.parts import all_values, bodies
+
+_SCATTERS = 11
+"""The first opset that has ScatterND."""
 
 
 def training_copy(source: Source) -> ir.Model:
     """A copy in which each parameter and statistic is a graph input under its name, behind the model's own inputs.
 
-    These inputs are float32; where the file has another type, a Cast to that type follows.
+    These inputs are float32; where the file has another type, a Cast to that type follows.  Entries that are not finite
+    are constants of the graph, put into what the input holds there: no gradient reaches them, and 0.0 stays 0.0.
 
     Constant, ConstantOfShape and Identity nodes that only carry parameters, unused nodes and unused initializers are
     gone, the model's own functions are inlined, and all other constants are in memory: it serialises to a small model
@@ -50,7 +57,26 @@ def training_copy(source: Source) -> ir.Model:
     model.ir_version = max(model.ir_version, 4)  # from which on initializers are not inputs
     _remove_unused(graph)
     _bring_into_memory(model)
+    _put_kept(model, source)
     return model
+
+
+def _put_kept(model: ir.Model, source: Source) -> None:
+    """Lets all nodes read the entries of the file that training leaves as they are, in the place of the inputs' own."""
+    kept = {p.name: positions for p in source.parameters if (positions := source.kept(p.name)).size}
+    if kept and model.graph.opset_imports.get("", OPSET) < _SCATTERS:
+        to_opset(model)
+    for value in model.graph.inputs if kept else ():
+        name = str(value.name)
+        if name in kept:
+            uses = tuple(value.uses())
+            numbers = source.value(name)
+            positions = np.stack(np.unravel_index(kept[name], numbers.shape), axis=-1).astype(np.int64)
+            new = Nodes.of(model.graph, f"{name}/kept")
+            whole = new.ScatterND(value, positions, numbers.flat[kept[name]])
+            new.put_behind(value)
+            for node, i in uses:
+                node.replace_input_with(i, whole)
 
 
 def _in_own_type(value: ir.Value, dtype: ir.DataType) -> ir.Value:

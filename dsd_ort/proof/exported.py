@@ -84,7 +84,8 @@ def _plain(path: Path, options: Any) -> tuple[Any, str]:
 
 def _difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     a, b = a.astype(np.float64), b.astype(np.float64)
-    return float(np.abs(a - b).max()) / (float(np.abs(a).max()) or 1.0)
+    apart = a != b  # infinities may be the same
+    return float(np.abs(a[apart] - b[apart]).max(initial=0)) / (float(np.abs(a[np.isfinite(a)]).max(initial=0)) or 1.0)
 
 
 def _runnable(path: Path) -> onnx.ModelProto | str:
