@@ -70,3 +70,33 @@ def hidden(path: Path, *, opset: int = 18, dtype: type[np.generic] = np.float32)
         text = text.replace("<axes = [1], keepdims = 0> (r)", "<keepdims = 0> (r, axis)")
         weights["axis"] = np.array([1])
     return write(path, text, weights, opset=opset)
+
+
+def chosen(path: Path, end: str) -> Path:
+    """A network whose outputs are ints, or maps: f32[N, 8] → scores f32[N, 5] → *end*."""
+    text = f"(float[N, 8] x) => {end.replace('{', '{ h = MatMul (x, W) p = Relu (h) scores = MatMul (p, V)')}"
+    weights = {"W": drawn(8, 12), "V": drawn(12, 5), "one": np.array([1])}
+    return write(path, text, weights, domains=', "ai.onnx.ml" : 1')
+
+
+TREE = """(float[N, 8] x) => (int64[N] label, float[N, 2] scores) {
+    label, scores = ai.onnx.ml.TreeEnsembleClassifier <
+        nodes_treeids = [0, 0, 0], nodes_nodeids = [0, 1, 2], nodes_featureids = [0, 0, 0],
+        nodes_values = [0.5, 0.0, 0.0], nodes_modes = ["BRANCH_LEQ", "LEAF", "LEAF"], nodes_truenodeids = [1, 0, 0],
+        nodes_falsenodeids = [2, 0, 0], class_treeids = [0, 0], class_nodeids = [1, 2], class_ids = [0, 1],
+        class_weights = [1.0, 1.0], classlabels_int64s = [0, 1], post_transform = "NONE"> (x)
+}"""
+SVM = """(float[N, 8] x) => (float[N, 1] y) {
+    y = ai.onnx.ml.SVMRegressor <coefficients = [1.0], kernel_params = [0.1, 0.0, 3.0], kernel_type = "RBF",
+        n_supports = 1, rho = [0.0], support_vectors = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]> (x)
+}"""
+LINEAR = """(float[N, 8] x) => (int64[N] label, float[N, 2] p) {
+    label, s = ai.onnx.ml.LinearClassifier <
+        classlabels_ints = [0, 1], coefficients = [1.0, -1.0], intercepts = [0.0]> (x)
+    p = ai.onnx.ml.Normalizer <norm = "L1"> (s)
+}"""
+CLASSICAL = {
+    "a tree ensemble (TreeEnsembleClassifier)": TREE,
+    "a support vector machine (SVMRegressor)": SVM,
+    "a linear model whose weights are attributes, not tensors (LinearClassifier)": LINEAR,
+}

@@ -141,9 +141,9 @@ REFUSED = [
         NO_WEIGHTS,
     ),
     Refused(
-        "an output of integers",
+        "an output of integers, made of two values",
         f"{MLP.replace('float[N, 3] y', 'int64[N, 1] y')} {{ a = MatMul (x, w) b = MatMul (a, v) "
-        "y = ArgMax <axis = 1> (b) }",
+        "i = ArgMax <axis = 1> (a) j = ArgMax <axis = 1> (b) y = Add (i, j) }",
         "",
     ),
     Refused(

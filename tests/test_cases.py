@@ -105,3 +105,60 @@ def test_nan_in_the_file_is_named(tmp_path: Path) -> None:
     model = cases.write(tmp_path / "m.onnx", text, {"table": table, "W": cases.drawn(5, 4)})
     words = [note.words for note in dsd_ort.inspect(model).notes]
     assert words == ["'table' has 2 NaN and 1 infinite entries: not trained, stay as they are"]
+
+
+ENDS = {
+    "ArgMax": "(int64[N] c) { c = ArgMax <axis = 1, keepdims = 0> (scores) }",
+    "positions of TopK": "(int64[N, 1] c) { v, c = TopK (scores, one) }",
+    "ArgMax of probabilities": "(int64[N, 1] c) { q = Softmax (scores) c = ArgMax <axis = 1> (q) }",
+    "a label map": "(int64[N] c, seq(map(int64, float)) maps) { q = Softmax (scores) "
+    "c = ArgMax <axis = 1, keepdims = 0> (q) maps = ai.onnx.ml.ZipMap <classlabels_int64s = [0, 1, 2, 3, 4]> (q) }",
+    "a label map alone": "(seq(map(int64, float)) maps) { q = Softmax (scores) "
+    "maps = ai.onnx.ml.ZipMap <classlabels_int64s = [0, 1, 2, 3, 4]> (q) }",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_loss_reads_what_stands_in_front_of_an_end_without_a_gradient(tmp_path: Path, end: str) -> None:
+    model = cases.chosen(tmp_path / "m.onnx", ENDS[end])
+    read = "q" if "Softmax" in ENDS[end] else "scores"
+    found = dsd_ort.inspect(model)
+    assert found.trainable and found.loss is not None
+    assert (found.loss.name, found.loss.output) == ("cross-entropy", read)
+    (note,) = [note.words for note in found.notes]
+    assert note.startswith(f"the loss reads {read!r}, in front of ")
+    report = dsd_ort.check(model, isolate=False)
+    assert report.ok and report.count("right") == 2
+    before, after = stored(model), trained(model, cases.data(tmp_path / "d.npz", x=(8,)), tmp_path)
+    assert all((before[name] != after[name]).any() for name in ("W", "V"))
+    assert dsd_ort.evaluate(tmp_path / "final.onnx", tmp_path / "d.npz")["loss"] > 0
+
+
+def detector(path: Path) -> Path:
+    text = (
+        "(float[N, 16, 8] x) => (int64[K, 3] kept) { boxes = MatMul (x, B) c = MatMul (x, W) "
+        "t = Transpose <perm = [0, 2, 1]> (c) scores = Sigmoid (t) kept = NonMaxSuppression (boxes, scores) }"
+    )
+    return cases.write(path, text, {"B": cases.drawn(8, 4), "W": cases.drawn(8, 2)})
+
+
+def test_of_several_values_in_front_of_an_end_one_has_to_be_named(tmp_path: Path) -> None:
+    model = detector(tmp_path / "m.onnx")
+    (error,) = dsd_ort.inspect(model).refusals
+    assert error.what == (
+        "no gradient passes NonMaxSuppression 'kept', and several values stand in front: 'boxes', 'scores'"
+    )
+    assert error.fix == "name the one that the loss reads, as --output scores"
+    found = dsd_ort.inspect(model, output="scores")
+    assert found.trainable and found.loss is not None and found.loss.name == "bce-with-logits"
+    report = dsd_ort.check(model, output="scores", isolate=False)
+    assert report.ok and [row.tensors for row in report.rows] == [["W"]]
+
+
+@pytest.mark.parametrize("what", cases.CLASSICAL)
+def test_a_classical_model_is_called_what_it_is(tmp_path: Path, what: str) -> None:
+    model = cases.write(tmp_path / "m.onnx", cases.CLASSICAL[what], {}, domains=', "ai.onnx.ml" : 1')
+    (error,) = dsd_ort.inspect(model, loss="mse").refusals
+    assert error.what == f"the model is {what}, through which no gradient passes"
+    with pytest.raises(dsd_ort.errors.UnsupportedError, match="through which no gradient passes"):
+        dsd_ort.prepare(model, tmp_path / "run", dsd_ort.default_recipe(model))

@@ -16,6 +16,7 @@ from dsd_ort import runtime
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph import batch_size
 from dsd_ort.graph import loss as losses
+from dsd_ort.graph.ends import expose
 from dsd_ort.graph.legalize import precision, to_supported
 from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import inputs
@@ -36,6 +37,7 @@ def adapted(source: Source, recipe: Recipe) -> ir.Model:
     model = training_copy(source)
     own = {parameter.name for parameter in (*source.parameters, *source.statistics)}
     inputs.fix(model, recipe.input, own)
+    expose(model, recipe.losses, own)
     inputs.keep_only(model, set(losses.values_read(model, recipe.losses)), own)
     return _with_any_batch(model, source, recipe, own)
 

@@ -17,7 +17,7 @@ from dsd_ort import runtime
 from dsd_ort.data.source_forms import reading
 from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
-from dsd_ort.graph import exported, layout, masks
+from dsd_ort.graph import ends, exported, layout, masks
 from dsd_ort.graph import loss as losses
 from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.differentiate import differentiate
@@ -35,6 +35,7 @@ from dsd_ort.recipe import Loss, Recipe
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.flow import sources
 from dsd_ort.rewrite.fold import fold
+from dsd_ort.rewrite.operators.stops import CLASSICAL_DOMAIN, classical
 from dsd_ort.rewrite.shapes import dims_of
 
 
@@ -139,8 +140,9 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen, builder=builder)
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
+    told = (*notes, *remarks(source), *ends.notes(source.model, wanted), *legal.notes)
     step = differentiate(legal.model, legal.trained, loss=loss, builder=builder)
-    return Training(step.model, step.gradients, legal.statistics, loss, (*notes, *remarks(source), *legal.notes))
+    return Training(step.model, step.gradients, legal.statistics, loss, told)
 
 
 def assemble(
@@ -278,6 +280,7 @@ def _trained(
     if not trained:
         refuse_stored_forms(model.graph)  # says why, if that is why
         if not source.parameters:
+            _refuse_classical(source)
             raise UnsupportedError(
                 "the model stores no floating-point weights, so there is nothing to train",
                 where=str(source.path),
@@ -291,6 +294,14 @@ def _trained(
     others = [name for name in free if name not in needed]
     words = f"the loss does not depend on {listing(others)}: not trained"
     return trained, (Note(kind="weights", words=words),) if others else ()
+
+
+def _refuse_classical(source: Source) -> None:
+    """Says what a model without weights is, where it is a classical one."""
+    found = [node.op_type for node in source.model.graph.all_nodes() if node.domain == CLASSICAL_DOMAIN]
+    if found:
+        why, fix = classical(found)
+        raise UnsupportedError(f"the model {why}", where=str(source.path), fix=fix)
 
 
 def _frozen(source: Source, recipe: Recipe) -> set[str]:

@@ -13,6 +13,7 @@ from dsd_ort.model.parameters import inlined
 from dsd_ort.model.source import Source
 from dsd_ort.rewrite.autograd import OPSET
 from dsd_ort.rewrite.nodes import Nodes, cast
+from dsd_ort.rewrite.operators.stops import CLASSICAL_DOMAIN
 from dsd_ort.rewrite.parts import all_values, bodies
 
 _SCATTERS = 11
@@ -34,6 +35,7 @@ def training_copy(source: Source) -> ir.Model:
     """
     model = inlined(source.model.clone())
     graph = model.graph
+    _without_maps(graph)
     named = {str(value.name): value for value in all_values(graph)}
     inputs = [value for value in graph.inputs if value.name not in graph.initializers]
     for parameter in (*source.parameters, *source.statistics):
@@ -59,6 +61,16 @@ def training_copy(source: Source) -> ir.Model:
     _bring_into_memory(model)
     _put_kept(model, source)
     return model
+
+
+def _without_maps(graph: ir.Graph) -> None:
+    """A map of labels at the end, as converters of classical models write it, gives way to the tensor it is made of."""
+    found: dict[ir.Value, None] = {}
+    for value in graph.outputs:
+        node = value.producer()
+        is_map = node is not None and (node.domain, node.op_type) == (CLASSICAL_DOMAIN, "ZipMap")
+        found[node.inputs[0] or value if is_map and node is not None else value] = None
+    graph.outputs[:] = list(found)
 
 
 def _put_kept(model: ir.Model, source: Source) -> None:

@@ -221,6 +221,9 @@ def _deserialize(content: bytes, file: contents.File) -> ir.Model:
     if proto.ir_version >= 3 and not proto.opset_import:
         what = "the model does not say which operator set it uses: it is truncated, or was written wrongly"
         raise ModelError(what, where=where, fix="copy or export the file again")
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        if value.type.HasField("map_type") or value.type.sequence_type.elem_type.HasField("map_type"):
+            value.ClearField("type")  # a map of labels, at the end of a classical model, is no tensor for anybody
     try:
         return ir.from_proto(proto)
     except (ir.serde.SerdeError, ValueError, TypeError, KeyError, NotImplementedError) as error:

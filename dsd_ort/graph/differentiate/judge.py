@@ -17,6 +17,7 @@ from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.names import place
 from dsd_ort.rewrite.operators import facts, key
 from dsd_ort.rewrite.operators.facts import Stop
+from dsd_ort.rewrite.operators.stops import CLASSICAL_DOMAIN, classical
 from dsd_ort.rewrite.path import Path
 
 
@@ -82,6 +83,8 @@ def _judge(node: ir.Node, path: Path, reach: Reach, own: Operator | None) -> Uns
 
 
 def _unknown(node: ir.Node) -> Stop:
+    if node.domain == CLASSICAL_DOMAIN:
+        return classical([node.op_type])
     why = "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
     if node.domain not in ("", "com.microsoft"):
         why = f"belongs to the domain {node.domain!r}, of which dsd-ort knows no operator"

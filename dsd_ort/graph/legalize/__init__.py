@@ -164,7 +164,8 @@ def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:
         return UnsupportedError(f"{what}: no output depends on it", fix=fix)
     stops = facts(end).stops
     why = stops.why if stops else "has a derivative of zero, or none"
-    fix = f"name an output in front of {end.op_type} with --output, or {fix}"
+    front = end.inputs[0].name if end.inputs and end.inputs[0] is not None else ""
+    fix = f"name a value in front of {end.op_type} with --output, as {front}, or {fix}"
     return UnsupportedError(f"{what}: {place(end)} {why}", where=place(end), fix=fix)
 
 
