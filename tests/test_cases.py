@@ -162,3 +162,46 @@ def test_a_classical_model_is_called_what_it_is(tmp_path: Path, what: str) -> No
     assert error.what == f"the model is {what}, through which no gradient passes"
     with pytest.raises(dsd_ort.errors.UnsupportedError, match="through which no gradient passes"):
         dsd_ort.prepare(model, tmp_path / "run", dsd_ort.default_recipe(model))
+
+
+def test_a_tensor_that_serves_two_layers_is_named(tmp_path: Path) -> None:
+    text = (
+        "(float[N, 8] x) => (float[N, 5] y) { h = MatMul (x, W) [one] n = LayerNormalization (h, scale, shift) "
+        "g = MatMul (n, V) [two] m = LayerNormalization (g, scale, shift) y = MatMul (m, U) }"
+    )
+    weights = {"W": cases.drawn(8, 12), "V": cases.drawn(12, 12), "U": cases.drawn(12, 5)}
+    weights |= {"scale": np.ones(12, np.float32), "shift": np.zeros(12, np.float32)}
+    model = cases.write(tmp_path / "m.onnx", text, weights)
+    words = [note.words for note in dsd_ort.inspect(model).notes if note.kind == "weights"]
+    layers = "'LayerNormalization one', 'LayerNormalization two'"
+    assert words == [
+        f"{name!r} is stored once and serves 2 layers, {layers}: trained as one" for name in ("scale", "shift")
+    ]
+
+
+def pruned(path: Path) -> Path:
+    weights = {"W": cases.drawn(8, 20), "V": cases.drawn(20, 5)}
+    for value in weights.values():
+        value[np.abs(value) < np.quantile(np.abs(value), 0.7)] = 0
+    return cases.write(path, "(float[N, 8] x) => (float[N, 5] y) { h = MatMul (x, W) y = MatMul (h, V) }", weights)
+
+
+def test_zeros_of_a_pruned_file_are_named_and_a_sparse_phase_at_the_end_keeps_them(tmp_path: Path) -> None:
+    model = pruned(tmp_path / "m.onnx")
+    (note,) = [note.words for note in dsd_ort.inspect(model).notes]
+    assert note.startswith("pruned already, by zeros: 'W' 70.0 %, 'V' 70.0 %. These come alive in a dense phase")
+    assert "sparsity = 0.70" in note
+    phases = [{"kind": "sparse", "sparsity": 0.7, "epochs": 1, "learning_rate": 0.05}]
+    table = dsd_ort.default_recipe(model).to_dict() | {"batch_size": 8, "phase": phases}
+    dsd_ort.prepare(model, tmp_path / "run", Recipe.from_dict(table))
+    dsd_ort.train(tmp_path / "run", cases.data(tmp_path / "d.npz", x=(8,)))
+    dsd_ort.export(tmp_path / "run", tmp_path / "final.onnx")
+    before, after = stored(model), stored(tmp_path / "final.onnx")
+    assert all(np.array_equal(before[name] == 0, after[name] == 0) for name in before)
+    assert all((before[name] != after[name]).any() for name in before)
+
+
+def test_zeros_of_a_pruned_file_come_alive_in_a_dense_phase(tmp_path: Path) -> None:
+    model = pruned(tmp_path / "m.onnx")
+    after = trained(model, cases.data(tmp_path / "d.npz", x=(8,)), tmp_path)
+    assert all((after[name][old == 0] != 0).any() for name, old in stored(model).items())
