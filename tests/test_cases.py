@@ -205,3 +205,29 @@ def test_zeros_of_a_pruned_file_come_alive_in_a_dense_phase(tmp_path: Path) -> N
     model = pruned(tmp_path / "m.onnx")
     after = trained(model, cases.data(tmp_path / "d.npz", x=(8,)), tmp_path)
     assert all((after[name][old == 0] != 0).any() for name, old in stored(model).items())
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_axes_that_are_a_number_train_as_onnx_runtime_runs_them(tmp_path: Path, opset: int) -> None:
+    text = (
+        "(float[N, 8] x) => (float[N, 5] y) { h = MatMul (x, W) c = Unsqueeze (h, axis) w = MatMul (c, V) "
+        "y = Squeeze (w, v) }"
+    )
+    weights = {"W": cases.drawn(8, 12), "V": cases.drawn(12, 5), "axis": np.array(1), "v": np.array([1])}
+    model = cases.write(tmp_path / "m.onnx", text, weights, opset=opset)
+    report = dsd_ort.check(model, isolate=False)
+    assert report.ok and report.count("right") == 2
+    after = trained(model, cases.data(tmp_path / "d.npz", x=(8,)), tmp_path)
+    assert after["axis"].shape == () and (after["W"] != weights["W"]).any()
+
+
+def test_an_unsqueeze_inside_of_a_branch_takes_a_number_too(tmp_path: Path) -> None:
+    text = (
+        "(float[N, 8] x) => (float[N, 5] y) { h = MatMul (x, W) s = ReduceSum <keepdims = 0> (x) "
+        "z = Constant <value_float = 0.0> () b = Greater (s, z) "
+        "c = If (b) <then_branch = t () => (float[N, 1, 5] p) { p = Unsqueeze (h, axis) }, "
+        "else_branch = e () => (float[N, 1, 5] q) { n = Neg (h) q = Unsqueeze (n, axis) }> y = Flatten (c) }"
+    )
+    model = cases.write(tmp_path / "m.onnx", text, {"W": cases.drawn(8, 5), "axis": np.array(1)})
+    report = dsd_ort.check(model, isolate=False)
+    assert report.ok and report.count("right") == 1

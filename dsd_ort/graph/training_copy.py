@@ -12,7 +12,7 @@ from dsd_ort.graph.legalize.opset import to_opset
 from dsd_ort.model.parameters import inlined
 from dsd_ort.model.source import Source
 from dsd_ort.rewrite.autograd import OPSET
-from dsd_ort.rewrite.nodes import Nodes, cast
+from dsd_ort.rewrite.nodes import Nodes, cast, constant_value
 from dsd_ort.rewrite.operators.stops import CLASSICAL_DOMAIN
 from dsd_ort.rewrite.parts import all_values, bodies
 
@@ -59,6 +59,7 @@ def training_copy(source: Source) -> ir.Model:
     model.ir_version = max(model.ir_version, 4)  # from which on initializers are not inputs
     _remove_unused(graph)
     _bring_into_memory(model)
+    _as_vectors(graph)
     _put_kept(model, source)
     return model
 
@@ -71,6 +72,21 @@ def _without_maps(graph: ir.Graph) -> None:
         is_map = node is not None and (node.domain, node.op_type) == (CLASSICAL_DOMAIN, "ZipMap")
         found[node.inputs[0] or value if is_map and node is not None else value] = None
     graph.outputs[:] = list(found)
+
+
+def _as_vectors(graph: ir.Graph) -> None:
+    """Axes that an exporter wrote as a number, which ONNX Runtime runs though ONNX wants a vector, become one."""
+    vectors: dict[ir.Value, ir.Value] = {}
+    for node in list(graph.all_nodes()):
+        axes = node.inputs[1] if node.op_type in ("Squeeze", "Unsqueeze") and len(node.inputs) > 1 else None
+        number = None if node.domain else constant_value(axes)
+        if axes is None or number is None or number.ndim:
+            continue
+        if axes not in vectors:
+            new = Nodes.of(graph, f"{axes.name}/vector")
+            vectors[axes] = new.constant(number.reshape(1))
+            new.put_behind(axes)
+        node.replace_input_with(1, vectors[axes])
 
 
 def _put_kept(model: ir.Model, source: Source) -> None:
