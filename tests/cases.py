@@ -100,3 +100,14 @@ CLASSICAL = {
     "a support vector machine (SVMRegressor)": SVM,
     "a linear model whose weights are attributes, not tensors (LinearClassifier)": LINEAR,
 }
+
+
+def switched(path: Path, at: int = 16000) -> Path:
+    """One of two layers, chosen by a sample rate that is an input: f32[N, 8], i64[] → f32[N, 5]."""
+    text = (
+        "(float[N, 8] x, int64 sr) => (float[N, 5] y) { b = Equal (sr, wide) "
+        "h = If (b) <then_branch = t () => (float[N, 12] p) { p = MatMul (x, W) }, "
+        "else_branch = e () => (float[N, 12] q) { q = MatMul (x, U) }> r = Relu (h) y = MatMul (r, V) }"
+    )
+    weights = {"W": drawn(8, 12), "U": drawn(8, 12, seed=1), "V": drawn(12, 5), "wide": np.array(at)}
+    return write(path, text, weights)

@@ -10,7 +10,7 @@ import onnx.numpy_helper
 import pytest
 
 import dsd_ort
-from dsd_ort.recipe import BuilderName, Recipe
+from dsd_ort.recipe import BUILTIN, BuilderName, Recipe
 from tests import cases
 
 
@@ -231,3 +231,36 @@ def test_an_unsqueeze_inside_of_a_branch_takes_a_number_too(tmp_path: Path) -> N
     model = cases.write(tmp_path / "m.onnx", text, {"W": cases.drawn(8, 5), "axis": np.array(1)})
     report = dsd_ort.check(model, isolate=False)
     assert report.ok and report.count("right") == 1
+
+
+@pytest.mark.parametrize("at", [16000, 8000])
+def test_the_line_that_fixes_a_sample_rate_is_told_and_works(tmp_path: Path, at: int) -> None:
+    model = cases.switched(tmp_path / "m.onnx", at)
+    line = f"[input.sr] value = {at}"
+    (note,) = dsd_ort.inspect(model).notes
+    assert note.kind == "recipe"
+    assert note.words == f"input 'sr' is one number for a batch: data has it, or the recipe: {line}"
+    table, key = line.split("] ")
+    (tmp_path / "recipe.toml").write_text(f"{(BUILTIN / 'default.toml').read_text()}\n{table}]\n{key}\n")
+    fixed = Recipe.load(tmp_path / "recipe.toml").to_dict()["input"]
+    before, after = stored(model), trained(model, cases.data(tmp_path / "d.npz", x=(8,)), tmp_path, input=fixed)
+    assert {name for name in before if not np.array_equal(before[name], after[name])} == {"W", "V"}
+
+
+@pytest.mark.training_build
+def test_where_a_builder_cannot_pass_the_switch_its_message_has_the_line(tmp_path: Path) -> None:
+    (error,) = dsd_ort.inspect(cases.switched(tmp_path / "m.onnx"), builder="ort").refusals
+    assert error.fix == "fix the input in the recipe: [input.sr] value = 16000; or use dsd-ort's own builder"
+
+
+def test_beside_a_source_with_external_data_the_message_names_a_place_that_works(tmp_path: Path) -> None:
+    text = "(float[N, 8] x) => (float[N, 5] y) { h = MatMul (x, W) r = Relu (h) y = MatMul (r, V) }"
+    proto = onnx.load(cases.write(tmp_path / "m.onnx", text, {"W": cases.drawn(8, 12), "V": cases.drawn(12, 5)}))
+    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(dsd_ort.errors.RunError, match="would overwrite 'm.onnx.data'") as caught:
+        trained(tmp_path / "m.onnx", cases.data(tmp_path.with_suffix(".npz"), x=(8,)), tmp_path)
+    place = Path(str(caught.value.fix).removeprefix("choose another folder, as "))
+    dsd_ort.export(tmp_path / "run", place)
+    assert dsd_ort.verify(tmp_path / "m.onnx", place).same
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before

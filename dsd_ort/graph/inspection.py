@@ -143,7 +143,8 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
             model_of_loss = adapted(source, recipe)
             training = prepare.differentiated(source, recipe, model_of_loss.clone())
             notes, trained = training.notes, training.gradients
-            prepare.evaluation(source, recipe, model_of_loss)
+            measured = prepare.evaluation(source, recipe, model_of_loss)
+            notes += tuple(note for note in measured.notes if note.kind == "recipe")
         except (UnsupportedError, RecipeError) as error:
             if output is not None and fits is None and isinstance(error, RecipeError):
                 raise

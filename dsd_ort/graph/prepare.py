@@ -5,7 +5,7 @@ source → adapt → fold → legalize → loss → differentiate → masks → 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from dsd_ort.graph.legalize import legalize, precision, refuse_stored_forms, to_
 from dsd_ort.graph.optimizer.update import update_graph
 from dsd_ort.graph.program import Manifest, Program, refuse_existing, write_program
 from dsd_ort.graph.remarks import remarks
-from dsd_ort.model import artifacts, select
+from dsd_ort.model import artifacts, inputs, select
 from dsd_ort.model import source as source_files
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
@@ -211,14 +211,22 @@ def evaluation(source: Source, recipe: Recipe, model: ir.Model | None = None) ->
     """
     model = to_supported(adapted(source, recipe) if model is None else model)
     to_inference(model)
-    notes = (*losses.notes(model, recipe.losses), *_make_runnable(model, source))
+    notes = (*losses.notes(model, recipe.losses), *_shared_numbers(model, source), *_make_runnable(model, source))
     outputs = {losses.output_of(model, loss): loss.label for loss in recipe.losses}
-    inputs = data_inputs(model, source)
+    fields = data_inputs(model, source)
     attached = losses.attach(model, recipe.losses)
     autograd.inline(model)
     _check_alphabet(recipe, attached.labels)
     lengths = recipe.losses[0].lengths
-    return Evaluation(ir.to_proto(model), inputs, attached.labels, outputs, attached.loss, notes, lengths)
+    return Evaluation(ir.to_proto(model), fields, attached.labels, outputs, attached.loss, notes, lengths)
+
+
+def _shared_numbers(model: ir.Model, source: Source) -> Iterator[Note]:
+    """What there is to do about inputs that are one number for a batch."""
+    own = {p.name for p in (*source.parameters, *source.statistics)}
+    for value in inputs.shared_numbers(value for value in model.graph.inputs if value.name not in own):
+        words = f"input {value.name!r} is one number for a batch: data has it, or the recipe: {inputs.line(value)}"
+        yield Note(kind="recipe", words=words)
 
 
 def _check_alphabet(recipe: Recipe, labels: Sequence[Field]) -> None:
