@@ -258,7 +258,7 @@ def test_beside_a_source_with_external_data_the_message_names_a_place_that_works
     proto = onnx.load(cases.write(tmp_path / "m.onnx", text, {"W": cases.drawn(8, 12), "V": cases.drawn(12, 5)}))
     onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(dsd_ort.errors.RunError, match="would overwrite 'm.onnx.data'") as caught:
+    with pytest.raises(dsd_ort.errors.RunError, match=r"would overwrite 'm\.onnx\.data'") as caught:
         trained(tmp_path / "m.onnx", cases.data(tmp_path.with_suffix(".npz"), x=(8,)), tmp_path)
     place = Path(str(caught.value.fix).removeprefix("choose another folder, as "))
     dsd_ort.export(tmp_path / "run", place)
