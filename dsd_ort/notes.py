@@ -6,12 +6,13 @@ A run folder keeps them in its manifest.  Older ones hold sentences there; :func
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["rewrite", "training", "evaluation", "recipe"]
+Kind = Literal["rewrite", "training", "evaluation", "recipe", "weights"]
 """What a note is about: a node that training computes otherwise; training as a whole; what measures weights; what the
-recipe leaves unsaid."""
+recipe leaves unsaid; stored tensors, and what training does not do to them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,13 @@ class Note:
     words: str
 
 
+def listing(names: Sequence[str]) -> str:
+    """*names* for people, the first few of many: ``'a', 'b' and 7 more``."""
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
+_SHOWN = 4
 _REWRITE = re.compile(r"""(\w+ (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")): (.*)""", re.DOTALL)
 """Operator, name as ``repr`` quotes it, and words: a colon in the name is inside of the quotes."""
 _BEGINNINGS: dict[str, Kind] = {"evaluated in ": "evaluation", "ctc counts ": "recipe"}

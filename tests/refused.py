@@ -32,6 +32,12 @@ def mlp(name: str, middle: str, says: str, **more: object) -> Refused:
     return Refused(name, f"{MLP} {{ a = MatMul (x, w) {middle} {BEHIND} }}", says, **more)  # type: ignore[arg-type]
 
 
+def alone(name: str, middle: str, says: str) -> Refused:
+    """``a = MatMul(x, w)``, then *middle* from a to h, and no weight behind it that could be trained instead."""
+    text = f"(float[N, 4] x) => (float[N, M] y) <float[4, 4] w> {{ a = MatMul (x, w) {middle} y = Tanh (h) }}"
+    return Refused(name, text, says)
+
+
 LOOP = (
     "k = ReduceMax <keepdims = 0> (x) i = Cast <to = 7> (k) t = Constant <value = bool {1}> () "
     "h = Loop (i, t, a) <body = b (int64 j, bool p, float[N, 4] u) => (bool q, float[N, 4] r) "
@@ -55,20 +61,20 @@ REFUSED = [
     mlp("a Loop as long as the data say", LOOP, "Loop"),
     mlp("a Loop that goes on while a condition of data holds", ENDLESS, "Loop"),
     mlp("a Loop that carries more at each step", GROWING, "Loop"),
-    mlp("ArgMax between the layers", "i = ArgMax <axis = 1> (a) h = Cast <to = 1> (i)", "ArgMax"),
-    mlp("rounding between the layers", "h = Round (a)", "Round"),
-    mlp(
-        "a comparison between the layers",
+    alone("ArgMax behind all layers", "i = ArgMax <axis = 1> (a) h = Cast <to = 1> (i)", "ArgMax"),
+    alone("rounding behind all layers", "h = Round (a)", "Round"),
+    alone(
+        "a comparison behind all layers",
         "t = Constant <value_float = 0.0> () b = Greater (a, t) h = Cast <to = 1> (b)",
         "",
     ),
-    mlp(
+    alone(
         "OneHot of a choice",
         "i = ArgMax <axis = 1, keepdims = 0> (a) d = Constant <value_int = 4> () "
         "o = Constant <value = float[2] {0, 1}> () h = OneHot (i, d, o)",
         "",
     ),
-    mlp(
+    alone(
         "NonMaxSuppression",
         "o = Constant <value_ints = [0]> () m = Constant <value_ints = [0, 1, 2, 0]> () "
         "t = Constant <value_ints = [2]> () b = Unsqueeze (a, o) r = ReduceSum <keepdims = 1> (b, t) "
@@ -135,9 +141,9 @@ REFUSED = [
         NO_WEIGHTS,
     ),
     Refused(
-        "an output of integers",
+        "an output of integers, made of two values",
         f"{MLP.replace('float[N, 3] y', 'int64[N, 1] y')} {{ a = MatMul (x, w) b = MatMul (a, v) "
-        "y = ArgMax <axis = 1> (b) }",
+        "i = ArgMax <axis = 1> (a) j = ArgMax <axis = 1> (b) y = Add (i, j) }",
         "",
     ),
     Refused(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from dsd_ort.errors import ModelError
@@ -20,6 +21,8 @@ from dsd_ort.file import contents, payload
 from dsd_ort.file.payload import Floats, Values
 
 _STRETCHES = 64
+_PIECE = 1 << 18
+"""Numbers that are looked at together."""
 
 
 class Filled(NamedTuple):
@@ -138,6 +141,46 @@ def sample(path: Path, place: Place, most: int) -> Floats:
         starts = np.linspace(0, whole - length, _STRETCHES, dtype=np.int64) * coding.width
         parts = [_decoded(stream, begin + int(start), length * coding.width, coding) for start in starts]
     return payload.to_float32(np.concatenate([part for part in parts if part is not None]))
+
+
+class Numbers(NamedTuple):
+    """What kinds of numbers a tensor has, in the order in which it is stored."""
+
+    zeros: int
+    not_finite: npt.NDArray[np.int64]
+    """Where there are infinities and NaNs: positions, in order, in the flat tensor."""
+    nans: int
+
+
+def count(path: Path, place: Place) -> Numbers:
+    """The same of the tensor at a place, of which never more than a piece is in memory."""
+    first, zeros, nans = 0, 0, 0
+    found = [np.empty(0, np.int64)]
+    for part in _pieces(path, place):
+        zeros += part.size - np.count_nonzero(part)
+        if not (finite := np.isfinite(part)).all():
+            found.append(first + np.flatnonzero(~finite))
+            nans += int(np.isnan(part).sum())
+        first += part.size
+    return Numbers(zeros, np.concatenate(found), nans)
+
+
+def _pieces(path: Path, place: Place) -> Iterator[Values]:
+    """The numbers ``[n]`` of a tensor, one piece after another."""
+    if isinstance(place, Filled):
+        yield stored(path, place).reshape(-1)
+        return
+    coding = payload.Coding(payload.TYPES[place.dtype])
+    if place.external:
+        spans = [(path.parent / place.external.location, place.external.offset, place.external.length, coding)]
+    else:
+        spans = [(path, span.body, span.end - span.body, span.coding) for span in place.spans]
+    for file, start, size, code in spans:
+        step = size if code.varint else _PIECE * code.width  # where a varint ends, only its bytes say
+        with file.open("rb") as stream:
+            for at in range(start, start + size, step or 1):
+                part = _decoded(stream, at, min(step, start + size - at), code)
+                yield np.empty(0, code.dtype) if part is None else part
 
 
 def _decoded(stream: BinaryIO, start: int, size: int, coding: payload.Coding) -> Values | None:

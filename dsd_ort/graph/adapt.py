@@ -16,6 +16,7 @@ from dsd_ort import runtime
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph import batch_size
 from dsd_ort.graph import loss as losses
+from dsd_ort.graph.ends import expose
 from dsd_ort.graph.legalize import precision, to_supported
 from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import inputs
@@ -36,6 +37,7 @@ def adapted(source: Source, recipe: Recipe) -> ir.Model:
     model = training_copy(source)
     own = {parameter.name for parameter in (*source.parameters, *source.statistics)}
     inputs.fix(model, recipe.input, own)
+    expose(model, recipe.losses, own)
     inputs.keep_only(model, set(losses.values_read(model, recipe.losses)), own)
     return _with_any_batch(model, source, recipe, own)
 
@@ -71,9 +73,9 @@ def _with_any_batch(model: ir.Model, source: Source, recipe: Recipe, own: set[st
 def _weights(source: Source) -> dict[str, Array]:
     """The weights to compare with: the file's, but random ones where all are equal, as such show no difference."""
     random = np.random.default_rng(1)
-    weights: dict[str, Array] = {s.name: source.value(s.name) for s in source.statistics}
+    weights: dict[str, Array] = {s.name: source.start(s.name) for s in source.statistics}
     for parameter in source.parameters:
-        value = source.value(parameter.name)
+        value = source.start(parameter.name)
         if parameter.prunable and np.ptp(value) == 0:
             fan_in = max(1, parameter.size // parameter.shape[0])
             value = (random.standard_normal(parameter.shape) / np.sqrt(fan_in)).astype(np.float32)

@@ -6,6 +6,7 @@ import msgspec
 import onnx_ir as ir
 
 from dsd_ort.errors import RecipeError, nearest
+from dsd_ort.graph.ends import in_front, values
 from dsd_ort.graph.legalize import to_supported
 from dsd_ort.graph.logits import peel, shape_of, value_of
 from dsd_ort.graph.training_copy import training_copy
@@ -18,22 +19,24 @@ from dsd_ort.rewrite.parts import all_values
 def fitting_loss(source: Source, *, name: LossName | None = None, output: str | None = None) -> Loss:
     """A loss for *source*.
 
-    It reads the floating-point output that depends on the most weights, the first of several; and is cross-entropy for
+    It reads the floating-point output that depends on the most weights, the first of several; where no gradient passes
+    the outputs, what stands in front of them (:mod:`dsd_ort.graph.ends`); and is cross-entropy for
     scores ``[N, C]`` with C ≥ 2, binary cross-entropy behind a Sigmoid, and the mean squared error otherwise.
 
     Args:
         source: the model.
         name: the kind, where it is given.
-        output: the output, where it is given.
+        output: the output, where it is given, or another floating-point value of the main graph.
 
     Raises:
-        RecipeError: there is no such output.
+        RecipeError: there is no such output, or several values may be meant.
         UnsupportedError: an operator that this ONNX Runtime's opset cannot express.
     """
     model = to_supported(training_copy(source))
     names = [str(value.name) for value in model.graph.outputs]
-    if output is not None and output not in names:
-        fix = nearest(output, names) or f"the outputs are {', '.join(names)}"
+    inner = [str(value.name) for value in values(model.graph)]
+    if output is not None and output not in (*names, *inner):
+        fix = nearest(output, names) or nearest(output, inner) or f"the outputs are {', '.join(names)}"
         raise RecipeError(f"the model has no output {output!r}", where=str(source.path), fix=fix)
     output = output or _trainable_output(model, source)
     return Loss(name=name or _kind(model, output), output=output, label=_free_label(model))
@@ -54,6 +57,9 @@ def fitted(recipe: Recipe, source: Source, *, name: LossName | None = None, outp
 
 def _trainable_output(model: ir.Model, source: Source) -> str:
     sizes = {p.name: p.size for p in source.parameters}
+
+    if (front := in_front(model.graph, sizes)) is not None:
+        return str(front.name)
 
     def weights(output: ir.Value) -> int:
         return sum(sizes.get(str(value.name), 0) for value in sources([output]))

@@ -51,6 +51,7 @@ def with_gradients(model: ir.Model, wrt: Sequence[str], of: str | None = None, *
     fold(model)
     _refuse_unreached(model.graph, wrt, of)
     legal = legalize(model, wrt, outputs=[of], kept=outputs, batch_norm="train" if training else "frozen")
+    _refuse_unreached(legal.model.graph, wrt, of)  # a rule may have shown that the output depends on less
     made = differentiate(legal.model, wrt, loss=_one_number(legal.model, of))
     graph, names = made.model.graph, Names(made.model.graph)
     by_name = {str(value.name): value for value in graph.outputs}

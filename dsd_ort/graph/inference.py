@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from dsd_ort.model.source import outline
 from dsd_ort.rewrite.nodes import constant_value
 
 
@@ -44,9 +45,10 @@ def to_inference(model: ir.Model) -> bool:
 
 def write_inference_form(path: Path) -> Path | None:
     """Writes ``NAME.inference.onnx`` beside the model at *path* if that is in training mode; returns where."""
-    model = ir.load(path)
-    if not to_inference(model):
+    if not any(is_training(node) for node in outline(path).graph.all_nodes()):
         return None
+    model = ir.load(path)
+    to_inference(model)
     destination = path.with_suffix(f".inference{path.suffix}")
     temporary = destination.with_name(f".{destination.name}.part")
     ir.save(model, temporary)

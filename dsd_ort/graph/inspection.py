@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -129,6 +129,7 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
     source: Source | None = None
     fits: Loss | None = None
     notes: tuple[Note, ...] = ()
+    trained: Container[str] | None = None
     try:
         source = source_files.load(path)
     except UnsupportedError as error:
@@ -140,14 +141,18 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
             recipe = fitted(recipe, source, name=loss, output=output)
             fits = recipe.losses[0]
             model_of_loss = adapted(source, recipe)
-            notes = prepare.differentiated(source, recipe, model_of_loss.clone()).notes
-            prepare.evaluation(source, recipe, model_of_loss)
+            training = prepare.differentiated(source, recipe, model_of_loss.clone())
+            notes, trained = training.notes, training.gradients
+            measured = prepare.evaluation(source, recipe, model_of_loss)
+            notes += tuple(note for note in measured.notes if note.kind == "recipe")
         except (UnsupportedError, RecipeError) as error:
             if output is not None and fits is None and isinstance(error, RecipeError):
                 raise
             refusals += _all(error)
             notes = error.notes if isinstance(error, UnsupportedError) else ()
     pruned = _pruned(source, recipe) if source else frozenset()
+    if trained is not None:
+        pruned = frozenset(name for name in pruned if name in trained)
     return _inspection(path, model, source, loss=fits, pruned=pruned, notes=notes, refusals=refusals)
 
 

@@ -5,7 +5,7 @@ source → adapt → fold → legalize → loss → differentiate → recompute 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from dsd_ort import runtime
 from dsd_ort.data.source_forms import reading
 from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
-from dsd_ort.graph import exported, layout, masks
+from dsd_ort.graph import ends, exported, layout, masks
 from dsd_ort.graph import loss as losses
 from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.differentiate import differentiate
@@ -26,15 +26,17 @@ from dsd_ort.graph.legalize import legalize, precision, refuse_stored_forms, to_
 from dsd_ort.graph.optimizer.update import update_graph
 from dsd_ort.graph.program import Manifest, Program, refuse_existing, write_program
 from dsd_ort.graph.recompute import recompute
-from dsd_ort.model import artifacts, select
+from dsd_ort.graph.remarks import remarks
+from dsd_ort.model import artifacts, inputs, select
 from dsd_ort.model import source as source_files
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
-from dsd_ort.notes import Note
+from dsd_ort.notes import Note, listing
 from dsd_ort.recipe import Loss, Recipe
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.flow import sources
 from dsd_ort.rewrite.fold import fold
+from dsd_ort.rewrite.operators.stops import CLASSICAL_DOMAIN, classical
 from dsd_ort.rewrite.shapes import dims_of
 
 
@@ -85,6 +87,7 @@ def build_exported(
     files: artifacts.Artifacts, source: Source, recipe: Recipe
 ) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """What :func:`build` does, of a training graph that somebody else exported and its inference model *source*."""
+    _refuse_kept(source)
     statistics = [p.name for p in source.statistics]
     graph = exported.training_graph(files, statistics)
     trained = {p.name for p in source.parameters} - _frozen(source, recipe)
@@ -103,6 +106,17 @@ def build_exported(
     return assemble(source, msgspec.structs.replace(recipe, loss=loss, metrics=metrics), training, evaluation)
 
 
+def _refuse_kept(source: Source) -> None:
+    """A graph that somebody else made has no place for entries that training leaves as they are."""
+    for p in source.parameters:
+        if (kept := source.kept(p.name)).size:
+            raise UnsupportedError(
+                f"the weight {p.name!r} holds numbers that are not finite ({kept.size} of {p.size})",
+                where=p.layer,
+                fix="train the model itself, which leaves them as they are, or export the training graph without",
+            )
+
+
 class Training(NamedTuple):
     """A step graph: the loss, a gradient a trained parameter and a new value a statistic, all outputs."""
 
@@ -119,7 +133,7 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     """Fold → legalize → loss → differentiate → recompute.  *model* is the adapted one, and is changed."""
     fold(model)
     wanted = [losses.output_of(model, loss) for loss in recipe.losses]
-    trained = [p.name for p in _trained(source, model, wanted, recipe)]
+    trained, notes = _trained(source, model, wanted, recipe)
     outputs = {value.name for value in model.graph.outputs}
     read = [name for name in losses.values_read(model, recipe.losses) if name in outputs]
     frozen = _frozen(source, recipe)
@@ -127,9 +141,10 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen, builder=builder)
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
-    step = differentiate(legal.model, trained, loss=loss, builder=builder)
+    told = (*notes, *remarks(source, legal.trained), *ends.notes(source.model, wanted), *legal.notes)
+    step = differentiate(legal.model, legal.trained, loss=loss, builder=builder)
     recompute(step.model, step.gradients.values(), loss, recipe.recompute)
-    return Training(step.model, step.gradients, legal.statistics, loss, legal.notes)
+    return Training(step.model, step.gradients, legal.statistics, loss, told)
 
 
 def assemble(
@@ -198,14 +213,22 @@ def evaluation(source: Source, recipe: Recipe, model: ir.Model | None = None) ->
     """
     model = to_supported(adapted(source, recipe) if model is None else model)
     to_inference(model)
-    notes = (*losses.notes(model, recipe.losses), *_make_runnable(model, source))
+    notes = (*losses.notes(model, recipe.losses), *_shared_numbers(model, source), *_make_runnable(model, source))
     outputs = {losses.output_of(model, loss): loss.label for loss in recipe.losses}
-    inputs = data_inputs(model, source)
+    fields = data_inputs(model, source)
     attached = losses.attach(model, recipe.losses)
     autograd.inline(model)
     _check_alphabet(recipe, attached.labels)
     lengths = recipe.losses[0].lengths
-    return Evaluation(ir.to_proto(model), inputs, attached.labels, outputs, attached.loss, notes, lengths)
+    return Evaluation(ir.to_proto(model), fields, attached.labels, outputs, attached.loss, notes, lengths)
+
+
+def _shared_numbers(model: ir.Model, source: Source) -> Iterator[Note]:
+    """What there is to do about inputs that are one number for a batch."""
+    own = {p.name for p in (*source.parameters, *source.statistics)}
+    for value in inputs.shared_numbers(value for value in model.graph.inputs if value.name not in own):
+        words = f"input {value.name!r} is one number for a batch: data has it, or the recipe: {inputs.line(value)}"
+        yield Note(kind="recipe", words=words)
 
 
 def _check_alphabet(recipe: Recipe, labels: Sequence[Field]) -> None:
@@ -256,14 +279,18 @@ def _field(value: ir.Value) -> Field:
     return Field(str(value.name), value.dtype.numpy().name, shape)
 
 
-def _trained(source: Source, model: ir.Model, outputs: Sequence[str], recipe: Recipe) -> list[Parameter]:
-    """The parameters that the loss depends on and that the recipe does not freeze."""
+def _trained(
+    source: Source, model: ir.Model, outputs: Sequence[str], recipe: Recipe
+) -> tuple[list[str], tuple[Note, ...]]:
+    """The parameters that the loss depends on and that the recipe does not freeze; a note of those it does not on."""
     frozen = _frozen(source, recipe)
     needed = {value.name for value in sources(v for v in model.graph.outputs if v.name in outputs)}
-    trained = [p for p in source.parameters if p.name in needed and p.name not in frozen]
+    free = [p.name for p in source.parameters if p.name not in frozen]
+    trained = [name for name in free if name in needed]
     if not trained:
         refuse_stored_forms(model.graph)  # says why, if that is why
         if not source.parameters:
+            _refuse_classical(source)
             raise UnsupportedError(
                 "the model stores no floating-point weights, so there is nothing to train",
                 where=str(source.path),
@@ -274,7 +301,17 @@ def _trained(source: Source, model: ir.Model, outputs: Sequence[str], recipe: Re
             where=f"{source.path}, output {', '.join(outputs)}",
             fix="name another output with --output, or freeze less; dsd-ort inspect lists the parameters",
         )
-    return trained
+    others = [name for name in free if name not in needed]
+    words = f"the loss does not depend on {listing(others)}: not trained"
+    return trained, (Note(kind="weights", words=words),) if others else ()
+
+
+def _refuse_classical(source: Source) -> None:
+    """Says what a model without weights is, where it is a classical one."""
+    found = [node.op_type for node in source.model.graph.all_nodes() if node.domain == CLASSICAL_DOMAIN]
+    if found:
+        why, fix = classical(found)
+        raise UnsupportedError(f"the model {why}", where=str(source.path), fix=fix)
 
 
 def _frozen(source: Source, recipe: Recipe) -> set[str]:

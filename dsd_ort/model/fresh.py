@@ -39,7 +39,7 @@ def _draw(parameter: Parameter, node: ir.Node | None, slot: int, source: Source,
     if role in ("bias", "norm", "statistic"):
         return np.full(shape, _constant(role, node, slot), np.float32)
     if role == "embedding":
-        variance = float(np.var(source.value(parameter.name), dtype=np.float64))
+        variance = float(np.var(source.start(parameter.name), dtype=np.float64))
     else:
         variance = (1 / 3 if role == "recurrent" else 2) / max(1, _inputs(parameter, node, slot))
     values: Floats = (math.sqrt(variance) * rng.standard_normal(shape)).astype(np.float32)

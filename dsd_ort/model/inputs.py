@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -11,8 +11,26 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.recipe import Input
 from dsd_ort.rewrite.flow import cut_to
-from dsd_ort.rewrite.nodes import Nodes
+from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.parts import reads
+
+
+def line(value: ir.Value) -> str:
+    """What a recipe says to fix the input *value*, a number: by one that the model compares it with, if it does."""
+    readers = [use.node for use in value.uses()]
+    for node in readers:
+        if len(node.inputs) == 1:  # a Cast, or another shape of it
+            readers += [use.node for output in node.outputs for use in output.uses()]
+    for other in (other for node in readers for other in node.inputs if other is not None):
+        number = constant_value(other)
+        if number is not None and number.size == 1 and number.dtype.kind in "bif":
+            return f"[input.{value.name}] value = {str(number.item()).lower()}"
+    return f"[input.{value.name}] value = …"
+
+
+def shared_numbers(values: Iterable[ir.Value]) -> list[ir.Value]:
+    """Those of *values* that hold one number for a batch: a sample rate, a switch."""
+    return [value for value in values if value.shape is not None and value.shape.rank() == 0]
 
 
 def keep_only(model: ir.Model, read: Collection[str], parameters: Collection[str]) -> None:

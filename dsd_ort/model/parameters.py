@@ -46,6 +46,8 @@ class Parameter:
     """Other values that are always equal to it."""
     dtype: str = "float"
     """Its type in the file, as ONNX calls it: ``float``, ``float16``, ``bfloat16`` or ``double``."""
+    others: tuple[str, ...] = ()
+    """The other nodes that use it, called as :attr:`layer` is."""
 
     @property
     def size(self) -> int:
@@ -100,6 +102,7 @@ def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> I
             any(use.first_conv for use in group),
             tuple(name for name in names[key] if name != first.name),
             ir.DataType(place.dtype).name.lower(),
+            tuple(dict.fromkeys(use.layer for use in group if use.layer != first.layer)),
         )
 
 

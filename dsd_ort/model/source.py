@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
@@ -16,7 +17,7 @@ from dsd_ort.errors import ModelError, RunError, UnsupportedError
 from dsd_ort.file import contents, reader
 from dsd_ort.file.payload import Floats
 from dsd_ort.file.splice import without_payloads
-from dsd_ort.file.tensors import Place, locate, read
+from dsd_ort.file.tensors import Numbers, Place, count, locate, read
 from dsd_ort.model.parameters import Parameter, find
 
 
@@ -65,6 +66,32 @@ class Source:
                 where=str(self.path),
                 fix="mend the weight: a network with such numbers cannot have been trained",
             )
+        return value
+
+    @cached_property
+    def numbers(self) -> Mapping[str, Numbers]:
+        """Parameter or statistic → what kinds of numbers it holds; reads them all, a piece at a time.
+
+        Raises:
+            RunError: a file changed after it was loaded.
+        """
+        self.require_unchanged()
+        return {p.name: count(self.path, self.places[p.name]) for p in (*self.parameters, *self.statistics)}
+
+    def kept(self, name: str) -> npt.NDArray[np.int64]:
+        """Where the flat tensor of the parameter *name* has what no training changes: entries that are not finite."""
+        own = any(p.name == name for p in self.parameters)
+        return self.numbers[name].not_finite if own else np.empty(0, np.int64)
+
+    def start(self, name: str) -> Floats:
+        """What training begins with: :meth:`value`, but 0.0 where it is :meth:`kept`.
+
+        The graphs put these entries in again (:mod:`dsd_ort.graph.training_copy`), and so does the export.
+        """
+        value, kept = self.value(name), self.kept(name)
+        if kept.size:
+            value = value.copy()
+            value.flat[kept] = 0.0
         return value
 
     def require_unchanged(self) -> None:
@@ -194,6 +221,9 @@ def _deserialize(content: bytes, file: contents.File) -> ir.Model:
     if proto.ir_version >= 3 and not proto.opset_import:
         what = "the model does not say which operator set it uses: it is truncated, or was written wrongly"
         raise ModelError(what, where=where, fix="copy or export the file again")
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        if value.type.HasField("map_type") or value.type.sequence_type.elem_type.HasField("map_type"):
+            value.ClearField("type")  # a map of labels, at the end of a classical model, is no tensor for anybody
     try:
         return ir.from_proto(proto)
     except (ir.serde.SerdeError, ValueError, TypeError, KeyError, NotImplementedError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def line(
         return Line(what="export", passed=False, text=text)
     options, names = runtime.session_options(threads), list(shipped.outputs)
     measured = write_inference_form(final) or final
-    plain, beside = _plain(measured, options)
+    plain, beside = _plain(measured, options, names)
     batch = _as_many(batch, plain)
     trained = runtime.session(shipped.graph, options, where="the evaluate graph")
     feeds = {**weights, **batch}
@@ -66,10 +66,10 @@ def _as_many(batch: Arrays, session: Any) -> Arrays:
     return batch
 
 
-def _plain(path: Path, options: Any) -> tuple[Any, str]:
+def _plain(path: Path, options: Any, names: Sequence[str]) -> tuple[Any, str]:
     """A session of *path*, in float32 where ONNX Runtime has no kernels for the file itself; and a remark on that."""
     try:
-        return runtime.session(_runnable(path), options, where=str(path)), ""
+        return runtime.session(_with_outputs(_runnable(path), names), options, where=str(path)), ""
     except ModelError:
         model = _in_memory(path)
         if not precision.other_types(model):
@@ -84,7 +84,8 @@ def _plain(path: Path, options: Any) -> tuple[Any, str]:
 
 def _difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     a, b = a.astype(np.float64), b.astype(np.float64)
-    return float(np.abs(a - b).max()) / (float(np.abs(a).max()) or 1.0)
+    apart = a != b  # infinities may be the same
+    return float(np.abs(a[apart] - b[apart]).max(initial=0)) / (float(np.abs(a[np.isfinite(a)]).max(initial=0)) or 1.0)
 
 
 def _runnable(path: Path) -> onnx.ModelProto | str:
@@ -94,6 +95,16 @@ def _runnable(path: Path) -> onnx.ModelProto | str:
     if slim.ir_version <= runtime.SUPPORTED_IR and opset <= runtime.SUPPORTED_OPSET:
         return str(path)
     return ir.to_proto(_in_memory(path))
+
+
+def _with_outputs(model: onnx.ModelProto | str, names: Sequence[str]) -> onnx.ModelProto | str:
+    """*model* itself, or with outputs more: a loss may read what is none."""
+    graph = (onnx.load(model, load_external_data=False) if isinstance(model, str) else model).graph
+    if not (missing := set(names) - {value.name for value in graph.output}):
+        return model
+    whole = onnx.load(model) if isinstance(model, str) else model
+    whole.graph.output.extend(onnx.ValueInfoProto(name=name) for name in missing)
+    return whole
 
 
 def _in_memory(path: Path) -> ir.Model:

@@ -112,8 +112,10 @@ class _Inference:
         self.session = runtime.session(ir.to_proto(model), runtime.session_options(threads), where="the model")
         wanted = {value.name for value in self.session.get_inputs()}
         own = [p.name for p in (*source.parameters, *source.statistics) if p.name in wanted]
-        self.weights = {name: source.value(name) if weights is None else weights[name] for name in own}
+        self.weights = {name: source.start(name) if weights is None else weights[name] for name in own}
         self.wanted = wanted
+        self.hides = any(source.kept(p.name).size for p in source.parameters)
+        """Whether infinite entries of the model may make outputs infinite."""
 
     def __call__(self, inputs: Mapping[str, Array], failures: list[str]) -> dict[str, Array] | None:
         """The outputs that losses read, or None, with the reason in *failures*."""
@@ -125,7 +127,7 @@ class _Inference:
             failures.append(f"{sizes}: {runtime.native_message(error)}")
             return None
         for name, value in found.items():
-            if not value.size or not np.isfinite(value).all():
+            if not value.size or not (~np.isnan(value) if self.hides else np.isfinite(value)).all():
                 failures.append(f"{sizes}: the output {name!r} is {'not finite' if value.size else 'empty'}")
                 return None
         return found
@@ -142,13 +144,22 @@ def _label(field: Field, loss: Loss, output: Array) -> Array:
     if field.classes is not None:
         shape = _label_shape(loss, output)
         values = random.integers(0, field.classes, shape)
-        if field.blank is not None:  # the classes that are left
+        if field.blank is None:
+            values = _shown(values, np.moveaxis(output, loss.axis_of_classes(output.ndim), -1))
+        else:  # the classes that are left
             values = (field.blank + 1 + values % (field.classes - 1)) % field.classes
         return values.astype(field.dtype)
     spread = float(output.std()) or 1.0
     if output.min() >= 0 and output.max() <= 1:
         return np.asarray(random.random(output.shape), field.dtype)
     return np.asarray(output + spread * random.standard_normal(output.shape), field.dtype)
+
+
+def _shown(labels: Array, scores: Array) -> Array:
+    """*labels*, but the likeliest class where ``scores[…, classes]`` hide the drawn one: its loss is infinite."""
+    of_labels = np.take_along_axis(scores, labels[..., None], -1)[..., 0]
+    are_probabilities = scores.min() >= 0 and scores.max() <= 1
+    return np.where(np.isneginf(of_labels) | (are_probabilities & (of_labels == 0)), scores.argmax(-1), labels)
 
 
 def _label_shape(loss: Loss, output: Array) -> tuple[int, ...]:

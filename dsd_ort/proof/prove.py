@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from dsd_ort.errors import DataError
 from dsd_ort.graph.program import Program
+from dsd_ort.notes import Note
 from dsd_ort.proof import exported, gradients, made_up, reference, subject
 from dsd_ort.proof.budget import Budget
 from dsd_ort.proof.report import Line, Report, Request, Row
@@ -62,6 +63,8 @@ def run(request: Request, tell: Callable[[str], None], data: Any = None) -> Repo
         )
         prover = _Prover(checked, batch.arrays, budget, threads=threads, tell=tell, folder=Path(folder))
         prover.prove()
+        told = [note for note in checked.manifest.notes if isinstance(note, Note)]
+        of_weights = [note.words for note in told if note.kind == "weights"]
         return Report(
             model=str(request.model),
             output=next(iter(shipped.outputs)),
@@ -71,7 +74,7 @@ def run(request: Request, tell: Callable[[str], None], data: Any = None) -> Repo
             parameters=sum(p.size for p in checked.manifest.trained),
             rows=prover.rows,
             lines=prover.lines,
-            notes=[*batch.notes, *checked.notes, *prover.notes],
+            notes=[*batch.notes, *checked.notes, *of_weights, *prover.notes],
             seconds=round(time.monotonic() - began, 3),
         )
 

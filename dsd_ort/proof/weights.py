@@ -28,7 +28,7 @@ def of(source: Source) -> tuple[Arrays, tuple[str, ...]]:
     Tensors of equal numbers are drawn anew where more than half of the kernels and matrices are such; otherwise they
     are a trained network's, such as biases of zero.
     """
-    values: Arrays = {p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)}
+    values: Arrays = {p.name: source.start(p.name) for p in (*source.parameters, *source.statistics)}
     tensors = [*source.parameters, *source.statistics]
     equal = [p for p in tensors if p.size > 1 and np.ptp(values[p.name]) == 0]
     weights = [p for p in source.parameters if len(p.shape) > 1 and p.size > 1]

@@ -66,7 +66,7 @@ class Arena:
 
     def fill_from(self, source: Source) -> None:
         """Copies the model's own weights and statistics."""
-        self.fill({piece.name: source.value(piece.name) for piece in (*self.parameters, *self.statistic_slices)})
+        self.fill({piece.name: source.start(piece.name) for piece in (*self.parameters, *self.statistic_slices)})
 
     def values(self) -> dict[str, Array]:
         """Views of all parameters and statistics by name."""

@@ -16,7 +16,9 @@ from dsd_ort.graph.program import Program
 
 
 def first_bad_value(program: Program, feeds: Mapping[str, npt.NDArray[Any]], threads: int = 0) -> str:
-    """Names the first value of the step graph, in the order of computation, that holds a NaN or an infinity.
+    """Names the first value of the step graph that holds a NaN or an infinity, and is made of finite ones.
+
+    Constants may be infinite: a score of -inf hides a class.
 
     Args:
         program: whose dense step graph is run.
@@ -34,7 +36,15 @@ def first_bad_value(program: Program, feeds: Mapping[str, npt.NDArray[Any]], thr
     inputs = {value.name for value in session.get_inputs()}
     names = [name for _, name in produced]
     values = session.run(names, {name: value for name, value in feeds.items() if name in inputs})
-    for (node, name), value in zip(produced, values, strict=True):
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
+    bad = {name for name, value in zip(names, values, strict=True) if _is_bad(value)}
+    bad |= {name for name, value in feeds.items() if _is_bad(value)}
+    for node, name in produced:
+        if name in bad and node.op_type != "Constant" and bad.isdisjoint(node.input):
             return f"{name!r}, the output of {node.op_type} {node.name!r}"
-    return "the update: all values of the step itself are finite"
+    if bad.isdisjoint(names):
+        return "the update: all values of the step itself are finite"
+    return "the loss: entries of the model that are infinite reach it, as the score of a label that they hide"
+
+
+def _is_bad(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all()

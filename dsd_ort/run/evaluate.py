@@ -94,7 +94,7 @@ class Evaluator:
             RecipeError: the recipe's losses do not fit the model.
         """
         parts = evaluation(source, recipe)
-        arrays = {p.name: source.value(p.name) for p in (*source.parameters, *source.statistics)}
+        arrays = {p.name: source.start(p.name) for p in (*source.parameters, *source.statistics)}
         evaluator = cls(
             lambda: ir.from_proto(parts.graph),
             memory.place(arrays),

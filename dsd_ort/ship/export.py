@@ -2,7 +2,7 @@
 
 The new file is the old one with *holes* where the weights' numbers stand; each hole is filled with as many bytes as it
 has.  Weights of float16, bfloat16 and double are rounded back to their type; what training did not change keeps its
-bytes (:mod:`dsd_ort.file.payload`).
+bytes (:mod:`dsd_ort.file.payload`), and so does every entry that is not finite in the source.
 
 Two kinds of weights have no holes of the length of their bytes.  float16 and bfloat16 in ``int32_data`` are varints of
 1 to 3 bytes: changed ones are written with 3 bytes each, and the lengths around them grow.  And a ConstantOfShape
@@ -176,8 +176,13 @@ def _same(source: Source, name: str, value: Floats) -> bool:
 def _in_own_type(source: Source, name: str, value: Floats) -> Values:
     """The weights as the file gets them."""
     place = source.places[name]
-    dtype = TYPES[place.dtype]
-    return from_float32(value, dtype, stored(source.path, place) if dtype == np.float64 else None)
+    dtype, kept = TYPES[place.dtype], source.kept(name)
+    old = stored(source.path, place) if dtype == np.float64 or kept.size else None
+    new = from_float32(value, dtype, old if dtype == np.float64 else None)
+    if old is not None and kept.size:
+        new = new.copy()
+        new.flat[kept] = old.flat[kept]
+    return new
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -176,12 +176,13 @@ class _Comparison:
             new = hole.coding.decode(after.read(width))
             if new is None or old is None or new.size != size:
                 return False
-            if not np.isfinite(new).all():
+            if not (np.isfinite(new) | (bits(new) == bits(old))).all():
                 self.reasons.append(f"{hole.name}: not all of its weights are finite")
             count.changed += int((bits(new) != bits(old)).sum())
             wide = new.astype(np.float64)
             with np.errstate(invalid="ignore"):
-                count.largest = max(count.largest, float(np.abs(wide - old.astype(np.float64)).max()))
+                change = np.abs(wide - old.astype(np.float64))
+            count.largest = max(count.largest, float(np.where(bits(new) == bits(old), 0, change).max()))
             count.nonzero += int(np.count_nonzero(wide))
         return True
 

@@ -212,7 +212,7 @@ def test_the_builder_of_onnx_runtime_refuses_a_condition_of_data_by_name(branche
     with pytest.raises(UnsupportedError, match="runs a subgraph by a condition") as caught:
         build(source.load(branches), recipe(builder="ort"))
     assert caught.value.where == "If 'y'"
-    assert "[input.NAME]" in caught.value.fix
+    assert "[input.rate] value = 16000" in caught.value.fix
 
 
 def test_what_is_fixed_inside_of_a_branch_or_a_step_is_folded_there():

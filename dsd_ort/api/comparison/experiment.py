@@ -274,7 +274,7 @@ def _finished(lab: Lab, doc: Document, plan: Sequence[Arm]) -> Document:
     values = {}
     if final.arm != AS_IT_CAME:
         best = source_files.load(lab.best_file(final.arm))
-        values = {p.name: best.value(p.name) for p in (*best.parameters, *best.statistics)}
+        values = {p.name: best.start(p.name) for p in (*best.parameters, *best.statistics)}
     export_files.write_weights(lab.source, values, path)
     if values:
         write_inference_form(path)

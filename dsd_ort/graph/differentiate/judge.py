@@ -13,10 +13,13 @@ import onnx_ir as ir
 
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph.differentiate.table import RULES
+from dsd_ort.model.inputs import line, shared_numbers
 from dsd_ort.rewrite.autograd import Operator
+from dsd_ort.rewrite.flow import sources
 from dsd_ort.rewrite.names import place
 from dsd_ort.rewrite.operators import facts, key
 from dsd_ort.rewrite.operators.facts import Stop
+from dsd_ort.rewrite.operators.stops import CLASSICAL_DOMAIN, classical
 from dsd_ort.rewrite.path import Path
 
 
@@ -63,6 +66,8 @@ def _judge(node: ir.Node, path: Path, reach: Reach, own: Operator | None) -> Uns
         assert not lost, f"the backward function of {operator} does not read the gradients of its outputs {lost}"
     if not reach.inputs:
         why, fix = facts(node).stops or _unknown(node)
+        if operator == "If" and (numbers := shared_numbers(_inputs_of(node.inputs[0]))):
+            fix = f"fix the input in the recipe: {line(numbers[0])}; or use dsd-ort's own builder"
         return UnsupportedError(f"the operator {operator} {why}", where=place(node), fix=fix)
     for i, value in enumerate(node.inputs):
         if value is not None and path.is_active(value) and i not in reach.inputs:
@@ -81,7 +86,15 @@ def _judge(node: ir.Node, path: Path, reach: Reach, own: Operator | None) -> Uns
     return None
 
 
+def _inputs_of(value: ir.Value | None) -> list[ir.Value]:
+    """The inputs of the main graph that *value* is computed from."""
+    found = sources([value]) if value is not None else set()
+    return [value for value in found if value.is_graph_input()]
+
+
 def _unknown(node: ir.Node) -> Stop:
+    if node.domain == CLASSICAL_DOMAIN:
+        return classical([node.op_type])
     why = "has no gradient in ONNX Runtime, and dsd-ort has no rule for it"
     if node.domain not in ("", "com.microsoft"):
         why = f"belongs to the domain {node.domain!r}, of which dsd-ort knows no operator"

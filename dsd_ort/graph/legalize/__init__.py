@@ -49,8 +49,10 @@ class Legalized:
     model: ir.Model
     statistics: dict[str, str]
     """Running statistic, an input of the model → the output that holds its value after this step."""
+    trained: tuple[str, ...]
+    """The trainable inputs that a gradient reaches."""
     notes: tuple[Note, ...]
-    """In which types it computes, and what was rewritten, one a node."""
+    """Which inputs no gradient reaches, in which types it computes, and what was rewritten, one a node."""
     logits: dict[str, Logits]
     """Wanted output → where a loss attaches: the value in front of a final Softmax or Sigmoid, or itself."""
 
@@ -69,7 +71,7 @@ def legalize(
 
     Args:
         model: a training copy: parameters and running statistics are inputs of its graph.
-        trainable: the inputs that get a gradient.
+        trainable: the inputs that get a gradient, where one reaches them: one at least.
         outputs: the outputs that losses read.
         kept: outputs that stay without a gradient; others, and what only they need, are removed.
         batch_norm: with statistics of the batch, or with the running statistics, as constants.
@@ -90,11 +92,12 @@ def legalize(
     trained = set(trainable)
     weights = [value for value in graph.inputs if value.name in trained]
     of_loops, loops = to_scans(model, weights) if builder == "own" else ([], {})
-    path = Path(graph, weights, _called(graph, outputs))
     refused = expanded.refused | loops
+    path = Path(graph, weights, _called(graph, outputs))
     refusals = [refused[node] for node in path.nodes_within() if node in refused]
     refusals += unpaired(path, expanded.refused)
-    refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
+    path, weights, unreached = _reached(path, weights, _called(graph, outputs))
+    refusals += [] if weights else unreached
     given = {place(node) for node in graph}
     walk = Walk(RULES, batch_norm, frozen)
     statistics = walk.through(path)
@@ -116,14 +119,18 @@ def legalize(
         names.make_unique(model)
     path = Path(graph, weights, _called(graph, outputs))
     if not refusals:  # A rule may have shown that an output does not depend on one of its inputs.
-        refusals += [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
+        path, weights, late = _reached(path, weights, _called(graph, outputs))
+        unreached += late
+        refusals += [] if weights else unreached
     told = {error.where for error in refusals}
     refusals += [error for error in of_path(path, REACHES[builder], operators) if error.where not in told]
     _raise(refusals, notes)
+    stay = [Note(kind="weights", words=f"{error.what}; it stays as it is") for error in unreached]
     return Legalized(
         model,
         {str(old.name): str(new.name) for old, new in statistics.items()},
-        tuple(notes),
+        tuple(str(weight.name) for weight in weights),
+        (*stay, *notes),
         {name: peel(model, name) for name in outputs},
     )
 
@@ -156,6 +163,15 @@ def _keep_only(model: ir.Model, outputs: Collection[str]) -> None:
     RemoveUnusedNodesPass()(model)
 
 
+def _reached(
+    path: Path, weights: Sequence[ir.Value], outputs: Sequence[ir.Value]
+) -> tuple[Path, list[ir.Value], list[UnsupportedError]]:
+    """The path of those *weights* that a gradient reaches, these, and why it does not reach the others."""
+    reached = [weight for weight in weights if path.carries(weight)]
+    unreached = [_unreachable(weight, path) for weight in weights if not path.carries(weight)]
+    return (Path(path.graph, reached, outputs) if unreached else path), reached, unreached
+
+
 def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:
     what, fix = f"no gradient reaches the parameter {weight.name!r}", f"freeze it: freeze = [{weight.name!r}]"
     end = path.end_of(weight)
@@ -163,7 +179,8 @@ def _unreachable(weight: ir.Value, path: Path) -> UnsupportedError:
         return UnsupportedError(f"{what}: no output depends on it", fix=fix)
     stops = facts(end).stops
     why = stops.why if stops else "has a derivative of zero, or none"
-    fix = f"name an output in front of {end.op_type} with --output, or {fix}"
+    front = end.inputs[0].name if end.inputs and end.inputs[0] is not None else ""
+    fix = f"name a value in front of {end.op_type} with --output, as {front}, or {fix}"
     return UnsupportedError(f"{what}: {place(end)} {why}", where=place(end), fix=fix)
 
 

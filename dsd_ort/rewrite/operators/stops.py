@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dsd_ort.rewrite.operators.facts import Stop
 
 _WITHOUT = (
@@ -46,5 +48,24 @@ QUANTISED = Stop(
     "computes with quantised numbers, through which no gradient passes",
     "train the model that it was quantised from, and quantise the result",
 )
+CLASSICAL_DOMAIN = "ai.onnx.ml"
+_CLASSICAL = {
+    "TreeEnsemble": "a tree ensemble",
+    "SVM": "a support vector machine",
+    "Linear": "a linear model whose weights are attributes, not tensors",
+}
+
+
+def classical(operators: Iterable[str]) -> Stop:
+    """Why no gradient passes models made of *operators* of ``ai.onnx.ml``: what such a model is."""
+    names = dict.fromkeys(operators)
+    known = [(name, what) for begin, what in _CLASSICAL.items() for name in names if name.startswith(begin)]
+    name, what = known[0] if known else (next(iter(names)), "a classical model")
+    return Stop(
+        f"is {what} ({name}), through which no gradient passes",
+        "train it with the library that made it, or write it with MatMul, Add and activations and give that file",
+    )
+
+
 WITHOUT_DERIVATIVE = (POSITIONS, LOGIC, BITS, SIZES, MADE, DRAWN, CHOSEN, TEXT, BYTES)
 """In no framework; the others stop a gradient here."""

@@ -153,10 +153,10 @@ def test_all_refused_nodes_are_named_at_once() -> None:
     assert refused.value.where == "Foo 'a'; also Bar 'b'"
 
 
-def test_who_stands_in_the_way_is_told_to_name_an_output_in_front_of_it() -> None:
+def test_who_stands_in_the_way_is_told_to_name_a_value_in_front_of_it() -> None:
     with pytest.raises(UnsupportedError) as refused:
         legal("[a] a = ArgMax (w) b = Cast <to = 1> (a) y = Add (x, b)", ["w"])
-    assert refused.value.fix == "name an output in front of ArgMax with --output, or freeze it: freeze = ['w']"
+    assert refused.value.fix == "name a value in front of ArgMax with --output, as w, or freeze it: freeze = ['w']"
 
 
 def test_nodes_off_the_gradient_path_are_left_alone() -> None:

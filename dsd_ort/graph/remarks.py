@@ -1,0 +1,46 @@
+"""What people should know of a model's stored weights before they are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+
+from dsd_ort.model.source import Source
+from dsd_ort.notes import Note, listing
+
+_PRUNED = 0.05
+"""Of a layer's weights, the share of zeros from which on somebody pruned it."""
+
+
+def remarks(source: Source, trained: Container[str]) -> tuple[Note, ...]:
+    """Notes of *source*: entries that are not finite, tensors that serve several layers, weights pruned already."""
+    words = [*_not_finite(source), *_shared(source, trained), *_pruned(source, trained)]
+    return tuple(Note(kind="weights", words=text) for text in words)
+
+
+def _not_finite(source: Source) -> Iterator[str]:
+    for name, numbers in source.numbers.items():
+        kinds = {"NaN": numbers.nans, "infinite": numbers.not_finite.size - numbers.nans}
+        if found := [f"{count:,} {kind}" for kind, count in kinds.items() if count]:
+            entries, stay = (
+                ("entry", "stays as it is") if numbers.not_finite.size == 1 else ("entries", "stay as they are")
+            )
+            yield f"{name!r} has {' and '.join(found)} {entries}: not trained, {stay}"
+
+
+def _shared(source: Source, trained: Container[str]) -> Iterator[str]:
+    for p in source.parameters:
+        if p.others and p.name in trained:
+            layers = listing((p.layer, *p.others))
+            yield f"{p.name!r} is stored once and serves {1 + len(p.others)} layers, {layers}: trained as one"
+
+
+def _pruned(source: Source, trained: Container[str]) -> Iterator[str]:
+    zeros = {p: source.numbers[p.name].zeros for p in source.parameters if p.prunable and p.name in trained}
+    pruned = {p: count for p, count in zeros.items() if _PRUNED * p.size <= count < p.size}
+    if pruned:
+        layers = ", ".join(f"{p.name!r} {100 * count / p.size:.1f} %" for p, count in pruned.items())
+        share = sum(pruned.values()) / sum(p.size for p in pruned)
+        yield (
+            f"pruned already, by zeros: {layers}. These come alive in a dense phase; to keep them, end with a sparse "
+            f"phase (sparsity = {share:.2f}, or each layer's own in prune.layers), or freeze the layers"
+        )
