@@ -278,6 +278,30 @@ def test_files_of_others_are_not_replaced(dsd_ort: Command, held_out: Path) -> N
     refuse(dsd_ort, held_out, (*COMPARE, "-o", "data.npz"), "the folder cannot be made", "choose another folder")
 
 
+def test_without_a_recipe_the_rates_are_fitted_once_and_kept(dsd_ort: Command, held_out: Path) -> None:
+    np.savez(held_out / "data.npz", **cnn_data(200))
+    shorter = ("--set", "optimizer.momentum=0.8", "--threads", 1)
+    command = ("compare", "model.onnx", *COMPARE[4:], *shorter, "-o", "out")
+    first = dsd_ort(*command)
+    assert first.status == 0, first
+    assert "without a recipe, the rates are fitted: a learning rate of" in first.err
+    kept = package.Recipe.load(held_out / "out" / "recipe.toml")
+    run = package.Recipe.from_dict(json.loads((held_out / "out" / "dsd" / "manifest.json").read_text())["recipe"])
+    assert run == kept
+    assert run.phase != package.default_recipe().phase
+    assert run.optimizer.momentum == 0.8
+    again = dsd_ort(*command)
+    assert again.out == first.out and "fitted" not in again.err
+    refuse(dsd_ort, held_out, (*command, "--batch-size", 7), "another comparison: the recipe's batch_size differs")
+
+
+def test_data_too_few_to_fit_rates_take_those_of_the_default_recipe(dsd_ort: Command, held_out: Path) -> None:
+    answer = dsd_ort("compare", "model.onnx", *COMPARE[4:], "--threads", 1, "-o", "out")
+    assert answer.status == 0, answer
+    assert "the rates are those of the default recipe, not fitted: " in answer.err
+    assert not (held_out / "out" / "recipe.toml").exists()
+
+
 def test_a_recipe_without_a_sparse_phase_is_refused(dsd_ort: Command, held_out: Path) -> None:
     dense = ("--set", 'phase=[{kind="dense", epochs=1, learning_rate=0.1}]')
     refuse(dsd_ort, held_out, (*COMPARE, *dense, "-o", "out"), "the recipe has no sparse phase", "dsd-ort train")
