@@ -76,12 +76,12 @@ class Trainings:
         """Trains *group*, whose first *depth* phases are the same, and trained once already."""
         while group:
             lead, *others = group
-            parts = {name: shared_phases(self.runs[lead].recipe, self.runs[name].recipe) for name in others}
-            alike = [name for name in others if parts[name] > depth]
+            alike = [name for name in others if self._shared(lead, name) > depth]
             group = [name for name in others if name not in alike]
-            until = min((parts[name] for name in alike), default=None)
+            until = min((self._shared(lead, name) for name in alike), default=None)
+            heads = [] if until is None else self._heads([lead, *alike], until)[1:]
             try:
-                self._to(lead, until, [name for name in alike if not is_begun(self.runs[name])])
+                self._to(lead, until, [name for name in heads if not is_begun(self.runs[name])])
             except DivergedError as error:
                 if self.diverged is None:
                     raise
@@ -92,6 +92,17 @@ class Trainings:
                 self.ended(lead)
             else:
                 self._descend([lead, *alike], until)
+
+    def _shared(self, name: str, other: str) -> int:
+        return shared_phases(self.runs[name].recipe, self.runs[other].recipe)
+
+    def _heads(self, group: list[str], depth: int) -> list[str]:
+        """Of runs that have *depth* phases in common, the first of each branch behind them."""
+        heads: list[str] = []
+        for name in group:
+            if all(self._shared(head, name) <= depth for head in heads):
+                heads.append(name)
+        return heads
 
     def _to(self, lead: str, until: int | None, new: list[str]) -> None:
         """Trains *lead* up to the end of phase *until*, and lets *new* go on from there; None is to its end."""
