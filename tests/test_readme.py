@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -63,3 +64,18 @@ def test_the_files_that_it_links_to_exist() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_errors_with_wrong_labels_are_those_that_were_measured() -> None:
+    rows = json.loads((ROOT / "docs" / "evidence_wrong_labels.json").read_text())
+    measured = {(row["network"], row["arm"]): row["error"] for row in rows if row["sparsities"] != "auto"}
+    for network in ("MLP", "CNN"):
+        [line] = [line for line in README.splitlines() if line.startswith(f"| {network}, ")]
+        dense, early, *others = [cell.strip() for cell in line.split("|")[2:-1]]
+        name = network.lower()
+        assert [float(dense), float(early)] == [measured[name, "dense-only"], measured[name, "early-stopping"]]
+        for kind, cells in (("dsd", others[:3]), ("drop-suspects", others[3:])):
+            shown = dict(cell.split(" %: ") for cell in cells if cell)
+            assert {f"{kind}-{float(s) / 100:g}": float(e) for s, e in shown.items()} == {
+                arm: error for (n, arm), error in measured.items() if n == name and arm.startswith(f"{kind}-")
+            }

@@ -31,7 +31,7 @@ def inspect(
 ) -> Inspection:
     """What an ONNX file holds and what training makes of it: parameters, rewrites, and what prevents training.
 
-    Needs no data, writes nothing, and reads no weights.
+    Needs no data, writes nothing, and keeps no weights in memory.
 
     Args:
         model: an ONNX file, or a training graph of ONNX Runtime's (its folder, or its training_model.onnx); one that

@@ -36,7 +36,7 @@ from dsd_ort.recipe import Recipe
 def inspect(model: Path, verbose: bool, json_: bool, **options: Any) -> None:
     """Show a model's parameters, what training rewrites in it, and all that prevents training.
 
-    Needs no data, writes nothing, and takes seconds: no weight is read.  MODEL may also be a training graph that ONNX
+    Needs no data, writes nothing, and takes seconds.  MODEL may also be a training graph that ONNX
     Runtime's own exporter wrote: its folder, or its training_model.onnx.
 
     \b
