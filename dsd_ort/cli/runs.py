@@ -15,6 +15,7 @@ from dsd_ort.cli.options import (
     FILE,
     as_json,
     data_option,
+    is_default,
     recipe_options,
     training_arguments,
     training_options,
@@ -43,8 +44,10 @@ def prepare(model: Path, run: Path, recipe: Recipe, json_: bool) -> None:
     program = api.prepare(model, run, recipe)
     if json_:
         click.echo(json.dumps(tables.program_data(program), indent=1))
-    else:
-        tables.show_program(program)
+        return
+    tables.show_program(program)
+    if is_default(click.get_current_context()):
+        click.echo(f"its rates fit no model in particular; dsd-ort fit-rates {model} --data DATA finds some that fit")
 
 
 @click.command()

@@ -48,3 +48,9 @@ def test_without_a_recipe_it_is_the_default_ones_rates(dsd_ort: Command, folder:
 def test_too_little_data_is_one_message(dsd_ort: Command, folder: Path) -> None:
     np.savez(folder / "data.npz", **cnn_data(40))
     refuse(dsd_ort, folder, FIT, "40 examples are too few to test learning rates on", "give a smaller batch_size")
+
+
+def test_prepare_says_that_the_default_rates_fit_no_model_in_particular(dsd_ort: Command, folder: Path) -> None:
+    assert "dsd-ort fit-rates model.onnx --data DATA" in dsd_ort("prepare", "model.onnx", "-o", "one").out
+    for number, given in enumerate((("--recipe", "recipe.toml"), ("--set", "phase.0.learning_rate=0.1"))):
+        assert "fit-rates" not in dsd_ort("prepare", "model.onnx", "-o", f"other{number}", *given).out
