@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -333,6 +334,28 @@ def test_ctrl_c_saves_every_process_and_the_same_command_goes_on(held_out: Path)
         subprocess.run([*command, folder], cwd=held_out, capture_output=True, env=environment, check=True)
     assert (held_out / "out" / "final.onnx").read_bytes() == (held_out / "undisturbed" / "final.onnx").read_bytes()
     assert measured(found_in(held_out / "out")) == measured(found_in(held_out / "undisturbed"))
+
+
+def test_processes_whose_parent_was_killed_end_and_the_same_command_goes_on(held_out: Path) -> None:
+    np.savez(held_out / "data.npz", **cnn_data(3000))
+    options = ("--threads", "1", "--jobs", "2", "--arms", "dense-only,weight-decay", "-o", "out")
+    command = [sys.executable, "-m", "dsd_ort", *EXPERIMENT, *options]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        command, cwd=held_out, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
+    )
+    deadline, runs = time.monotonic() + 120, held_out / "out" / "runs" / "seed-0"
+    while not all(read(runs / name) for name in ("dense-only", "weight-decay")):
+        assert process.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert len(children) >= 2
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+    subprocess.run(command, cwd=held_out, capture_output=True, env=environment, check=True)
+    assert {r.arm for r in found_in(held_out / "out").results} == {"dense-only", "weight-decay"}
 
 
 def test_python_objects_are_not_handed_to_other_processes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -135,14 +136,29 @@ _here: dict[str, Any] = {}
 
 def _initialize(queue: Any, ending: Any, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's
-    _here.update(queue=queue, stop=lambda: ending.is_set() or os.getppid() != parent)
+
+    def orphaned() -> bool:
+        return os.getppid() != parent
+
+    def leave() -> None:
+        """A process whose parent was killed waits for work forever: it ends, once its run is saved."""
+        while not orphaned() or _here["busy"]:
+            time.sleep(EVERY)
+        os._exit(1)
+
+    _here.update(queue=queue, busy=False, stop=lambda: ending.is_set() or orphaned())
+    threading.Thread(target=leave, daemon=True).start()
 
 
 def _work(opening: Opening, group: Group) -> None:
     if _here["stop"]():
         raise Stopped
-    lab, _ = opened(opening, _here["stop"])
-    lab.train(group, _seldom(_here["queue"].put))
+    _here["busy"] = True
+    try:
+        lab, _ = opened(opening, _here["stop"])
+        lab.train(group, _seldom(_here["queue"].put))
+    finally:
+        _here["busy"] = False
 
 
 def _seldom(tell: Listener) -> Listener:
