@@ -26,6 +26,8 @@ from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.execution import Precision
 
 FILE = "checkpoint.safetensors"
+LEFT = ".tmp??????"
+"""What safetensors leaves beside a file where it was killed while writing it."""
 
 
 def weights_file(folder: Path, index: int, kind: str, *, best: bool = False) -> Path:
@@ -128,6 +130,8 @@ def _write(path: Path, tensors: dict[str, npt.NDArray[Any]], record: dict[str, A
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(exist_ok=True)
+        for left in path.parent.glob(LEFT):
+            left.unlink()
         safetensors.numpy.save_file(tensors, temporary, metadata={"dsd_ort": json.dumps(record)})
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 import dsd_ort
+from dsd_ort.run import checkpoint
+from dsd_ort.run.arena import Arena
 from dsd_ort.run.journal import Event, read
 from tests.models import cnn_data, write_cnn
 
@@ -142,3 +144,11 @@ def test_killed_again_and_again_at_random_it_ends_with_the_same_bytes(bench: Ben
         assert process.returncode == 0
         assert bench.export_digest(run) == bench.digest
     assert kills >= 10
+
+
+def test_what_safetensors_leaves_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    arena = Arena([], [], [])
+    (tmp_path / ".tmpA1b2C3").write_bytes(b"half")
+    (tmp_path / ".tmp-mine").write_bytes(b"another's")
+    checkpoint.save(tmp_path / checkpoint.FILE, arena, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-mine", checkpoint.FILE]
