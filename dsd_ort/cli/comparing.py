@@ -127,7 +127,11 @@ def compare(
     asked = {name: value for name, value in asked.items() if value is not None}
     if "select" in asked and "select_data" in asked:
         raise click.UsageError("--select and --select-data are two ways to say the same: give one of them")
-    kinds = tuple(asked["kinds"].split(",")) if "kinds" in asked else recipe.experiment.arms or arms.USUAL
+    kinds = (
+        tuple(kind.strip() for kind in asked["kinds"].split(","))
+        if "kinds" in asked
+        else recipe.experiment.arms or arms.USUAL
+    )
     asked["kinds"] = (*kinds, "fresh") if fresh else kinds
     found = run_experiment(model, folder, recipe, data, eval_data, quiet=json_, **asked, **options)
     _print(found, json_, lambda: show_experiment(found, f"{model.name} on {eval_data}"))

@@ -166,7 +166,7 @@ def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:
     rows = [
         [
             ("dense" if not rung.sparsity else f"{100 * rung.sparsity:g} %") + (" *" if rung == best else ""),
-            format_value(monitor, rung.selection[monitor]),
+            format_value(monitor, rung.selection[monitor]) if monitor in rung.selection else "not finite",
             "" if rung.fit is None else f"{100 * rung.fit:.1f} %",
         ]
         for rung in ladder
@@ -201,7 +201,7 @@ def _arm_row(row: Row, monitor: str, columns: Sequence[str]) -> list[str]:
         row.title,
         seeds,
         format_value(monitor, row.selection[monitor]),
-        *(format_value(name, row.evaluation[name]) for name in columns),
+        *(format_value(name, row.evaluation[name]) if name in row.evaluation else "" for name in columns),
         "" if row.against is None else _difference(row.against, monitor),
         "" if row.seconds is None else f"{row.seconds:.1f}",
     ]

@@ -20,10 +20,13 @@ from dsd_ort.run.position import Position
 
 
 def shared_phases(recipe: Recipe, other: Recipe) -> int:
-    """How many phases both recipes begin with; 0 where they differ in more than phases."""
-    if msgspec.structs.replace(recipe, phase=other.phase) != other:
+    """How many phases both recipes begin with; 0 where they differ in more than phases and what those prune."""
+    if msgspec.structs.replace(recipe, phase=other.phase, prune=other.prune) != other:
         return 0
-    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(recipe.phase, other.phase, strict=False))))
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(recipe.phase, other.phase, strict=False))
+    if recipe.prune != other.prune:  # of no account until something is pruned
+        pairs = takewhile(lambda pair: pair[0].kind == "dense", pairs)
+    return len(list(pairs))
 
 
 def fork(run: Program, other: Program) -> bool:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 import dsd_ort as package
 from dsd_ort.api.comparison.document import Document
-from dsd_ort.errors import DataError, Stopped
+from dsd_ort.errors import DataError, DsdError, RecipeError, Stopped
 from dsd_ort.run import checkpoint
 from dsd_ort.run.journal import read
 from tests.cli.conftest import Command, snapshot
@@ -440,3 +441,83 @@ def test_a_document_that_is_damaged_is_one_message(dsd_ort: Command, held_out: P
     whole = (held_out / "out" / "experiment.json").read_bytes()
     (held_out / "out" / "experiment.json").write_bytes(whole[: len(whole) // 2])
     refuse(dsd_ort, held_out, command, "the experiment's results cannot be read", "experiment.json")
+
+
+def test_of_equal_seeds_the_lowest_is_kept_whichever_came_first(finished: Path) -> None:
+    from dsd_ort.api.comparison import answer
+
+    result = found_in(finished).results[0]
+    equal = [msgspec.structs.replace(result, seed=seed) for seed in (2, 0, 1)]
+    assert answer.top(equal, "top-1").seed == 0
+    assert answer.top(equal[::2], "top-1").seed == 1
+
+
+def test_what_is_done_is_kept_when_the_end_fails(dsd_ort: Command, held_out: Path) -> None:
+    command = (*EXPERIMENT, "--sparsity", "0.3,0.6", "--threads", 1, "--arms", "dsd", "--keep", "final", "-o", "out")
+    (held_out / "out" / "final.onnx").mkdir(parents=True)
+    (held_out / "out" / "experiment.json").write_bytes(b"")
+    (held_out / "out" / "experiment.json").unlink()
+    (held_out / "out" / "final.onnx").rmdir()
+    assert dsd_ort(*command).status == 0
+    before = found_in(held_out / "out").results
+    (held_out / "out" / "final.onnx").unlink()
+    (held_out / "out" / "final.onnx").mkdir()
+    answer = dsd_ort(*command, "--seeds", 1)
+    assert answer.status == 3 and "Traceback" not in answer.err
+    assert found_in(held_out / "out").results == before
+    assert (held_out / "out" / "arms" / "dsd-0.3" / "final.onnx").exists()
+
+
+def test_auto_goes_on_beside_sparsities_that_were_given(dsd_ort: Command, held_out: Path) -> None:
+    command = (*EXPERIMENT, "--threads", 1, "--arms", "dense-only,dsd", "-o", "out")
+    assert dsd_ort(*command, "--sparsity", "0.5,0.9").status == 0
+    answer = dsd_ort(*command, "--sparsity", "auto")
+    assert answer.status == 0, answer
+    arms = [r.arm for r in found_in(held_out / "out").results]
+    assert arms[0] == "dense-only" and {"dsd-0.5", "dsd-0.9"} < {*arms}
+    assert [arm for arm in arms if arm.endswith("-alive")]
+    assert "DSD 50 %" in answer.out, "what was measured before stays in the table"
+
+
+def test_fewer_arms_later_take_no_better_file_away(dsd_ort: Command, held_out: Path) -> None:
+    command = (*EXPERIMENT, "--sparsity", "0.3,0.6", "--threads", 1, "-o", "out")
+    assert dsd_ort(*command).status == 0
+    final, before = (held_out / "out" / "final.onnx").read_bytes(), found_in(held_out / "out").final
+    assert dsd_ort(*command, "--arms", "weight-decay").status == 0
+    assert found_in(held_out / "out").final == before
+    assert (held_out / "out" / "final.onnx").read_bytes() == final
+
+
+def test_a_stream_has_no_suspects_to_drop(tmp_path: Path) -> None:
+    write_cnn(tmp_path / "model.onnx")
+    steps = [{key: value for key, value in phase.items() if key != "epochs"} | {"steps": 3} for phase in PHASES]
+
+    def batches(epoch: int, seed: int) -> Any:
+        for start in range(0, 24, 8):
+            yield {name: array[start : start + 8] for name, array in TRAIN.items()}
+
+    told: list[str] = []
+    found = experiment(
+        tmp_path / "out",
+        recipe(phase=steps),
+        data=batches,
+        select_data=cnn_data(20, seed=4),
+        seeds=1,
+        listener=lambda event: told.append(str(event.get("text", ""))),
+    )
+    assert {r.arm for r in found.document.results} == {name for name in NAMES if not name.startswith("drop")}
+    assert any("the arm drop-suspects is left out" in text for text in told)
+
+
+def test_an_arm_that_nothing_fits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no arm is left of drop-suspects"):
+        experiment(tmp_path / "out", recipe(phase=PHASES[:2]), kinds=("drop-suspects",))
+
+
+def test_a_model_whose_loss_is_not_finite_is_refused_and_leaves_the_folder_free(tmp_path: Path) -> None:
+    write_cnn(tmp_path / "model.onnx")
+    test = TEST | {"image": np.full_like(TEST["image"], 3e38)}  # which overflows
+    for _ in range(2):
+        with pytest.raises(DsdError, match="not finite as it came"):
+            experiment(tmp_path / "out", eval_data=test, monitor="loss")
+        assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,6 +20,22 @@ from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.journal import AS_IT_CAME
 from dsd_ort.run.metrics import HIGHER_IS_BETTER, better
 from dsd_ort.statistics import Paired
+
+
+class Known(NamedTuple):
+    """An arm of the plan, or one that an earlier call measured."""
+
+    name: str
+    title: str
+    prunes: bool
+
+
+def known(document: Document, plan: Sequence[Arm]) -> list[Known]:
+    """All arms that there is something to say of: the plan's, then others that were measured before."""
+    found = {arm.name: Known(arm.name, arm.title, arm.prunes) for arm in plan}
+    for result in document.results:
+        found.setdefault(result.arm, Known(result.arm, result.title, result.prunes))
+    return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ def of_arm(document: Document, arm: str) -> dict[int, Result]:
     return {result.seed: result for result in document.results if result.arm == arm}
 
 
-def table(document: Document, plan: Sequence[Arm], folder: Path) -> Iterator[Row]:
+def table(document: Document, plan: Sequence[Known], folder: Path) -> Iterator[Row]:
     """A row for the model as it came, then one for each arm."""
     came = document.came
     found = against(document, AS_IT_CAME, folder)
@@ -81,7 +97,7 @@ def table(document: Document, plan: Sequence[Arm], folder: Path) -> Iterator[Row
         )
 
 
-def best(document: Document, plan: Sequence[Arm]) -> Final:
+def best(document: Document, plan: Sequence[Known]) -> Final:
     """The arm with the best mean on the selection data, and its best seed there; else the model as it came.
 
     Of equal arms the first in the plan.  The file must be better there than the model as it came, not only its arm.
@@ -94,8 +110,8 @@ def best(document: Document, plan: Sequence[Arm]) -> Final:
             continue
         mean = _means([r.measured.selection for r in results.values()])[monitor]
         if better(monitor, mean, value):
-            top = _top(list(results.values()), monitor)
-            found, value = Final(arm=arm.name, seed=top.seed, measured=top.measured), mean
+            first = top(list(results.values()), monitor)
+            found, value = Final(arm=arm.name, seed=first.seed, measured=first.measured), mean
     return found
 
 
@@ -128,7 +144,7 @@ def _by_seed(document: Document, arm: str, metric: str) -> dict[int, float]:
     return {seed: result.measured.evaluation[metric] for seed, result in of_arm(document, arm).items()}
 
 
-def sentences(document: Document, plan: Sequence[Arm], folder: Path) -> Iterator[str]:
+def sentences(document: Document, plan: Sequence[Known], folder: Path) -> Iterator[str]:
     """What was found, in words; the last one is the verdict on DSD."""
     titles = {arm.name: arm.title for arm in plan}
     final, metric = document.final, document.monitor
@@ -171,9 +187,9 @@ def deciding(recipe: Recipe) -> str:
     return "top-1" if recipe.monitor == "loss" and recipe.losses[0].name == "cross-entropy" else recipe.monitor
 
 
-def _top_arm(document: Document, candidates: Sequence[Arm]) -> Arm | None:
+def _top_arm(document: Document, candidates: Sequence[Known]) -> Known | None:
     """The one that is best on the selection data."""
-    found: Arm | None = None
+    found: Known | None = None
     value = 0.0
     for arm in candidates:
         results = of_arm(document, arm.name)
@@ -184,13 +200,15 @@ def _top_arm(document: Document, candidates: Sequence[Arm]) -> Arm | None:
     return found
 
 
-def _top(results: Sequence[Result], monitor: str) -> Result:
-    top = results[0]
-    for result in results[1:]:
-        if better(monitor, result.measured.selection[monitor], top.measured.selection[monitor]):
-            top = result
-    return top
+def top(results: Sequence[Result], monitor: str) -> Result:
+    """The best on the selection data; of equal ones that of the lowest seed, whichever came first."""
+    first, *others = sorted(results, key=lambda result: result.seed)
+    for result in others:
+        if better(monitor, result.measured.selection[monitor], first.measured.selection[monitor]):
+            first = result
+    return first
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    """Of what all rows have."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if all(name in row for row in rows)}

@@ -55,22 +55,28 @@ class Arm:
 
 
 def _dense_only(recipe: Recipe, _: Sequence[float]) -> Iterator[Arm]:
-    yield Arm(DENSE_ONLY, "dense only", DENSE_ONLY, recipe.dense_only())
+    yield Arm(DENSE_ONLY, "dense only", DENSE_ONLY, _dense(recipe))
+
+
+def _dense(recipe: Recipe) -> Recipe:
+    """Without pruning, and without what is said of it."""
+    prune = msgspec.structs.replace(recipe.prune, alive=False)
+    return msgspec.structs.replace(recipe.dense_only(), prune=prune)
 
 
 def _early_stopping(recipe: Recipe, _: Sequence[float]) -> Iterator[Arm]:
-    yield Arm("early-stopping", "dense only, stopped early", DENSE_ONLY, recipe.dense_only(), any_phase=True)
+    yield Arm("early-stopping", "dense only, stopped early", DENSE_ONLY, _dense(recipe), any_phase=True)
 
 
 def _weight_decay(recipe: Recipe, _: Sequence[float]) -> Iterator[Arm]:
     decay = max(DECAY * recipe.optimizer.weight_decay, LEAST_DECAY)
     optimizer = msgspec.structs.replace(recipe.optimizer, weight_decay=decay)
-    dense = msgspec.structs.replace(recipe.dense_only(), optimizer=optimizer)
+    dense = msgspec.structs.replace(_dense(recipe), optimizer=optimizer)
     yield Arm("weight-decay", f"dense only, weight decay {decay:g}", "weight-decay", dense)
 
 
 def _dsd(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[Arm]:
-    for sparsity, name, percent in _named(sparsities):
+    for sparsity, name, percent in _named(recipe, sparsities):
         yield Arm(f"{DSD}{name}", f"DSD{percent}", f"{DSD}{name}", at(recipe, sparsity), sparsity)
 
 
@@ -82,7 +88,7 @@ def _drop_suspects(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[Arm]
     faster = max((last.schedule, sparse.schedule), key=lambda schedule: schedule.initial)
     last = msgspec.structs.replace(last, drop_suspects=True, learning_rate=faster)
     dropping = msgspec.structs.replace(recipe, phase=(*before, last))
-    for sparsity, name, percent in _named(sparsities):
+    for sparsity, name, percent in _named(recipe, sparsities):
         run = f"drop-suspects{name}"
         yield Arm(run, f"DSD{percent}, suspects dropped", run, at(dropping, sparsity), sparsity)
 
@@ -90,7 +96,7 @@ def _drop_suspects(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[Arm]
 def _fresh(recipe: Recipe, _: Sequence[float]) -> Iterator[Arm]:
     factor = FRESH_RATE if recipe.phase[0].kind == "sparse" else 1.0
     phases = tuple(_faster(phase, factor) for phase in recipe.dense_only().phase)
-    dense = msgspec.structs.replace(recipe.dense_only(), phase=phases)
+    dense = msgspec.structs.replace(_dense(recipe), phase=phases)
     yield Arm("fresh", "weights drawn anew, stopped early", "fresh", dense, any_phase=True, fresh=True)
 
 
@@ -121,9 +127,15 @@ def arms(recipe: Recipe, kinds: Sequence[str], sparsities: Sequence[float]) -> l
     for sparsity in sparsities:
         if not 0 < sparsity < 1:
             raise RecipeError(f"a sparsity of {sparsity:g} is outside (0, 1)", fix="give the share to prune, as 0.9")
-        if list(sparsities).count(sparsity) > 1:
+        if [f"{other:g}" for other in sparsities].count(f"{sparsity:g}") > 1:
             raise RecipeError(f"the sparsity {sparsity:g} is given twice", fix="give each once")
-    return [arm for kind, make in KINDS.items() if kind in kinds for arm in make(recipe, sparsities)]
+    found = [arm for kind, make in KINDS.items() if kind in kinds for arm in make(recipe, sparsities)]
+    if not found:
+        raise RecipeError(
+            f"no arm is left of {', '.join(kinds)}",
+            fix="suspects are dropped by a dense phase behind a sparse one, with a loss of labels; give more arms",
+        )
+    return found
 
 
 def require_sparse_phase(recipe: Recipe) -> None:
@@ -151,12 +163,13 @@ def at(recipe: Recipe, sparsity: float | None) -> Recipe:
     return msgspec.structs.replace(recipe, phase=tuple(phases))
 
 
-def _named(sparsities: Sequence[float]) -> Iterator[tuple[float | None, str, str]]:
+def _named(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[tuple[float | None, str, str]]:
     """Each sparsity with its ending of names and titles; one alone, None, where there are none."""
+    alive = "-alive" if recipe.prune.alive else ""
     if not sparsities:
-        yield None, "", ""
+        yield None, alive, ""
     for sparsity in sparsities:
-        yield sparsity, f"-{sparsity:g}", f" {100 * sparsity:g} %"
+        yield sparsity, f"-{sparsity:g}{alive}", f" {100 * sparsity:g} %"
 
 
 def _faster(phase: Phase, factor: float) -> Phase:

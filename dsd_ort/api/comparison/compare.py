@@ -105,7 +105,9 @@ def compare(
     training = partial(training, precision=precision, cuda_graphs=cuda_graphs, deterministic=deterministic)
     training = partial(training, checkpoint_seconds=checkpoint_seconds, listener=once(listener), stop=stop)
     training = partial(training, measure_first=False)  # that is done once for both
-    with held(folder, (*FOLDERS.values(), report.REPORT, RECIPE), f"{FOLDERS[report.DSD]}/{checkpoint.FILE}"):
+    with held(
+        folder, (*FOLDERS.values(), report.REPORT, RECIPE), (folder / FOLDERS[report.DSD] / checkpoint.FILE).exists
+    ):
         if fit:
             recipe = fitted(folder, model, recipe, data, listener, device=device, threads=threads)
         runs = prepared(folder, model, recipe)

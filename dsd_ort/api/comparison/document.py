@@ -35,6 +35,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     """The repetition, from 0."""
     sparsity: float | None = None
+    prunes: bool = False
+    """Whether a phase of it is sparse."""
     phase: int
     """Whose weights, from 1."""
     epoch: int
@@ -95,6 +97,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 BEGAN_WITH = {
     "source_digest": "the model",
     "recipe": "the recipe",
+    "monitor": "the metric that chooses",
     "data": "the training data",
     "selection": "the selection data",
     "evaluation": "the evaluation data",
@@ -119,6 +122,12 @@ def read(folder: Path) -> Document | None:
             where=str(path),
             fix="put the file back that was there, or remove it: what is trained is then measured again",
         ) from error
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether *folder* holds something that took training: a run, a result, a ladder."""
+    there = read(folder)
+    return any(folder.glob("*/*/*/checkpoint.safetensors")) or bool(there and (there.results or there.ladder))
 
 
 def write(folder: Path, document: Document) -> None:

@@ -15,14 +15,14 @@ import msgspec
 
 from dsd_ort import runtime
 from dsd_ort.api.comparison import answer, document, ladder, measuring
-from dsd_ort.api.comparison.arms import USUAL, Arm, arms
+from dsd_ort.api.comparison.arms import USUAL, arms
 from dsd_ort.api.comparison.cost import cost
 from dsd_ort.api.comparison.document import Document, Measured, Rung
 from dsd_ort.api.comparison.folder import RECIPE, fitted, held
 from dsd_ort.api.comparison.jobs import Opening, opened, side_by_side
-from dsd_ort.api.comparison.lab import BEGUN, FINAL, MADE, Book, Lab
+from dsd_ort.api.comparison.lab import FINAL, MADE, Book, Lab
 from dsd_ort.api.comparison.training import Listener, once
-from dsd_ort.errors import RecipeError, RunError
+from dsd_ort.errors import ModelError, RecipeError, RunError
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
@@ -157,7 +157,7 @@ def experiment(
             "checkpoint_seconds": checkpoint_seconds,
         },
     )
-    with held(opening.folder, (*MADE, RECIPE), BEGUN):
+    with held(opening.folder, (*MADE, RECIPE), lambda: document.is_begun(opening.folder)):
         _refuse_files_of_others(opening.folder)
         if fit:
             found = fitted(opening.folder, model, recipe, data, listener, device=device, threads=threads)
@@ -167,7 +167,12 @@ def experiment(
         listener({"event": "measured", "name": AS_IT_CAME, "metrics": doc.came.evaluation})
         _say_what_chooses(lab, doc, listener)
         wanted = lab.sets.recipe
-        if sparsities == "auto":
+        if "drop-suspects" in kinds and lab.sets.training.examples is None:
+            kinds = [kind for kind in kinds if kind != "drop-suspects"]
+            listener(
+                {"event": "note", "text": "a stream's examples have no numbers: the arm drop-suspects is left out"}
+            )
+        if sparsities == "auto" and any(arm.prunes for arm in arms(wanted, kinds, given)):
             doc = _climb(lab, doc, listener, seconds)
             given, wanted = (ladder.top(doc.ladder, doc.monitor).sparsity,), ladder.sparing(wanted)
         plan = arms(wanted, kinds, given)
@@ -181,9 +186,10 @@ def experiment(
                 lab.train(group, book.tell)
         else:
             side_by_side(opening, groups, jobs, book.tell, stop)
-        doc = _finished(lab, book.doc, plan)
+        there = answer.known(book.doc, plan)
+        doc = _finished(lab, book.doc, there)
     final = lab.folder / FINAL
-    table = tuple(answer.table(doc, plan, lab.folder))
+    table = tuple(answer.table(doc, there, lab.folder))
     return Experiment(final, doc, table, verify_files.verify(lab.source.path, final))
 
 
@@ -220,19 +226,26 @@ def _begun(lab: Lab, evaluator: Evaluator) -> tuple[Document, float]:
     section = msgspec.structs.replace(recipe.data, without=None)  # what counts is who is left, not where the list was
     wanted = Document(
         source_digest=lab.source.digest,
-        recipe=msgspec.structs.replace(recipe, data=section).to_dict(),
+        recipe=msgspec.structs.replace(recipe, data=section, monitor="loss").to_dict(),
         monitor=lab.monitor,
         data=sets.training.digest,
         selection=sets.selection.digest,
         evaluation=sets.evaluation.digest,
-        came=Measured(selection=selected, evaluation={}),
+        came=Measured(selection=measuring.finite(selected), evaluation={}),
     )
     if there is not None:
         document.refuse_another(lab.folder, there, wanted)
         return there, seconds
     for data, name in ((sets.evaluation, AS_IT_CAME), (sets.selection, SELECTION)):
         measuring.write_scores(evaluator, data, answer.scores_file(lab.folder, name, 0))
-    new = msgspec.structs.replace(wanted, came=Measured(selection=selected, evaluation=evaluator(sets.evaluation)))
+    came = Measured(selection=wanted.came.selection, evaluation=measuring.finite(evaluator(sets.evaluation)))
+    if lab.monitor not in came.selection or lab.monitor not in came.evaluation:
+        raise ModelError(
+            f"the model's {lab.monitor} is not finite as it came, so there is nothing to compare with",
+            where=str(lab.source.path),
+            fix="look whether data and model fit, with dsd-ort evaluate; or choose by another metric with --by",
+        )
+    new = msgspec.structs.replace(wanted, came=came)
     document.write(lab.folder, new)
     return new, seconds
 
@@ -268,7 +281,7 @@ def _climb(lab: Lab, doc: Document, listener: Listener, per_evaluation: float) -
     return doc
 
 
-def _finished(lab: Lab, doc: Document, plan: Sequence[Arm]) -> Document:
+def _finished(lab: Lab, doc: Document, plan: Sequence[answer.Known]) -> Document:
     """Chooses and writes the final file, and says what was found."""
     final, path = answer.best(doc, plan), lab.folder / FINAL
     values = {}

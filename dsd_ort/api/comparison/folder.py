@@ -36,7 +36,7 @@ class Runs(NamedTuple):
 
 
 @contextmanager
-def held(folder: Path, names: Collection[str], trained: str) -> Iterator[None]:
+def held(folder: Path, names: Collection[str], begun: Callable[[], bool]) -> Iterator[None]:
     """Makes and locks the folder.
 
     What is refused before the first step leaves nothing in it, so that the next call may have another recipe.
@@ -44,7 +44,7 @@ def held(folder: Path, names: Collection[str], trained: str) -> Iterator[None]:
     Args:
         folder: of a comparison or an experiment.
         names: what is made in it.
-        trained: a pattern of the checkpoint of which at least one is there once something is trained.
+        begun: whether something is trained.
 
     Raises:
         RunError: the folder cannot be made, or another process holds it.
@@ -61,7 +61,7 @@ def held(folder: Path, names: Collection[str], trained: str) -> Iterator[None]:
         try:
             yield
         except DsdError:
-            if not any(folder.glob(trained)):
+            if not begun():
                 for path in made:
                     path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
                 if new:
@@ -145,8 +145,10 @@ def program_of(run: Path, model: str | Path, recipe: Recipe, like: Program | Non
 
 
 def _same_graphs(recipe: Recipe, other: Recipe) -> bool:
-    """Whether the recipes differ in nothing that a prepared graph depends on: in seed, phases and monitor only."""
-    return msgspec.structs.replace(recipe, seed=other.seed, phase=other.phase, monitor=other.monitor) == other
+    """Whether the recipes differ in nothing that a prepared graph depends on."""
+    prune = msgspec.structs.replace(recipe.prune, alive=other.prune.alive)
+    same = {"seed": other.seed, "phase": other.phase, "monitor": other.monitor, "prune": prune}
+    return msgspec.structs.replace(recipe, **same) == other
 
 
 def _digest(model: str | Path) -> str:

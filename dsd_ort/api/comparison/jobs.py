@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +23,7 @@ from dsd_ort.api.comparison.lab import Group, Lab
 from dsd_ort.api.comparison.selection import open_sets
 from dsd_ort.api.comparison.training import Listener
 from dsd_ort.api.runs import train
-from dsd_ort.errors import DataError, Stopped
+from dsd_ort.errors import DataError, RunError, Stopped
 from dsd_ort.model import source as source_files
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import memory
@@ -121,8 +122,15 @@ def side_by_side(
         except BaseException:
             ending.set()
             raise
-    for future in futures:
-        future.result()
+    try:
+        for future in futures:
+            future.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a process that trained was ended from outside, perhaps for want of memory",
+            where=str(opening.folder),
+            fix="give the same command again, which goes on; with fewer --jobs if it was memory",
+        ) from error
 
 
 def _drain(queue: Any, tell: Listener) -> None:

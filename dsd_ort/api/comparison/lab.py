@@ -38,13 +38,11 @@ from dsd_ort.recipe import Recipe
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.fork import shared_phases
 from dsd_ort.run.journal import Event
-from dsd_ort.run.metrics import better
 from dsd_ort.ship import export as export_files
 
 FINAL = "final.onnx"
 MADE = ("runs", "arms", "scores", "drawn", "ladder", "left-out.csv", document.FILE, document.TABLE)
 """What an experiment makes in its folder before it is done."""
-BEGUN = "*/*/*/checkpoint.safetensors"
 FIT_EXAMPLES = 2000
 """On so many training examples, at most, the fit of a short sparse phase is measured."""
 
@@ -90,16 +88,22 @@ class Lab:
         expected = cost([runs], self.sets.training, self.execution, per_evaluation=per_evaluation)
         tell = once(expected.counting(listener))
         titles = {f"a short phase at sparsity {name}": run for name, run in runs.items()}
-        Trainings(titles, partial(self.training, listener=tell), tell)()
+        ruined: list[str] = []
+        training = partial(self.training, listener=tell)
+        Trainings(titles, training, tell, diverged=lambda name, error: ruined.append(name))()
         sample, found = self._sample(), {}
-        for name, run in runs.items():
-            last = measuring.at_end(run)
-            fit = measuring.fit(run, measuring.weights(run, last), sample, self.execution)
-            found[name] = (last.selection, fit)
+        for title, run in titles.items():
+            if title not in ruined:
+                last = measuring.at_end(run)
+                arena = measuring.weights(run, last)
+                fit = None if sample is None else measuring.fit(run, arena, sample, self.execution)
+                found[run.folder.name] = (measuring.finite(last.selection), fit)
         return found
 
-    def _sample(self) -> Dataset:
-        """Of the examples that are trained on."""
+    def _sample(self) -> Dataset | None:
+        """Of the examples that are trained on; None of a stream."""
+        if self.sets.training.examples is None:
+            return None
         whole, recipe = counted(self.sets.training), self.sets.recipe
         trained = whole if recipe.data.without is None else without(whole, recipe.data.without)
         share = FIT_EXAMPLES / trained.examples
@@ -162,7 +166,11 @@ class Lab:
                     result = measuring.result(
                         arm, group.seed, program, sets=self.sets, scores=file, execution=self.execution
                     )
-                    tell({"event": "result", **msgspec.to_builtins(result)})
+                    if self.monitor in result.measured.selection and self.monitor in result.measured.evaluation:
+                        tell({"event": "result", **msgspec.to_builtins(result)})
+                    else:
+                        why = f"its {self.monitor} is not finite"
+                        tell({"event": "diverged", "arm": arm.name, "seed": group.seed, "why": why})
             tell({"event": "measured-run", "run": str(program.folder)})
 
         def diverged(title: str, error: DivergedError) -> None:
@@ -212,9 +220,7 @@ class Book:
     def _keep_best(self, result: Result) -> None:
         """Exports *result* where it is the best of its arm so far, on the selection data."""
         monitor, arm, file = self.lab.monitor, self.arms[result.arm], self.lab.best_file(result.arm)
-        value = result.measured.selection[monitor]
-        others = [each.measured.selection[monitor] for each in answer.of_arm(self.doc, arm.name).values()]
-        if all(better(monitor, value, other) for other in others):
+        if answer.top([*answer.of_arm(self.doc, arm.name).values(), result], monitor).seed == result.seed:
             run = open_program(self.lab.folder / "runs" / f"seed-{result.seed}" / arm.run)
             values = measuring.weights(run, measuring.chosen(arm, run, monitor)).values()
             file.parent.mkdir(parents=True, exist_ok=True)

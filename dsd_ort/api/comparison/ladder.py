@@ -17,6 +17,7 @@ import msgspec
 
 from dsd_ort.api.comparison.arms import at
 from dsd_ort.api.comparison.document import Rung
+from dsd_ort.errors import DivergedError
 from dsd_ort.recipe import Phase, Recipe
 from dsd_ort.run.metrics import better
 
@@ -25,7 +26,7 @@ SHARE = 0.5
 """Of the sparse phase's length."""
 
 Measure = Callable[[Mapping[str, Recipe]], Mapping[str, tuple[dict[str, float], float | None]]]
-"""Trains recipes by name, and gives the metrics on the selection data and the fit of each at its end."""
+"""Trains recipes by name, and gives the metrics on the selection data and the fit of each that did not diverge."""
 
 
 def climb(recipe: Recipe, measure: Measure, monitor: str) -> tuple[Rung, ...]:
@@ -37,19 +38,31 @@ def climb(recipe: Recipe, measure: Measure, monitor: str) -> tuple[Rung, ...]:
 
 
 def top(rungs: Sequence[Rung], monitor: str) -> Rung:
-    """The sparse rung that is best on the selection data; of equal ones the least sparse."""
+    """The sparse rung that is best on the selection data; of equal ones the least sparse.
+
+    Raises:
+        DivergedError: all of them diverged.
+    """
     best: Rung | None = None
     for rung in rungs:
-        if rung.sparsity and (best is None or better(monitor, rung.selection[monitor], best.selection[monitor])):
+        if rung.sparsity and (best is None or better(monitor, _value(rung, monitor), _value(best, monitor))):
             best = rung
-    assert best is not None, "a ladder has rungs"
+    if best is None:
+        raise DivergedError(
+            "every short sparse phase diverged, so no sparsity can be chosen",
+            fix="give smaller learning rates: dsd-ort fit-rates finds some",
+        )
     return best
 
 
 def gains(rungs: Sequence[Rung], monitor: str) -> bool:
     """Whether the best sparse rung is better on the selection data than the dense one."""
-    [dense] = [rung for rung in rungs if rung.sparsity == 0]
-    return better(monitor, top(rungs, monitor).selection[monitor], dense.selection[monitor])
+    dense = [_value(rung, monitor) for rung in rungs if rung.sparsity == 0]
+    return better(monitor, _value(top(rungs, monitor), monitor), dense[0] if dense else None)
+
+
+def _value(rung: Rung, monitor: str) -> float:
+    return rung.selection.get(monitor, math.nan)
 
 
 def sparing(recipe: Recipe) -> Recipe:
@@ -76,10 +89,8 @@ def _shorter(phase: Phase) -> Phase:
 
 def _measured(recipe: Recipe, sparsities: Sequence[float], measure: Measure) -> list[Rung]:
     found = measure({f"{sparsity:g}": short(at(recipe, sparsity), sparsity) for sparsity in sparsities})
-    return [
-        Rung(sparsity=sparsity, selection=found[f"{sparsity:g}"][0], fit=found[f"{sparsity:g}"][1])
-        for sparsity in sparsities
-    ]
+    named = {f"{sparsity:g}": sparsity for sparsity in sparsities}
+    return [Rung(sparsity=named[name], selection=found[name][0], fit=found[name][1]) for name in named if name in found]
 
 
 def _between(best: float) -> list[float]:

@@ -98,7 +98,8 @@ def result(arm: Arm, seed: int, program: Program, *, sets: Sets, scores: Path, e
         sparsity=arm.sparsity,
         phase=of.phase,
         epoch=best[-1] if of.best and best else 0,
-        measured=Measured(selection=of.selection, evaluation=evaluation),
+        prunes=arm.prunes,
+        measured=Measured(selection=finite(of.selection), evaluation=finite(evaluation)),
         density=float(arena.density()),
         seconds=round(sum(e["seconds"] for e in events if e["event"] == "phase-end" and e["phase"] <= of.phase), 3),
     )
@@ -122,6 +123,11 @@ def scores(path: Path, metric: str) -> Floats | None:
     with np.load(path) as arrays:
         found: Floats = arrays[name]
     return found if found.size else None
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float]:
+    """*metrics* but those that are NaN or infinite, which JSON does not have."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def told_apart(one: Floats, other: Floats) -> bool:

@@ -73,7 +73,14 @@ def open_sets(
         _refuse_the_same(selection, evaluation, "measured on")
         return Sets(training, selection, evaluation, recipe)
     if select is None:
-        halves = split(evaluation, HALF, recipe.seed)
+        try:
+            halves = split(evaluation, HALF, recipe.seed)
+        except DataError as error:
+            raise DataError(
+                f"the evaluation data cannot be halved, for one half to choose: {error.what}",
+                where=error.where,
+                fix="give more --eval-data, or data that choose with --select-data",
+            ) from error
         return Sets(training, halves.part, halves.rest, recipe)
     whole, listed = counted(training), recipe.data.without
     left = Subset(whole, np.arange(whole.examples)) if listed is None else without(whole, listed)
