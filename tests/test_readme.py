@@ -79,3 +79,14 @@ def test_the_errors_with_wrong_labels_are_those_that_were_measured() -> None:
             assert {f"{kind}-{float(s) / 100:g}": float(e) for s, e in shown.items()} == {
                 arm: error for (n, arm), error in measured.items() if n == name and arm.startswith(f"{kind}-")
             }
+
+
+def test_what_auto_chose_is_what_was_measured() -> None:
+    rows = json.loads((ROOT / "docs" / "evidence_wrong_labels.json").read_text())
+    [line] = [line for line in README.splitlines() if line.startswith("`--sparsity auto` chose")]
+    shown = re.findall(r"([\d.]+) % for the (MLP|CNN)[^(]*\(([\d.]+), ([\d.]+)", line)
+    for percent, network, dsd, dropped in shown:
+        of = {r["arm"]: r["error"] for r in rows if r["sparsities"] == "auto" and r["network"] == network.lower()}
+        assert of[f"dsd-{float(percent) / 100:g}"] == float(dsd)
+        assert of[f"drop-suspects-{float(percent) / 100:g}"] == float(dropped)
+    assert len(shown) == 2
