@@ -87,6 +87,6 @@ def test_what_auto_chose_is_what_was_measured() -> None:
     shown = re.findall(r"([\d.]+) % for the (MLP|CNN)[^(]*\(([\d.]+), ([\d.]+)", line)
     for percent, network, dsd, dropped in shown:
         of = {r["arm"]: r["error"] for r in rows if r["sparsities"] == "auto" and r["network"] == network.lower()}
-        assert of[f"dsd-{float(percent) / 100:g}"] == float(dsd)
-        assert of[f"drop-suspects-{float(percent) / 100:g}"] == float(dropped)
+        assert of[f"dsd-{float(percent) / 100:g}-alive"] == float(dsd)
+        assert of[f"drop-suspects-{float(percent) / 100:g}-alive"] == float(dropped)
     assert len(shown) == 2
