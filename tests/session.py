@@ -10,7 +10,7 @@ import onnx_ir as ir
 from dsd_ort import runtime
 from dsd_ort.device import portable
 from dsd_ort.graph.legalize.opset import to_opset
-from dsd_ort.rewrite.autograd import OPSET
+from dsd_ort.rewrite.autograd import OPSET, inline
 
 TRAINING_BUILD = bool({*runtime.distributions()} & {*runtime.TRAINING_DISTRIBUTIONS})
 """Is it the training build?  By what is installed, not by what that can: where it is broken, its tests fail."""
@@ -25,6 +25,7 @@ def runnable(model: ir.Model) -> onnx.ModelProto:
     copy = model.clone()
     if copy.opset_imports.get("", 0) < OPSET:  # of what is written in their place
         copy = to_opset(copy)
+    inline(copy)
     portable.expand(copy)
     return ir.to_proto(copy)
 

@@ -49,6 +49,7 @@ def test_a_program_is_four_small_graphs_a_manifest_and_a_copy_of_the_model(model
         assert not large, "weights are inputs"
 
 
+@pytest.mark.training_build
 def test_the_recipe_says_what_differentiates(model: Path) -> None:
     made = {builder: build(source_files.load(model), recipe(builder=builder)) for builder in ("own", "ort")}
     gradients = {builder: {p.successor for p in manifest.trained} for builder, (manifest, _) in made.items()}
