@@ -17,26 +17,23 @@ from dsd_ort import runtime
 from dsd_ort.data.source_forms import reading
 from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
-from dsd_ort.graph import ends, exported, layout, masks
+from dsd_ort.graph import chosen_parameters, ends, exported, layout, masks
 from dsd_ort.graph import loss as losses
 from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.inference import to_inference
-from dsd_ort.graph.legalize import legalize, precision, refuse_stored_forms, to_supported
+from dsd_ort.graph.legalize import legalize, precision, to_supported
 from dsd_ort.graph.optimizer.update import update_graph
 from dsd_ort.graph.program import Manifest, Program, refuse_existing, write_program
 from dsd_ort.graph.recompute import recompute
 from dsd_ort.graph.remarks import remarks
-from dsd_ort.model import artifacts, inputs, select
+from dsd_ort.model import artifacts, inputs
 from dsd_ort.model import source as source_files
-from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
-from dsd_ort.notes import Note, listing
+from dsd_ort.notes import Note
 from dsd_ort.recipe import Loss, Recipe
 from dsd_ort.rewrite import autograd
-from dsd_ort.rewrite.flow import sources
 from dsd_ort.rewrite.fold import fold
-from dsd_ort.rewrite.operators.stops import CLASSICAL_DOMAIN, classical
 from dsd_ort.rewrite.shapes import dims_of
 
 
@@ -90,7 +87,7 @@ def build_exported(
     _refuse_kept(source)
     statistics = [p.name for p in source.statistics]
     graph = exported.training_graph(files, statistics)
-    trained = {p.name for p in source.parameters} - _frozen(source, recipe)
+    trained = {p.name for p in source.parameters} - chosen_parameters.frozen(source, recipe)
     gradients = {name: gradient for name, gradient in graph.gradients.items() if name in trained}
     kept = {graph.loss, *gradients.values(), *graph.statistics.values()}
     _keep_outputs(graph.model, kept)
@@ -133,10 +130,10 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     """Fold → legalize → loss → differentiate → recompute.  *model* is the adapted one, and is changed."""
     fold(model)
     wanted = [losses.output_of(model, loss) for loss in recipe.losses]
-    trained, notes = _trained(source, model, wanted, recipe)
+    trained, notes = chosen_parameters.trained(source, model, wanted, recipe)
     outputs = {value.name for value in model.graph.outputs}
     read = [name for name in losses.values_read(model, recipe.losses) if name in outputs]
-    frozen = _frozen(source, recipe)
+    frozen = chosen_parameters.frozen(source, recipe)
     builder = recipe.builder
     legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen, builder=builder)
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
@@ -151,7 +148,7 @@ def assemble(
     source: Source, recipe: Recipe, training: Training, shipped: Evaluation
 ) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """The manifest and the four graphs of a step graph, and of what is measured and shipped."""
-    prunable = _prunable([p for p in source.parameters if p.name in training.gradients], recipe)
+    prunable = chosen_parameters.prunable([p for p in source.parameters if p.name in training.gradients], recipe)
     sparse = training.model.clone()
     masks.insert(sparse, {name: gradient for name, gradient in training.gradients.items() if name in prunable})
     manifest = Manifest(
@@ -277,59 +274,3 @@ def _field(value: ir.Value) -> Field:
             fix="export the model with inputs that are tensors with types and shapes",
         )
     return Field(str(value.name), value.dtype.numpy().name, shape)
-
-
-def _trained(
-    source: Source, model: ir.Model, outputs: Sequence[str], recipe: Recipe
-) -> tuple[list[str], tuple[Note, ...]]:
-    """The parameters that the loss depends on and that the recipe does not freeze; a note of those it does not on."""
-    frozen = _frozen(source, recipe)
-    needed = {value.name for value in sources(v for v in model.graph.outputs if v.name in outputs)}
-    free = [p.name for p in source.parameters if p.name not in frozen]
-    trained = [name for name in free if name in needed]
-    if not trained:
-        refuse_stored_forms(model.graph)  # says why, if that is why
-        if not source.parameters:
-            _refuse_classical(source)
-            raise UnsupportedError(
-                "the model stores no floating-point weights, so there is nothing to train",
-                where=str(source.path),
-                fix="give a model whose weights are in the file, in floating point",
-            )
-        raise UnsupportedError(
-            "there is nothing to train: no output that a loss reads depends on a parameter that is not frozen",
-            where=f"{source.path}, output {', '.join(outputs)}",
-            fix="name another output with --output, or freeze less; dsd-ort inspect lists the parameters",
-        )
-    others = [name for name in free if name not in needed]
-    words = f"the loss does not depend on {listing(others)}: not trained"
-    return trained, (Note(kind="weights", words=words),) if others else ()
-
-
-def _refuse_classical(source: Source) -> None:
-    """Says what a model without weights is, where it is a classical one."""
-    found = [node.op_type for node in source.model.graph.all_nodes() if node.domain == CLASSICAL_DOMAIN]
-    if found:
-        why, fix = classical(found)
-        raise UnsupportedError(f"the model {why}", where=str(source.path), fix=fix)
-
-
-def _frozen(source: Source, recipe: Recipe) -> set[str]:
-    """The parameters and running statistics that stay as they are."""
-    return select.select(recipe.freeze, (*source.parameters, *source.statistics), key="freeze")
-
-
-def _prunable(trained: Sequence[Parameter], recipe: Recipe) -> set[str]:
-    """The names of the parameters that a sparse phase prunes: by role, then as the recipe includes and excludes."""
-    rules = recipe.prune
-    chosen = {p.name for p in trained if p.prunable}
-    chosen -= select.select(rules.exclude, trained, key="prune.exclude")
-    chosen |= select.select(rules.include, trained, key="prune.include")
-    select.select(rules.layers, trained, key="prune.layers")
-    if not chosen and any(phase.kind == "sparse" for phase in recipe.phase):
-        raise RecipeError(
-            "the recipe has a sparse phase, but no parameter may be pruned",
-            where="recipe, prune",
-            fix="exclude less, or name parameters in prune.include; dsd-ort inspect lists them",
-        )
-    return chosen
