@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import click
 import msgspec
@@ -121,7 +121,7 @@ def compare(
     one = given is not None and len(given) == 1
     if not fresh and recipe.experiment == NONE and all(v is None or (one and v is given) for v in asked.values()):
         simple = arms.at(recipe, given[0]) if one else recipe
-        comparison = run(model, folder, simple, data, eval_data, quiet=json_, **options)
+        comparison = run(api.compare, model, folder, simple, data, eval_data, quiet=json_, **options)
         _print(comparison, json_, lambda: show(comparison, f"{model.name} on {eval_data}, after each phase"))
         return
     asked = {name: value for name, value in asked.items() if value is not None}
@@ -133,7 +133,7 @@ def compare(
         else recipe.experiment.arms or arms.USUAL
     )
     asked["kinds"] = (*kinds, "fresh") if fresh else kinds
-    found = run_experiment(model, folder, recipe, data, eval_data, quiet=json_, **asked, **options)
+    found = run(api.experiment, model, folder, recipe, data, eval_data, quiet=json_, **asked, **options)
     _print(found, json_, lambda: show_experiment(found, f"{model.name} on {eval_data}"))
 
 
@@ -144,36 +144,19 @@ def _print(found: api.Comparison | api.Experiment, json_: bool, show_: Callable[
         show_()
 
 
+Found = TypeVar("Found")
+
+
 def run(
-    model: Path,
-    folder: Path,
-    recipe: Recipe,
-    data: Any,
-    eval_data: Any,
-    *,
-    go_on: str = "the same command",
-    quiet: bool = False,
-    **options: Any,
-) -> api.Comparison:
-    """:func:`dsd_ort.compare` with progress on standard error; Ctrl-C ends the process, and *go_on* is what goes on."""
-    with stoppable(go_on) as stop, reporter(quiet=quiet) as listener:
-        return api.compare(model, folder, recipe, data, eval_data, listener=listener, stop=stop, **options)
+    verb: Callable[..., Found], *arguments: Any, go_on: str = "the same command", quiet: bool = False, **options: Any
+) -> Found:
+    """*verb*, ``compare`` or ``experiment``, with progress on standard error.
 
-
-def run_experiment(
-    model: Path,
-    folder: Path,
-    recipe: Recipe,
-    data: Any,
-    eval_data: Any,
-    *,
-    go_on: str = "the same command",
-    quiet: bool = False,
-    **options: Any,
-) -> api.Experiment:
-    """:func:`dsd_ort.experiment` as :func:`run` does it."""
-    with stoppable(go_on) as stop, reporter(quiet=quiet, brief=True) as listener:
-        return api.experiment(model, folder, recipe, data, eval_data, listener=listener, stop=stop, **options)
+    Ctrl-C ends the process, and *go_on* is what goes on.
+    """
+    brief = verb is api.experiment  # of many trainings, nobody reads the epochs
+    with stoppable(go_on) as stop, reporter(quiet=quiet, brief=brief) as listener:
+        return verb(*arguments, listener=listener, stop=stop, **options)
 
 
 def show(comparison: api.Comparison, title: str) -> None:

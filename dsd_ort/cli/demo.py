@@ -100,7 +100,8 @@ def _experiment(folder: Path, data: str, jobs: int, threads: int) -> api.Experim
     arguments += [part for name, value in options.items() if value for part in (f"--{name}", value)]
     command = shlex.join(map(str, arguments))
     click.echo(f"   {command}\n")
-    return comparing.run_experiment(
+    return comparing.run(
+        api.experiment,
         model,
         folder / data,
         Recipe.load(recipe),

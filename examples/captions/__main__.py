@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+import dsd_ort
 from dsd_ort import decode
 from dsd_ort.cli import comparing, main, tables
 from dsd_ort.cli.options import FILE, threads_option
@@ -41,7 +42,9 @@ def captions(folder: Path, data: Path, held_out: bool, threads: int) -> None:
     click.echo("{:,} captions to train on, {:,} to measure on".format(*counts), err=True)
     trained(network, folder / "begin", begin, split.train, split.test, threads=threads)
     blind = trained(network, folder / "blind", begin, blank(split.train), blank(split.test), threads=threads)
-    comparison = comparing.run(folder / "begin.onnx", folder, recipe, split.train, split.test, threads=threads)
+    comparison = comparing.run(
+        dsd_ort.compare, folder / "begin.onnx", folder, recipe, split.train, split.test, threads=threads
+    )
     comparing.show(comparison, "The captioner after each phase, on captions that it never saw")
     click.echo(f"the same captioner, trained on blank pictures: perplexity {blind['perplexity']:.2f}")
     describe(folder, split, recipe, threads)

@@ -8,6 +8,7 @@ import click
 import numpy as np
 import onnx_ir as ir
 
+import dsd_ort
 from dsd_ort.cli import comparing, main
 from dsd_ort.cli.options import FILE, threads_option
 from dsd_ort.data import idx
@@ -36,7 +37,7 @@ def images(folder: Path, data: Path, held_out: bool, threads: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     ir.save(lenet(width=WIDTH), model)
     recipe = Recipe.load(Path(__file__).with_name("recipe.toml"))
-    comparison = comparing.run(model, folder, recipe, train, test, threads=threads)
+    comparison = comparing.run(dsd_ort.compare, model, folder, recipe, train, test, threads=threads)
     measured_on = "the training images that were held out" if held_out else "the test images"
     comparing.show(comparison, f"LeNet after each phase, on {measured_on}")
 

@@ -8,6 +8,7 @@ import click
 import numpy as np
 import onnx_ir as ir
 
+import dsd_ort
 from dsd_ort import decode, runtime
 from dsd_ort.cli import comparing, main, tables
 from dsd_ort.cli.options import FILE, threads_option
@@ -38,7 +39,7 @@ def speech(folder: Path, data: Path, held_out: bool, threads: int) -> None:
     ir.save(deepspeech(classes=classes, bands=bands, width=WIDTH, context=CONTEXT, dropout=DROPOUT), model)
     seconds = sum(stamp.seconds for stamp in train)
     click.echo(f"{len(train)} recordings, {seconds / 60:.0f} minutes, to train on, {len(test)} to measure on", err=True)
-    comparison = comparing.run(model, folder, recipe, *map(str, manifests), threads=threads)
+    comparison = comparing.run(dsd_ort.compare, model, folder, recipe, *map(str, manifests), threads=threads)
     comparing.show(comparison, "DeepSpeech after each phase, on texts that it never saw")
     transcribe(folder, test, recipe, threads)
 
