@@ -75,17 +75,18 @@ def describe(event: Event) -> str:
 
 def _training(event: Event) -> str:
     same = f"; up to the end of phase {event['taken_over']} it is the same" if event["taken_over"] else ""
-    of = f"; {event['number']} of {event['of']}, about {_duration(event['left'])} left" if "left" in event else ""
+    of = f"; {event['number']} of {event['of']}, about {duration(event['left'])} left" if "left" in event else ""
     return f"{event['name']}: {event['run']}{same}{of}"
 
 
 def _cost(event: Event) -> str:
     size = event["bytes"] / 1e6
     runs = "one training" if event["runs"] == 1 else f"{event['runs']} trainings"
-    return f"{runs} to go: about {_duration(event['seconds'])}, and {size:,.0f} MB on disk"
+    return f"{runs} to go: about {duration(event['seconds'])}, and {size:,.0f} MB on disk"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min`` or ``3.5 h``."""
     return (
         f"{seconds:.0f} s"
         if seconds < 100
@@ -156,7 +157,7 @@ class _Lines:
             click.echo(f"  step {event['done']}/{self.steps}, {_state(event)}, {left:.0f} s left", err=True)
         elif event["event"] == "overall" and time.monotonic() - self.printed > LINE_EVERY:
             self.printed = time.monotonic()
-            click.echo(f"  {_share(event)} done, about {_duration(event['left'])} left", err=True)
+            click.echo(f"  {_share(event)} done, about {duration(event['left'])} left", err=True)
         elif line := describe(event):
             self.printed = time.monotonic()
             click.echo(line, err=True)
