@@ -17,8 +17,9 @@ from rich.text import Text
 from dsd_ort import api
 from dsd_ort.api.progress import Status
 from dsd_ort.cli import tables
+from dsd_ort.cli.numbers import format_metrics
 from dsd_ort.cli.options import FILE, as_json
-from dsd_ort.cli.progress import duration, format_metrics
+from dsd_ort.cli.progress import duration
 from dsd_ort.run.journal import Event, read
 
 EVERY = 2.0
@@ -76,8 +77,8 @@ def line(found: Status) -> str:
 def journal(run: Path, as_csv: bool, output: Path | None) -> None:
     """Write what RUN recorded: losses, rates and metrics by update.
 
-    A line an event that counts, as JSON, or with --csv a table with a column for each entry and metric.  What was done again after
-    a stop is there once.
+    A line an event that counts, as JSON, or with --csv a table with a column for each entry and metric.  What was done
+    again after a stop is there once.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dsd_ort.recipe.names import PERCENTAGES
+from dsd_ort.cli.numbers import format_metrics
 from dsd_ort.run.journal import Event
 
 WITHIN = ("phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
@@ -127,18 +127,6 @@ LINES: dict[str, Callable[[Event], str]] = {
     "note": lambda event: f"note: {event['text']}",
 }
 """Event → what is said of it."""
-
-
-def format_metrics(metrics: dict[str, Any], where: str = "") -> str:
-    """``loss 0.1234  top-1 98.12 %``; *where* they were measured comes in front of each name."""
-    return "  ".join(f"{where}{name} {format_value(name, value)}" for name, value in metrics.items())
-
-
-def format_value(metric: str, value: float) -> str:
-    """With its unit."""
-    if metric in PERCENTAGES:
-        return f"{100 * value:.2f} %"
-    return f"{value:.2f}" if metric == "perplexity" else f"{value:.4f}"
 
 
 class _Lines:

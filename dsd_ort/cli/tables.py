@@ -12,7 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from dsd_ort.cli.progress import duration, format_metrics, format_value
+from dsd_ort.cli.numbers import format_column, format_metrics, format_value, heading
+from dsd_ort.cli.progress import duration
 from dsd_ort.notes import Note
 from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.journal import AS_IT_CAME, Event
@@ -28,16 +29,20 @@ if TYPE_CHECKING:  # what is shown is imported by what makes it
     from dsd_ort.statistics import Paired
 
 
+WIDTH = 132
+"""Columns of a table that nobody's terminal limits."""
+
+
 def show(title: str, columns: dict[str, str], rows: list[list[str]], *, stderr: bool = False) -> None:
     """A table on standard output, or error; *columns* maps a heading to ``left`` or ``right``."""
     table = Table(title=title or None, title_justify="left", title_style="bold")
-    for heading, side in columns.items():
-        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+    for name, side in columns.items():
+        table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(soft_wrap=False, emoji=False, markup=False, stderr=stderr)
     if not console.is_terminal:
-        console.width = 120
+        console.width = WIDTH
     console.print(table)
 
 
@@ -241,35 +246,27 @@ def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:
 
 
 def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
-    """What the arms of an experiment measure."""
+    """What the arms of an experiment measure; the best of a column is marked."""
+    shown = [name for name in dict.fromkeys((monitor, "loss")) if name in rows[0].evaluation]
+    measured = [format_column(name, [row.evaluation.get(name) for row in rows]) for name in shown]
     columns = {
         "arm": "left",
         "seeds": "right",
-        f"{monitor}, chosen by": "right",
-        **dict.fromkeys(_columns(rows, monitor), "right"),
-        f"{monitor} less dense only's (95 %)": "left",
+        f"{heading(monitor)} chosen by": "right",
+        **dict.fromkeys(map(heading, shown), "right"),
+        "less dense only's (95 %)": "left",
         "seconds": "right",
     }
-    show(title, columns, [_arm_row(row, monitor, _columns(rows, monitor)) for row in rows])
-
-
-def _columns(rows: Sequence[Row], monitor: str) -> list[str]:
-    """The metrics of the table: what decides, and the loss."""
-    return [name for name in dict.fromkeys((monitor, "loss")) if name in rows[0].evaluation]
-
-
-def _arm_row(row: Row, monitor: str, columns: Sequence[str]) -> list[str]:
-    seeds = str(row.seeds or "") + (f" ({row.diverged} diverged)" if row.diverged else "")
-    if not row.evaluation:
-        return [row.title, seeds, "", *("" for _ in columns), "", ""]
-    return [
-        row.title,
-        seeds,
-        format_value(monitor, row.selection[monitor]),
-        *(format_value(name, row.evaluation[name]) if name in row.evaluation else "" for name in columns),
-        "" if row.against is None else _difference(row.against, monitor),
-        "" if row.seconds is None else f"{row.seconds:.1f}",
-    ]
+    cells = zip(
+        [row.title for row in rows],
+        [str(row.seeds or "") + (f" ({row.diverged} diverged)" if row.diverged else "") for row in rows],
+        format_column(monitor, [row.selection.get(monitor) for row in rows]),
+        *measured,
+        ["" if row.against is None else _difference(row.against, monitor) for row in rows],
+        ["" if row.seconds is None else f"{row.seconds:.1f}" for row in rows],
+        strict=True,
+    )
+    show(title, columns, [[*row] for row in cells])
 
 
 def _difference(paired: Paired, monitor: str) -> str:
