@@ -12,9 +12,9 @@
     dsd_ort.verify("model.onnx", "better.onnx")             # … and the proof that only they differ
 
 ``compare`` does all of it, and the same budget dense only beside it; ``experiment`` does so in several ways and with
-several seeds.  ``evaluate`` measures a file or a run, ``phases`` reads what a run has measured, ``suspects`` lists the
-training examples whose labels are probably wrong, ``doctor`` says what there is to train with.  ``differentiate`` adds
-gradients to a graph and trains nothing.  What is refused raises :class:`DsdError`.
+several seeds.  ``evaluate`` measures a file or a run, ``phases`` reads what a run has measured, ``status`` how far it
+is, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says what there is to train
+with.  ``differentiate`` adds gradients to a graph and trains nothing.  What is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Diagnosis,
         Experiment,
         FittedRates,
+        Status,
         Suspects,
         check,
         compare,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         inspect,
         phases,
         prepare,
+        status,
         suspects,
         train,
         verify,
@@ -54,6 +56,7 @@ __all__ = [
     "Experiment",
     "FittedRates",
     "Recipe",
+    "Status",
     "Suspects",
     "__version__",
     "check",
@@ -68,6 +71,7 @@ __all__ = [
     "inspect",
     "phases",
     "prepare",
+    "status",
     "suspects",
     "train",
     "verify",

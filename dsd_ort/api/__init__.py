@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dsd_ort.api.gradients import differentiate
     from dsd_ort.api.labels import Suspects, suspects
     from dsd_ort.api.models import check, default_recipe, inspect, verify
+    from dsd_ort.api.progress import Status, status
     from dsd_ort.api.rates import FittedRates, fit_rates
     from dsd_ort.api.runs import as_it_came, evaluate, export, phases, train
     from dsd_ort.graph.prepare import prepare
@@ -32,6 +33,7 @@ __all__ = [
     "Diagnosis",
     "Experiment",
     "FittedRates",
+    "Status",
     "Suspects",
     "as_it_came",
     "check",
@@ -46,6 +48,7 @@ __all__ = [
     "inspect",
     "phases",
     "prepare",
+    "status",
     "suspects",
     "train",
     "verify",
@@ -60,6 +63,7 @@ _MODULES = {
     "dsd_ort.api.rates": ("FittedRates", "fit_rates"),
     "dsd_ort.api.models": ("check", "default_recipe", "inspect", "verify"),
     "dsd_ort.api.runs": ("as_it_came", "evaluate", "export", "phases", "train"),
+    "dsd_ort.api.progress": ("Status", "status"),
     "dsd_ort.graph.prepare": ("prepare",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}

@@ -21,6 +21,7 @@ from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution, Precision
+from dsd_ort.run.health import Watch
 from dsd_ort.run.journal import AS_IT_CAME, Event, Journal, read
 from dsd_ort.run.lock import locked
 from dsd_ort.run.phases import Trainer
@@ -89,6 +90,7 @@ def train(
     examples = Examples(program, _opened(data, fields, recipe), None if without is None else Path(without))
     held_out = _opened(eval_data, fields, recipe) if eval_data is not None else None
     with locked(program.folder), closing(Journal(program.folder, listener)) as journal:
+        journal.listeners = (*journal.listeners, Watch(journal.tell))
         for text in ([f"device {chosen.why}"] if chosen.had_choice else []) + execution.notes():
             journal.tell({"event": "note", "text": text})
         for opened, name in ((examples.left, "data"), (held_out, "eval-data")):

@@ -28,6 +28,8 @@ COMMANDS = {
     "fit-rates": _Where("rates", "Print a recipe whose learning rates fit MODEL and its training data, as TOML."),
     "prepare": _Where("runs", "Make the graphs that train MODEL, as a run folder."),
     "train": _Where("runs", "Train a prepared RUN through its phases."),
+    "status": _Where("looking", "Tell how far RUN is, also while it trains elsewhere, and whether it goes well."),
+    "journal": _Where("looking", "Write what RUN recorded: losses, rates and metrics by update."),
     "evaluate": _Where("models", "Measure an ONNX file, or a run's weights, on data."),
     "suspects": _Where(
         "suspects", "List the training examples whose labels the sparse network of RUN does not believe."
@@ -74,6 +76,7 @@ def cli() -> None:
     dsd-ort fit-rates model.onnx --data train.npz   a recipe whose learning rates fit
     dsd-ort prepare model.onnx -o run               make the training graphs
     dsd-ort train run --data train.npz              dense → sparse → dense
+    dsd-ort status run                              how far it is, from another terminal
     dsd-ort suspects run --data train.npz           which of its labels are probably wrong
     dsd-ort export run -o final.onnx                the same model with better weights
     dsd-ort verify model.onnx final.onnx            proof that only weights differ

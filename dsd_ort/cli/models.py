@@ -23,11 +23,12 @@ from dsd_ort.cli.options import (
     weights_options,
 )
 from dsd_ort.cli.progress import doing
+from dsd_ort.graph.program import MANIFEST, open_program
 from dsd_ort.recipe import Recipe
 
 
 @click.command()
-@click.argument("model", type=FILE)
+@click.argument("model", type=FILE, metavar="MODEL|RUN")
 @loss_option
 @output_option
 @builder_option
@@ -37,17 +38,31 @@ def inspect(model: Path, verbose: bool, json_: bool, **options: Any) -> None:
     """Show a model's parameters, what training rewrites in it, and all that prevents training.
 
     Needs no data, writes nothing, and takes seconds.  MODEL may also be a training graph that ONNX
-    Runtime's own exporter wrote: its folder, or its training_model.onnx.
+    Runtime's own exporter wrote: its folder, or its training_model.onnx.  Of a run folder, it shows what was prepared
+    and how far it is.
 
     \b
-    Example:
+    Examples:
         dsd-ort inspect model.onnx
+        dsd-ort inspect run
     """
+    if (model / MANIFEST).exists():
+        _inspect_run(model, json_)
+        return
     found = api.inspect(model, **options)
     if json_:
         click.echo(json.dumps(inspection.inspection_data(found), indent=1))
     else:
         inspection.show_inspection(found, verbose=verbose)
+
+
+def _inspect_run(run: Path, json_: bool) -> None:
+    program, status = open_program(run), api.status(run)
+    if json_:
+        click.echo(json.dumps(tables.program_data(program) | {"status": status.to_dict()}, indent=1))
+        return
+    tables.show_program(program)
+    tables.show_status(status)
 
 
 @click.command()

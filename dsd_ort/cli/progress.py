@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dsd_ort.recipe.names import PERCENTAGES
+from dsd_ort.cli.numbers import format_metrics
 from dsd_ort.run.journal import Event
 
 WITHIN = ("phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
@@ -75,17 +75,18 @@ def describe(event: Event) -> str:
 
 def _training(event: Event) -> str:
     same = f"; up to the end of phase {event['taken_over']} it is the same" if event["taken_over"] else ""
-    of = f"; {event['number']} of {event['of']}, about {_duration(event['left'])} left" if "left" in event else ""
+    of = f"; {event['number']} of {event['of']}, about {duration(event['left'])} left" if "left" in event else ""
     return f"{event['name']}: {event['run']}{same}{of}"
 
 
 def _cost(event: Event) -> str:
     size = event["bytes"] / 1e6
     runs = "one training" if event["runs"] == 1 else f"{event['runs']} trainings"
-    return f"{runs} to go: about {_duration(event['seconds'])}, and {size:,.0f} MB on disk"
+    return f"{runs} to go: about {duration(event['seconds'])}, and {size:,.0f} MB on disk"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min`` or ``3.5 h``."""
     return (
         f"{seconds:.0f} s"
         if seconds < 100
@@ -128,18 +129,6 @@ LINES: dict[str, Callable[[Event], str]] = {
 """Event → what is said of it."""
 
 
-def format_metrics(metrics: dict[str, Any], where: str = "") -> str:
-    """``loss 0.1234  top-1 98.12 %``; *where* they were measured comes in front of each name."""
-    return "  ".join(f"{where}{name} {format_value(name, value)}" for name, value in metrics.items())
-
-
-def format_value(metric: str, value: float) -> str:
-    """With its unit."""
-    if metric in PERCENTAGES:
-        return f"{100 * value:.2f} %"
-    return f"{value:.2f}" if metric == "perplexity" else f"{value:.4f}"
-
-
 class _Lines:
     """Plain lines: phases, epochs, and within long epochs one every half minute."""
 
@@ -156,7 +145,7 @@ class _Lines:
             click.echo(f"  step {event['done']}/{self.steps}, {_state(event)}, {left:.0f} s left", err=True)
         elif event["event"] == "overall" and time.monotonic() - self.printed > LINE_EVERY:
             self.printed = time.monotonic()
-            click.echo(f"  {_share(event)} done, about {_duration(event['left'])} left", err=True)
+            click.echo(f"  {_share(event)} done, about {duration(event['left'])} left", err=True)
         elif line := describe(event):
             self.printed = time.monotonic()
             click.echo(line, err=True)

@@ -46,6 +46,7 @@ def prepare(model: Path, run: Path, recipe: Recipe, json_: bool) -> None:
         click.echo(json.dumps(tables.program_data(program), indent=1))
         return
     tables.show_program(program)
+    click.echo(f"next: dsd-ort train {program.folder} --data DATA")
     if is_default(click.get_current_context()):
         click.echo(f"its rates fit no model in particular; dsd-ort fit-rates {model} --data DATA finds some that fit")
 

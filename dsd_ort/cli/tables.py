@@ -12,7 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from dsd_ort.cli.progress import format_metrics, format_value
+from dsd_ort.cli.numbers import format_column, format_metrics, format_value, heading
+from dsd_ort.cli.progress import duration
 from dsd_ort.notes import Note
 from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.journal import AS_IT_CAME, Event
@@ -20,22 +21,28 @@ from dsd_ort.run.journal import AS_IT_CAME, Event
 if TYPE_CHECKING:  # what is shown is imported by what makes it
     from dsd_ort.api.comparison.answer import Row
     from dsd_ort.api.comparison.document import Rung
+    from dsd_ort.api.progress import Status
     from dsd_ort.graph.program import Program
     from dsd_ort.proof import Report
+    from dsd_ort.recipe import Recipe, Schedule
     from dsd_ort.ship.verify import Verdict as Verified
     from dsd_ort.statistics import Paired
+
+
+WIDTH = 132
+"""Columns of a table that nobody's terminal limits."""
 
 
 def show(title: str, columns: dict[str, str], rows: list[list[str]], *, stderr: bool = False) -> None:
     """A table on standard output, or error; *columns* maps a heading to ``left`` or ``right``."""
     table = Table(title=title or None, title_justify="left", title_style="bold")
-    for heading, side in columns.items():
-        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+    for name, side in columns.items():
+        table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(soft_wrap=False, emoji=False, markup=False, stderr=stderr)
     if not console.is_terminal:
-        console.width = 120
+        console.width = WIDTH
     console.print(table)
 
 
@@ -121,7 +128,70 @@ def show_program(program: Program) -> None:
     for name, output in data["losses"]:
         click.echo(f"  loss {name} at output {output!r}")
     show_notes(program.notes)
-    click.echo(f"next: dsd-ort train {program.folder} --data DATA")
+    show_plan(program.recipe)
+
+
+PLAN_COLUMNS = {"phase": "left", "sparsity": "right", "length": "right", "learning rate": "left"}
+
+
+def show_plan(recipe: Recipe) -> None:
+    """What training will do."""
+    rows = [
+        [
+            f"{number} {phase.kind}",
+            "" if phase.sparsity is None else f"{100 * phase.sparsity:g} %",
+            f"{phase.epochs:g} epochs" if phase.epochs is not None else f"{phase.steps:,} updates",
+            _rate(phase.schedule) + (", without the suspects" if phase.drop_suspects else ""),
+        ]
+        for number, phase in enumerate(recipe.phase, 1)
+    ]
+    show(f"What train will do: {_optimizer(recipe)}, batches of {recipe.batch_size}", PLAN_COLUMNS, rows)
+
+
+def _optimizer(recipe: Recipe) -> str:
+    chosen = recipe.optimizer
+    decay = f", weight decay {chosen.weight_decay:g}" if chosen.weight_decay else ""
+    momentum = f", momentum {chosen.momentum:g}" if chosen.name == "sgd" and chosen.momentum else ""
+    return f"{chosen.name}{momentum}{decay}"
+
+
+def _rate(schedule: Schedule) -> str:
+    text = f"{schedule.initial:g}"
+    if schedule.schedule == "step":
+        text += f", times {schedule.factor:g} every {schedule.every:g} epochs"
+    if schedule.schedule == "cosine":
+        text += f" to {schedule.final:g}, cosine"
+    return text + (f", {schedule.warmup} updates of warmup" if schedule.warmup else "")
+
+
+def show_status(found: Status) -> None:
+    """How far a run is."""
+    rows = [
+        [
+            f"{phase.number} {phase.kind}",
+            "" if phase.sparsity is None else f"{100 * phase.sparsity:g} %",
+            "complete" if phase.complete else "" if not phase.of else f"{phase.done:,} of {phase.of:,} updates",
+            format_metrics(phase.metrics),
+        ]
+        for phase in found.phases
+    ]
+    columns = {"phase": "left", "sparsity": "right", "done": "left", "last evaluation": "left"}
+    show(f"{found.model} in {found.run}: {found.state}", columns, rows)
+    if found.loss is not None and found.state != "complete":
+        click.echo(
+            f"loss {found.loss:.4g}, learning rate {found.learning_rate:g}, {found.examples_per_second:g} examples/s"
+        )
+    if found.seconds_left is not None:
+        click.echo(f"about {duration(found.seconds_left)} of training left")
+    if (since := found.since_checkpoint) is not None:
+        click.echo(f"saved {duration(since)} ago")
+    for text in found.remarks:
+        click.echo(f"note: {text}")
+    again = {"new": "", "stopped": " --resume"}
+    if found.state in again:
+        click.echo(f"next: dsd-ort train {found.run} --data DATA{again[found.state]}")
+    elif found.state == "complete":
+        click.echo(f"next: dsd-ort export {found.run} -o final.onnx")
 
 
 def phase_rows(events: list[Event]) -> list[list[str]]:
@@ -176,35 +246,27 @@ def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:
 
 
 def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
-    """What the arms of an experiment measure."""
+    """What the arms of an experiment measure; the best of a column is marked."""
+    shown = [name for name in dict.fromkeys((monitor, "loss")) if name in rows[0].evaluation]
+    measured = [format_column(name, [row.evaluation.get(name) for row in rows]) for name in shown]
     columns = {
         "arm": "left",
         "seeds": "right",
-        f"{monitor}, chosen by": "right",
-        **dict.fromkeys(_columns(rows, monitor), "right"),
-        f"{monitor} less dense only's (95 %)": "left",
+        f"{heading(monitor)} chosen by": "right",
+        **dict.fromkeys(map(heading, shown), "right"),
+        "less dense only's (95 %)": "left",
         "seconds": "right",
     }
-    show(title, columns, [_arm_row(row, monitor, _columns(rows, monitor)) for row in rows])
-
-
-def _columns(rows: Sequence[Row], monitor: str) -> list[str]:
-    """The metrics of the table: what decides, and the loss."""
-    return [name for name in dict.fromkeys((monitor, "loss")) if name in rows[0].evaluation]
-
-
-def _arm_row(row: Row, monitor: str, columns: Sequence[str]) -> list[str]:
-    seeds = str(row.seeds or "") + (f" ({row.diverged} diverged)" if row.diverged else "")
-    if not row.evaluation:
-        return [row.title, seeds, "", *("" for _ in columns), "", ""]
-    return [
-        row.title,
-        seeds,
-        format_value(monitor, row.selection[monitor]),
-        *(format_value(name, row.evaluation[name]) if name in row.evaluation else "" for name in columns),
-        "" if row.against is None else _difference(row.against, monitor),
-        "" if row.seconds is None else f"{row.seconds:.1f}",
-    ]
+    cells = zip(
+        [row.title for row in rows],
+        [str(row.seeds or "") + (f" ({row.diverged} diverged)" if row.diverged else "") for row in rows],
+        format_column(monitor, [row.selection.get(monitor) for row in rows]),
+        *measured,
+        ["" if row.against is None else _difference(row.against, monitor) for row in rows],
+        ["" if row.seconds is None else f"{row.seconds:.1f}" for row in rows],
+        strict=True,
+    )
+    show(title, columns, [[*row] for row in cells])
 
 
 def _difference(paired: Paired, monitor: str) -> str:

@@ -35,6 +35,7 @@ from dsd_ort.notes import Note, formerly
 from dsd_ort.recipe import Recipe
 
 FORMAT = 1
+MANIFEST = "manifest.json"
 WITHOUT = "without.csv"
 GRAPHS = ("step", "sparse", "update", "evaluate")
 
@@ -97,7 +98,7 @@ class Program:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
-        self.recipe = Recipe.from_dict(manifest.recipe, where=str(folder / "manifest.json"))
+        self.recipe = Recipe.from_dict(manifest.recipe, where=str(folder / MANIFEST))
 
     @property
     def source_path(self) -> Path:
@@ -161,7 +162,7 @@ def open_program(folder: str | Path) -> Program:
         RunError: no run folder, or one of another version of the format.
     """
     folder = Path(folder)
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if not path.is_file():
         raise RunError(
             "this is no run folder" if folder.exists() else "no such run folder",
@@ -223,7 +224,7 @@ def write_program(
             shutil.copyfile(file, temporary / "artifacts" / file.name)
         if without is not None:
             (temporary / WITHOUT).write_bytes(without)
-        (temporary / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        (temporary / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         temporary.chmod(0o755)
         if folder.exists():  # empty, as refuse_existing has seen
             folder.rmdir()

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
 
 from dsd_ort.data import Batches, Dataset
 from dsd_ort.errors import RecipeError
 from dsd_ort.recipe import Phase, Recipe
 from dsd_ort.run.position import Position
+
+T = TypeVar("T")
+
+
+class Waiting(Generic[T]):
+    """Gives what *stream* gives, and counts the ``seconds`` that it kept whoever reads it waiting."""
+
+    def __init__(self, stream: Iterable[T]) -> None:
+        self.stream, self.seconds = stream, 0.0
+
+    def __iter__(self) -> Iterator[T]:
+        began = time.monotonic()
+        for item in self.stream:
+            self.seconds += time.monotonic() - began
+            yield item
+            began = time.monotonic()
 
 
 def batches_left(recipe: Recipe, data: Dataset, position: Position) -> Batches:

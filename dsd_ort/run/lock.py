@@ -39,3 +39,12 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process is training the run at this moment, as far as the system knows."""
+    try:
+        with locked(folder):
+            return False
+    except RunError:
+        return True

@@ -17,7 +17,7 @@ from dsd_ort.data import Dataset, check_batch_size, counted, prefetch, with_last
 from dsd_ort.errors import RecipeError, Stopped
 from dsd_ort.graph.program import GRAPHS, Program
 from dsd_ort.recipe import Phase
-from dsd_ort.run.epoch import batches_left, updates_of_epoch
+from dsd_ort.run.epoch import Waiting, batches_left, updates_of_epoch
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution
@@ -189,7 +189,8 @@ class Trainer:
         began, examples = time.monotonic(), state.progress.examples
         left = with_last(batches_left(self.recipe, self.data, state.position))
         with closing(prefetch((send(batch), last) for batch, last in left)) as stream:
-            for batch, last in stream:
+            waiting = Waiting(stream)
+            for batch, last in waiting:
                 self._forward_backward(batch, sparse=phase.kind == "sparse")
                 state.position = state.position.after_batch()
                 if state.position.batch % accumulate and not last:
@@ -201,7 +202,8 @@ class Trainer:
                 state.position = state.position.after_update()
                 if state.position.phase_step % PROGRESS_EVERY == 0:
                     state.collect()
-                self._tell_progress(rate, (state.progress.examples - examples) / (time.monotonic() - began))
+                passed = time.monotonic() - began
+                self._tell_progress(rate, (state.progress.examples - examples) / passed, waiting.seconds / passed)
                 if state.position.phase_step == self.steps:
                     break
                 self._save_if_due()
@@ -217,7 +219,7 @@ class Trainer:
         if self.execution.on_cpu:
             self.state.collect(lambda: self.engine.first_bad_tensor(batch.arrays, seed=seed))
 
-    def _tell_progress(self, rate: float, speed: float) -> None:
+    def _tell_progress(self, rate: float, speed: float, waiting: float) -> None:
         position = self.state.position
         content = {
             "phase": position.phase + 1,
@@ -225,10 +227,13 @@ class Trainer:
             "loss": self.state.pending.loss,
             "learning_rate": rate,
             "examples_per_second": round(speed, 1),
+            "waiting": round(waiting, 3),
+            "done": position.phase_step,
+            "of": self.steps,
         }
         if position.phase_step % PROGRESS_EVERY == 0:
             self.journal.write("progress", position.step, **content)
-        self.journal.tell({"event": "tick", "done": position.phase_step, **content})
+        self.journal.tell({"event": "tick", **content})
 
     def _save_if_due(self) -> None:
         stopping = self.stop()

@@ -49,6 +49,8 @@ def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) 
         "fit-rates",
         "prepare",
         "train",
+        "status",
+        "journal",
         "evaluate",
         "suspects",
         "export",

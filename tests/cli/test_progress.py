@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dsd_ort.cli.progress import describe, format_metrics
+from dsd_ort.cli.numbers import format_metrics
+from dsd_ort.cli.progress import describe
 
 
 def test_rates_are_printed_in_percent_and_other_metrics_as_numbers() -> None:

@@ -60,7 +60,7 @@ def contents(run: Program) -> dict[str, Any]:
 
 
 def told(folder: Path) -> list[dict[str, Any]]:
-    timed = ("time", "seconds", "examples_per_second")
+    timed = ("time", "seconds", "examples_per_second", "waiting")
     return [{key: value for key, value in event.items() if key not in timed} for event in read(folder)]
 
 

@@ -14,7 +14,7 @@ from dsd_ort.api.comparison.report import DENSE_ONLY, DSD, REPORT
 from dsd_ort.api.rates import fit_rates
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.prepare import listed, prepare
-from dsd_ort.graph.program import Program, open_program, write_again
+from dsd_ort.graph.program import MANIFEST, Program, open_program, write_again
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
 from dsd_ort.recipe import Recipe, to_toml
@@ -121,7 +121,7 @@ def program_of(run: Path, model: str | Path, recipe: Recipe, like: Program | Non
     Raises:
         RunError: it is there, with another model or recipe.
     """
-    if not (run / "manifest.json").exists():
+    if not (run / MANIFEST).exists():
         if like is not None and _same_graphs(like.recipe, recipe):
             return write_again(like, run, recipe, without=listed(recipe))
         return prepare(model, run, recipe)

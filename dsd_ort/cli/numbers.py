@@ -1,0 +1,52 @@
+"""Metrics as text: with their units, and side by side with as many digits as tell them apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from dsd_ort.recipe.names import PERCENTAGES
+from dsd_ort.run.metrics import HIGHER_IS_BETTER
+
+BEST = " *"
+"""Behind the best of a column."""
+DECIMALS: dict[str, int] = {**dict.fromkeys(PERCENTAGES, 2), "perplexity": 2}
+USUAL, MOST = 4, 7
+"""Decimals of other metrics, and the most of any."""
+
+
+def format_value(metric: str, value: float, decimals: int | None = None) -> str:
+    """With its unit."""
+    decimals = DECIMALS.get(metric, USUAL) if decimals is None else decimals
+    return f"{100 * value:.{decimals}f} %" if metric in PERCENTAGES else f"{value:.{decimals}f}"
+
+
+def format_metrics(metrics: dict[str, Any], where: str = "") -> str:
+    """``loss 0.1234  top-1 98.12 %``; *where* they were measured comes in front of each name."""
+    return "  ".join(f"{where}{name} {format_value(name, value)}" for name, value in metrics.items())
+
+
+def format_column(metric: str, values: Sequence[float | None]) -> list[str]:
+    """All to as many decimals as the two that are nearest need, and the best marked; empty for None."""
+    there = [value for value in values if value is not None]
+    decimals = decimals_for(metric, there)
+    choose = max if HIGHER_IS_BETTER.get(metric, False) else min
+    best = format_value(metric, choose(there), decimals) if len(there) > 1 else None
+    texts = ["" if value is None else format_value(metric, value, decimals) for value in values]
+    return [text + (BEST if text == best else "") for text in texts]
+
+
+def decimals_for(metric: str, values: Sequence[float]) -> int:
+    """Two digits of the smallest difference, of percentages one, and no fewer than usual."""
+    least: int = DECIMALS.get(metric, USUAL)
+    scale, digits = (100, 1) if metric in PERCENTAGES else (1, 2)
+    finite = sorted({scale * value for value in values if math.isfinite(value)})
+    gap = min((high - low for low, high in pairwise(finite)), default=0.0)
+    return least if gap <= 0 else max(least, min(MOST, math.ceil(-math.log10(gap)) + digits - 1))
+
+
+def heading(metric: str) -> str:
+    """Its name, and which way is better: ``top-1 ↑``."""
+    return f"{metric} {'↑' if HIGHER_IS_BETTER.get(metric, False) else '↓'}"
