@@ -28,7 +28,7 @@ class Case(NamedTuple):
     given: Mapping[str, Any] | None = None
     untrained: tuple[str, ...] = ()
     runs: bool = True
-    """False where ONNX Runtime 1.19 cannot run it, or not as ONNX defines it."""
+    """False where this ONNX Runtime cannot run it, or not as ONNX defines it."""
     path: str | None = None
     """The operators on the gradient path, in order, where ``expected`` would fill a page."""
     tolerance: float | None = None
