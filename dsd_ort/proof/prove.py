@@ -248,7 +248,7 @@ class _Prover:
         before, gradient = arena.weights.copy(), arena.gradients.copy()
         norm = float(np.linalg.norm(gradient.astype(np.float64)))
         size = float(np.linalg.norm(before)) or 1.0
-        errors = []
+        errors: list[float] = []
         for h in ALONG_STEPS:
             step = gradient * (h * size / norm) if norm else gradient
             if errors and 2 * h * size * norm < told:
