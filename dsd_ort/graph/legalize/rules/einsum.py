@@ -123,7 +123,8 @@ def _length(term: Term, label: str) -> Length:
 def _broadcast(a: Term, b: Term, label: str) -> Length:
     """The length that *label* has in the product: none is known of two names, one of which may be 1."""
     lengths = {_length(t, label) for t in (a, b) if label in t.labels}
-    known = [n for n in lengths if isinstance(n, int) and n != 1] or [*lengths - {1}] or [1]
+    fixed: list[Length] = [n for n in lengths if isinstance(n, int) and n != 1]
+    known = fixed or [*lengths - {1}] or [1]
     return known[0] if len(known) == 1 else None
 
 
