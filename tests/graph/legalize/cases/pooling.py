@@ -6,7 +6,6 @@ import numpy as np
 
 from tests.graph.legalize.cases.case import Case, image
 from tests.graph.legalize.cases.reduction import extreme
-from tests.session import RELEASE
 
 POOLED = "MaxPool(x, kernel_shape=[2 2], strides=[2 2]).1"
 
@@ -27,10 +26,6 @@ def around(rows: str, columns: str, image: str = "x") -> str:
     return f"MatMul(MatMul({rows}, {image}), Transpose({columns}, perm=[1 0]))"
 
 
-BY_KERNEL = RELEASE < (1, 29)
-"""Divides by the size of the kernel, though the last window reaches beyond the padding; newer ones as ONNX says."""
-SHIFTS = RELEASE < (1, 30)
-"""Runs MaxPool, and AveragePool before opset 19, with SAME windows that are smaller than their stride."""
 CONVOLVED = "Reshape Pad Conv Reshape"
 LP = "Pow MatMul MatMul Where Pow Where"
 # Of two images of 6 by 5, which grow: the greatest of each window is its last, in column major order b + h + 6 w.
@@ -73,6 +68,7 @@ CASES = [
             ('auto_pad = "SAME_LOWER", strides = [2, 2]', 3, "float32[5, 3]"),
         )
     ),
+    # ONNX Runtime divides by the size of the kernel, though the last window reaches beyond the padding.
     *(
         image(
             "AveragePool <kernel_shape = [3, 2], strides = [2, 2], ceil_mode = 1, count_include_pad = 1, "
@@ -81,9 +77,7 @@ CASES = [
             size=size,
             opset=opset,
             original=f"(float[N, 4, {size}] x) => (float[] y) {{ y = AveragePool "
-            "<kernel_shape = [3, 2], strides = [2, 2], count_include_pad = 1, pads = [1, 1, 2, 0]> (x) }"
-            if BY_KERNEL
-            else None,
+            "<kernel_shape = [3, 2], strides = [2, 2], count_include_pad = 1, pads = [1, 1, 2, 0]> (x) }",
         )
         for size, opset in (("6, 5", 18), ("H, W", 18), ("6, 5", 19))
     ),
@@ -96,7 +90,6 @@ CASES = [
             original=f"(float[N, 4, {size}] x) => (float[] y) "
             "<int64[1] s = {1}, int64[1] e = {6}, int64[1] a = {2}> "
             f"{{ c = Slice (x, s, e, a) y = {op} <kernel_shape = [1, 2], strides = [3, 3]> (c) }}",
-            runs=SHIFTS or op == "LpPool",
         )
         for op, size, path in (
             ("AveragePool", "6, 5", "MatMul MatMul"),
@@ -112,7 +105,6 @@ CASES = [
         path="MatMul MatMul",
         original="(float[N, 4, 6, 5] x) => (float[] y) "
         "{ y = AveragePool <kernel_shape = [1, 2], strides = [3, 3]> (x) }",
-        runs=SHIFTS,
     ),
     image(
         "AveragePool <kernel_shape = [2, 2], dilations = [2, 3]> (x)",
@@ -201,9 +193,7 @@ CASES = [
         "<ceil_mode = 1, count_include_pad = 1, kernel_shape = [3], pads = [1, 1], strides = [2]> (x) }",
         path=f"{CONVOLVED} Div",
         original="(float[N, 2, H] x) => (float[] y) "
-        "{ y = AveragePool <count_include_pad = 1, kernel_shape = [3], pads = [1, 2], strides = [2]> (x) }"
-        if BY_KERNEL
-        else None,
+        "{ y = AveragePool <count_include_pad = 1, kernel_shape = [3], pads = [1, 2], strides = [2]> (x) }",
     ),
     *(
         Case(
@@ -213,7 +203,6 @@ CASES = [
             original="(float[N, 2, H] x) => (float[] y) "
             f"<int64[1] s = {{{first}}}, int64[1] e = {{6}}, int64[1] a = {{2}}> "
             f"{{ c = Slice (x, s, e, a) y = AveragePool <kernel_shape = [1], strides = [{stride}]> (c) }}",
-            runs=SHIFTS,
         )
         for side, stride, first in (("UPPER", 3, 1), ("UPPER", 6, 2), ("LOWER", 6, 2))
     ),
