@@ -224,7 +224,7 @@ def model_tables(coverage: Coverage) -> list[str]:
     for group, rows in groups.items():
         lines += [
             "",
-            f"### {group}: {_right(rows)}",
+            f"### {group}, {_right(rows)}",
             "",
             "| model | parameters | dsd-ort | s | stock | alone |",
             "|---|---:|---|---:|---|---|",
@@ -248,7 +248,7 @@ def _right(rows: Sequence[models.Row]) -> str:
         "alone": [r.bare for r in rows],
     }
     counts = {side: sum(v.verdict == "right" for v in verdicts) for side, verdicts in sides.items()}
-    return f"of {len(rows)} " + ", ".join(f"{count} right {side}" for side, count in counts.items())
+    return f"{len(rows)} models: " + ", ".join(f"{count} right {side}" for side, count in counts.items())
 
 
 def _cell(verdict: models.Verdict) -> str:
