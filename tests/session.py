@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
+import onnxruntime
 
 from dsd_ort import runtime
 from dsd_ort.device import portable
@@ -14,6 +15,8 @@ from dsd_ort.rewrite.autograd import OPSET, inline
 
 TRAINING_BUILD = bool({*runtime.distributions()} & {*runtime.TRAINING_DISTRIBUTIONS})
 """Is it the training build?  By what is installed, not by what that can: where it is broken, its tests fail."""
+RELEASE = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+"""What some operators compute differs from one to another."""
 TRAINS = runtime.trains()
 """What it can: tests that play another one replace the function."""
 

@@ -39,6 +39,10 @@ SAME_LOSS_EXACTLY = 1e-4
 """Of the step graph's loss and one in float64."""
 ALONG = 0.1
 """Relative error of a slope in float32, along the gradient."""
+ALONG_STEPS = (*(h / 10 for h in gradients.COARSE_STEPS), 1e-5, 3e-6)
+"""Relative to the size of the weights: along its gradient a loss curves most."""
+TOLD = 1e-5
+"""Relative difference of two losses of which a rounding is a hundredth."""
 BESIDE = 1e-2
 """How far from the weights of the file, relative to their size, a point off their kinks is looked for."""
 EVALUATIONS = 6
@@ -240,13 +244,15 @@ class _Prover:
 
     def _compare_with_itself(self, what: str, engine: Engine, arena: Arena) -> None:
         """The slope of the step graph's own loss along its gradient, which must be ‖gradient‖."""
-        self._step(engine)
+        told = TOLD * abs(self._step(engine))
         before, gradient = arena.weights.copy(), arena.gradients.copy()
         norm = float(np.linalg.norm(gradient.astype(np.float64)))
         size = float(np.linalg.norm(before)) or 1.0
-        errors = []
-        for h in gradients.COARSE_STEPS:
-            step = gradient * (h / 10 * size / norm) if norm else gradient
+        errors: list[float] = []
+        for h in ALONG_STEPS:
+            step = gradient * (h * size / norm) if norm else gradient
+            if errors and 2 * h * size * norm < told:
+                break
             losses = []
             for sign in (1, -1):
                 arena.weights[...] = before

@@ -10,9 +10,9 @@ from dsd_ort.rewrite.operators import Does, facts
 from dsd_ort.rewrite.parts import inner_nodes, reads
 
 
-def live(graph: ir.Graph) -> list[ir.Node]:
-    """The nodes that an output depends on, in graph order."""
-    needed: set[ir.Value | None] = set(graph.outputs)
+def live(graph: ir.Graph, outputs: Iterable[ir.Value] | None = None) -> list[ir.Node]:
+    """The nodes that one of *outputs* depends on, by default of all of the graph's, in graph order."""
+    needed: set[ir.Value | None] = set(graph.outputs if outputs is None else outputs)
     live = []
     for node in reversed(graph):
         if not needed.isdisjoint(node.outputs):

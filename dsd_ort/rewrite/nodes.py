@@ -107,6 +107,10 @@ class Nodes:
         self.nodes.append(new)
         return outputs
 
+    def take(self, others: Nodes) -> None:
+        """Moves what was written there behind what was written here."""
+        self.nodes += others._taken()
+
     def put_before(self, node: ir.Node) -> None:
         """Moves what was written into the graph of *node*, in front of it."""
         assert isinstance(node.graph, ir.Graph)

@@ -177,8 +177,8 @@ def _version() -> str:
         return ""
 
 
-def session_options(threads: int = 0, *, spinning: bool = True) -> Any:
-    """Quiet options with *threads* intra-op threads (0: one a core)."""
+def session_options(threads: int = 0, *, spinning: bool = True, optimized: bool = True) -> Any:
+    """Quiet options with *threads* intra-op threads (0: one a core); *optimized*: nodes may be fused and folded."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -192,6 +192,8 @@ def session_options(threads: int = 0, *, spinning: bool = True) -> Any:
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     if not spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
 
 

@@ -34,7 +34,7 @@ def prepared(name: str) -> tuple[onnx.ModelProto, Arrays, Arrays]:
     case: Case = DISTINCT[name]
     inputs = random_inputs(case.proto, case.given)
     trained = [n for n, value in inputs.items() if value.dtype == np.float32 and n not in case.untrained]
-    y = Exact(model(case.original, max(case.opset, 18)) if case.original else case.proto)(inputs)["y"]
+    y = Exact(model(case.reference, max(case.opset, 18)) if case.reference else case.proto)(inputs)["y"]
     legal = legalize(ir.from_proto(case.proto), trained, outputs=["y"], batch_norm="frozen").model
     with_loss = ir.from_proto(_with_loss(ir.to_proto(legal), loss_weights({"y": y})))
     step = ir.to_proto(differentiate(with_loss, trained, loss="L").model)

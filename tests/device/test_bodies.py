@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
 from dsd_ort.device import portable
@@ -18,7 +17,8 @@ from dsd_ort.device.specialize import specialize
 from dsd_ort.device.unroll import unroll
 from dsd_ort.graph import masks
 from tests.graph.differentiate.control import CONTROL
-from tests.graph.gradient import Arrays, loss_weights, model, quiet, random_inputs, step_graph
+from tests.graph.gradient import Arrays, loss_weights, model, random_inputs, step_graph
+from tests.session import opened
 
 IMAGES = """(float[N, 3, 6, 6] x, float[4, 3, 3, 3] w, float[4] b, float[4, 2] v, bool c) => (float[N, 2] y) {
     h = Sin (x)
@@ -63,8 +63,7 @@ class Trial:
 
 
 def run(graph: ir.Model, inputs: Arrays) -> Arrays:
-    proto = ir.to_proto(graph).SerializeToString()
-    session = onnxruntime.InferenceSession(proto, quiet(), providers=["CPUExecutionProvider"])
+    session = opened(graph)
     known, names = {v.name for v in session.get_inputs()}, [v.name for v in session.get_outputs()]
     return dict(zip(names, session.run(names, {k: v for k, v in inputs.items() if k in known}), strict=True))
 

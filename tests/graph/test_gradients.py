@@ -347,6 +347,17 @@ def test_an_operator_in_front_of_another_output_needs_no_derivative() -> None:
         dsd_ort.differentiate(model, "x", "z")
 
 
+def test_quantised_numbers_in_front_of_another_output_need_no_derivative() -> None:
+    model = model_of(
+        "(float[3] x) => (float[3] y, uint8[3] z) <float s = {0.5}, uint8 zero = {128}> "
+        "{ y = Exp (x) z = QuantizeLinear (y, s, zero) }"
+    )
+    x = np.float32([-1, 0, 2])
+    found = run(dsd_ort.differentiate(model, "x", "y"), {"x": x, "y_grad": np.ones_like(x)})
+    np.testing.assert_array_equal(found["z"], run(model, {"x": x})["z"])
+    np.testing.assert_allclose(found["x_grad"], np.exp(x), rtol=1e-6)
+
+
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         dsd_ort.differentiate(tmp_path / "none.onnx", "x")

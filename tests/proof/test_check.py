@@ -169,6 +169,16 @@ def test_a_gradient_that_lacks_a_part_is_found(tmp_path: Path) -> None:
         assert [row.group for row in check(model).wrong] == ["w"]
 
 
+def test_a_loss_that_curves_much_along_its_gradient_is_looked_at_closely(tmp_path: Path) -> None:
+    text = (
+        "(float[N, 6] x) => (float[N, 3] y) <float k = {10000.0}> "
+        "{ a = MatMul (x, w) b = Dropout (a) c = Mul (b, k) d = Sin (c) y = MatMul (d, v) }"
+    )
+    report = check(write(tmp_path / "m.onnx", text, {"w": (6, 5), "v": (5, 3)}))
+    (slope,) = [line for line in report.lines if line.what.startswith("dropout")]
+    assert slope.passed, slope
+
+
 def test_a_kink_is_no_error(tmp_path: Path) -> None:
     """With a bias of -x·w every unit stands exactly at the kink of its Relu."""
     text = "(float[N, 4] x) => (float[N, 3] y) { a = MatMul (x, w) b = Add (a, c) d = Relu (b) y = MatMul (d, v) }"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
 
-from dsd_ort.proof import Report, gradients
+from dsd_ort.model.source import Source
+from dsd_ort.proof import Report, exported, gradients
 from dsd_ort.proof.reference import InNumPy
 from tests.models import retyped, write_cnn
 from tests.proof.test_check import CONV, check, verdicts, write
@@ -47,6 +50,27 @@ def test_a_type_that_the_cpu_does_not_run(tmp_path: Path, dtype: str) -> None:
     assert report.ok, report
     text = "ONNX Runtime's CPU build cannot run this file itself; compared in float32"
     assert (text in line(report, "export")) == (dtype != "float16")
+
+
+def test_what_differs_too_much_is_compared_where_no_nodes_are_fused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime puts a constant batch norm into its convolution, which rounds otherwise."""
+    monkeypatch.setattr(exported, "SAME_OUTPUT", 0.0)
+    text = line(check(write_cnn(tmp_path / "m.onnx")), "export")
+    assert text.endswith(", and within 0.0e+00 where ONNX Runtime fuses no nodes")
+
+
+def test_an_export_of_old_weights_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_weights = exported.export.write_weights
+
+    def forgetful(source: Source, weights: Mapping[str, np.ndarray], final: Path) -> Any:
+        return write_weights(source, {**weights, "fc.weight": source.value("fc.weight")}, final)
+
+    monkeypatch.setattr(exported.export, "write_weights", forgetful)
+    (export,) = [line for line in check(write_cnn(tmp_path / "m.onnx")).lines if line.what == "export"]
+    assert not export.passed
+    assert "where ONNX Runtime fuses no nodes" in export.text
 
 
 def test_a_file_of_equal_weights_is_checked_at_drawn_ones(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
     python -m tools.coverage --models CORPUS         every model that tools.coverage.corpus made (an hour or more)
     python -m tools.coverage --models CORPUS --only 'zoo/*'
 
-Without the training build, --operators measures dsd-ort on the ONNX Runtime that is there, in a column of its own.
+Without the training build, both measure dsd-ort on the ONNX Runtime that is there, in columns of their own.
 What is not measured stays as the JSON has it.  The answers of ONNX Runtime alone depend on its version and the case or
 model only, so they are taken from the JSON too; --bare measures them anew.  A test compares the operators' part.
 """
@@ -47,7 +47,8 @@ ABOUT_MODELS = """\
 The models are made by `tools/coverage/corpus.py`. *Right* with dsd-ort means that `dsd-ort check` passes: gradients
 agree with finite differences of the file in plain inference, a sparse step does what it should, the export verifies,
 and the exported file gives the trained outputs in plain inference. Seconds are the whole check's. *Right* alone means
-that the gradients agree; its weights are the file's initializers, as a user of ONNX Runtime Training has them."""
+that the gradients agree; its weights are the file's initializers, as a user of ONNX Runtime Training has them. An empty
+cell was not measured."""
 
 
 class Coverage(msgspec.Struct):
@@ -87,8 +88,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=DOCS, metavar="FOLDER", help="where the two files are")
     arguments = parser.parse_args()
-    if not TRAINING_BUILD and (arguments.models or arguments.bare):
-        parser.error("models, and ONNX Runtime alone, are measured with the training build")
+    if not TRAINING_BUILD and arguments.bare:
+        parser.error("ONNX Runtime alone is measured with the training build")
     coverage = Coverage.load(arguments.output / "coverage.json")
     if TRAINING_BUILD and (arguments.bare or coverage.runtime != onnx_runtime()):
         coverage.operators = [row._replace(bare="") for row in coverage.operators]
@@ -122,12 +123,19 @@ def measure_models(coverage: Coverage, arguments: argparse.Namespace) -> None:
     there = [f"{file.parent.name}/{file.name.removesuffix('.onnx')}" for file in sorted(folder.glob("*/*.onnx"))]
     rows = {row.name: row for row in coverage.models if row.name in there}
     names = [name for name in there if fnmatch.fnmatch(name, arguments.only)]
-    known = {name: row.bare for name, row in rows.items()} if not arguments.bare else {}
+    known = dict(rows)
+    if arguments.bare:
+        known = {name: msgspec.structs.replace(row, bare=models.NOT_MEASURED) for name, row in rows.items()}
+    if not TRAINING_BUILD and coverage.stock != onnx_runtime():
+        coverage.stock = onnx_runtime()
+        known = {name: msgspec.structs.replace(row, stock=models.NOT_MEASURED) for name, row in rows.items()}
+        rows = dict(known)
     for row in models.measure(folder, names, known, seconds=arguments.seconds, threads=arguments.threads):
         rows[row.name] = row
         coverage.models = [rows[name] for name in there if name in rows]
         write(coverage, arguments.output)
-        print(f"{row.name}: {row.ours.verdict} {row.ours.why} | alone: {row.bare.verdict} {row.bare.why}", flush=True)
+        sides = {"dsd-ort": row.ours, "stock": row.stock, "alone": row.bare}
+        print(f"{row.name}: " + " | ".join(f"{k}: {v.verdict} {v.why}" for k, v in sides.items()), flush=True)
 
 
 def write(coverage: Coverage, folder: Path) -> None:
@@ -164,6 +172,8 @@ def totals(coverage: Coverage) -> list[str]:
         columns.append(("alone", Counter(row.bare for row in rows)))
     if coverage.models:
         columns.append((f"{len(coverage.models)} models: dsd-ort", Counter(r.ours.verdict for r in coverage.models)))
+        stock = [row.stock.verdict for row in coverage.models if row.stock.verdict]
+        columns.append((f"stock, {len(stock)} tried", Counter(stock)))
         columns.append(("alone", Counter(r.bare.verdict for r in coverage.models)))
     lines.append("| | " + " | ".join(title for title, _ in columns) + " |")
     lines.append("|---|" + "---:|" * len(columns))
@@ -214,16 +224,17 @@ def model_tables(coverage: Coverage) -> list[str]:
     for group, rows in groups.items():
         lines += [
             "",
-            f"### {group}: {_right(rows)}",
+            f"### {group}, {_right(rows)}",
             "",
-            "| model | parameters | dsd-ort | s | alone |",
-            "|---|---:|---|---:|---|",
+            "| model | parameters | dsd-ort | s | stock | alone |",
+            "|---|---:|---|---:|---|---|",
         ]
         for row in rows:
             name = row.name.partition("/")[2]
             older = " (by ONNX Runtime's builder)" if row.builder == "ort" else ""
             ours = f"{_cell(row.ours)}{older}"
-            lines.append(f"| {name} | {row.parameters:,} | {ours} | {row.seconds:g} | {_cell(row.bare)} |")
+            cells = [name, f"{row.parameters:,}", ours, f"{row.seconds:g}", _cell(row.stock), _cell(row.bare)]
+            lines.append(f"| {' | '.join(cells)} |")
     if coverage.missing:
         lines += ["", "### Not exported", "", "These the exporter itself refuses:", ""]
         lines += [f"- {name}: {_escaped(why)[:200]}" for name, why in coverage.missing.items()]
@@ -231,8 +242,13 @@ def model_tables(coverage: Coverage) -> list[str]:
 
 
 def _right(rows: Sequence[models.Row]) -> str:
-    ours, bare = (sum(v.verdict == "right" for v in side) for side in ([r.ours for r in rows], [r.bare for r in rows]))
-    return f"{ours} of {len(rows)} right with dsd-ort, {bare} alone"
+    sides = {
+        "with dsd-ort": [r.ours for r in rows],
+        "on stock": [r.stock for r in rows],
+        "alone": [r.bare for r in rows],
+    }
+    counts = {side: sum(v.verdict == "right" for v in verdicts) for side, verdicts in sides.items()}
+    return f"{len(rows)} models: " + ", ".join(f"{count} right {side}" for side, count in counts.items())
 
 
 def _cell(verdict: models.Verdict) -> str:

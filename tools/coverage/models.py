@@ -1,7 +1,8 @@
 """The models' part of the coverage: each file of a corpus (tools/coverage/corpus.py), with dsd-ort and without it.
 
-With dsd-ort: :func:`dsd_ort.api.check`, which compares every gradient with finite differences of the source in plain
-inference, does a sparse step, and exports: the exported file must verify and give the trained state's outputs.
+With dsd-ort, on the training build and on stock ONNX Runtime: :func:`dsd_ort.api.check`, which compares every gradient
+with finite differences of the source in plain inference, does a sparse step, and exports: the exported file must verify
+and give the trained state's outputs.
 
 Without: ONNX Runtime's own gradient builder on the same model with the same loss and input, judged by the same
 comparison.  Its trainable weights are the initializers; of a model that keeps weights elsewhere it cannot train all.
@@ -29,6 +30,7 @@ from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import source as source_files
 from dsd_ort.proof import gradients, made_up, reference
 from dsd_ort.recipe import BuilderName, Recipe
+from tests.session import TRAINING_BUILD
 from tools.coverage.alone import Step
 from tools.measuring.children import Died, each
 
@@ -60,29 +62,42 @@ class Verdict(NamedTuple):
     why: str = ""
 
 
+NOT_MEASURED = Verdict("")
+
+
 class Row(msgspec.Struct, frozen=True):
     """A model of the corpus."""
 
     name: str
     parameters: int
-    ours: Verdict
-    seconds: float
+    ours: Verdict = NOT_MEASURED
+    seconds: float = 0
     """Of the whole check."""
-    bare: Verdict
+    bare: Verdict = NOT_MEASURED
     builder: BuilderName = "own"
     """What differentiated it with dsd-ort."""
+    stock: Verdict = NOT_MEASURED
+    """With dsd-ort on an ONNX Runtime without training."""
 
 
 def measure(
-    folder: Path, names: Sequence[str], known: Mapping[str, Verdict], *, seconds: float, threads: int
+    folder: Path, names: Sequence[str], known: Mapping[str, Row], *, seconds: float, threads: int
 ) -> Iterator[Row]:
-    """A row for each of *names*, files of *folder* without their suffix; *known* is what is known of them alone."""
+    """A row for each of *names*, files of *folder* without their suffix, measured on the ONNX Runtime that is here.
+
+    What only the other one can measure, and what is there of the models alone, are as *known* rows have it.
+    """
     for name in names:
         request = Request(name, folder / f"{name}.onnx", seconds, threads)
+        row = known.get(name) or Row(name, _parameters(request.path))
         began = time.monotonic()
-        ours = prepared(request)
+        found = prepared(request)
         took = round(time.monotonic() - began, 1)
-        yield Row(name, _parameters(request.path), ours, took, known.get(name) or _guarded(request))
+        if not TRAINING_BUILD:
+            yield msgspec.structs.replace(row, stock=found)
+            continue
+        bare = row.bare if row.bare.verdict else _guarded(request)
+        yield msgspec.structs.replace(row, ours=found, seconds=took, bare=bare, builder="own")
 
 
 def _guarded(request: Request) -> Verdict:

@@ -112,7 +112,7 @@ def alone(case: Case) -> str:
 def _verdict(case: Case, run: Callable[[Arrays, list[str], Arrays], tuple[np.ndarray, Arrays]]) -> str:
     inputs = random_inputs(case.proto, case.given)
     trained = [n for n, value in inputs.items() if value.dtype == np.float32 and n not in case.untrained]
-    exact = Exact(model(case.original, max(case.opset, 18)) if case.original else case.proto)
+    exact = Exact(model(case.reference, max(case.opset, 18)) if case.reference else case.proto)
     try:
         y = exact(inputs)["y"]
     except Exception:  # ONNX's reference evaluator has gaps

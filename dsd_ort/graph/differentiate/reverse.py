@@ -50,7 +50,7 @@ def differentiate(model: ir.Model, trainable: Sequence[str], *, loss: str = "los
     back.start(outputs[loss])
     back.through_all()
     gradients = [back.end(parameter) for parameter in parameters]
-    graph.extend(back.nodes)
+    back.written.append_to(graph)
     graph.outputs[:] = [*outputs.values(), *gradients]
     if operators:
         autograd.inline(step)
@@ -73,7 +73,7 @@ class _Backward:
         self.path, self.operators, self.constants, self.names = path, operators, constants, constants.names
         self.ended: set[ir.Value] = set()
         self.arrived: dict[ir.Value, list[ir.Value]] = {}
-        self.nodes: list[ir.Node] = []
+        self.written = Nodes(opset=path.opset, names=constants.names)
 
     def start(self, loss: ir.Value) -> None:
         """∂loss/∂loss = 1, an initializer of its own name: mixed precision scales it."""
@@ -95,7 +95,7 @@ class _Backward:
                 back.arrived.setdefault(value, []).append(d)
         back.through_all()
         gradients = [back.of(value) for value in wanted]
-        return Back(needed(back.nodes, gradients), gradients)
+        return Back(needed(back.written.nodes, gradients), gradients)
 
     def through(self, node: ir.Node) -> None:
         """From the gradients of the node's outputs to those of its inputs."""
@@ -110,7 +110,7 @@ class _Backward:
             if value is not None and d is not None and self.path.carries(value):
                 settle(d, value)
                 self.arrived.setdefault(value, []).append(d)
-        self.nodes += at.nodes
+        self.written.take(at)
 
     def new(self, value: ir.Value) -> Nodes:
         """For nodes that belong to the gradient of *value*."""
@@ -123,7 +123,7 @@ class _Backward:
             new = self.new(value)
             total = new.Add(*terms) if len(terms) == 2 else new.Sum(*terms)
             settle(total, value)
-            self.nodes += new.nodes
+            self.written.take(new)
             terms[:] = [total]
         return terms[0] if terms else None
 
@@ -137,7 +137,7 @@ class _Backward:
         settle(d, parameter)
         d.name = self.names.free(gradient_of(str(parameter.name)))
         self.ended.add(d)
-        self.nodes += new.nodes
+        self.written.take(new)
         return d
 
 

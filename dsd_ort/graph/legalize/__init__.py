@@ -95,7 +95,7 @@ def legalize(
     refused = expanded.refused | loops
     path = Path(graph, weights, _called(graph, outputs))
     refusals = [refused[node] for node in path.nodes_within() if node in refused]
-    refusals += unpaired(path, expanded.refused)
+    refusals += unpaired(path, _called(graph, outputs), expanded.refused)
     path, weights, unreached = _reached(path, weights, _called(graph, outputs))
     refusals += [] if weights else unreached
     given = {place(node) for node in graph}

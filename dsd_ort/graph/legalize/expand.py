@@ -8,7 +8,7 @@ inferring take turns.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -20,9 +20,11 @@ from dsd_ort.graph.legalize.table import FUSED
 from dsd_ort.notes import Note
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.autograd import Operator
+from dsd_ort.rewrite.flow import live
 from dsd_ort.rewrite.names import make_unique, place
 from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.operators import Does, facts, key
+from dsd_ort.rewrite.parts import inner_nodes
 from dsd_ort.rewrite.path import Path
 from dsd_ort.rewrite.site import Rule, Site, apply
 
@@ -94,10 +96,12 @@ def note(node: ir.Node, rule: Rule) -> Note:
     return Note(kind="rewrite", node=place(node), words=words)
 
 
-def unpaired(path: Path, refused: Mapping[ir.Node, UnsupportedError]) -> list[UnsupportedError]:
-    """Why no gradient passes a QuantizeLinear that is left on the way from a trainable input."""
+def unpaired(
+    path: Path, outputs: Iterable[ir.Value], refused: Mapping[ir.Node, UnsupportedError]
+) -> list[UnsupportedError]:
+    """Why no gradient passes a QuantizeLinear that is left on the way from a trainable input to one of *outputs*."""
     errors = []
-    for node in path.graph.all_nodes():
+    for node in (node for outer in live(path.graph, outputs) for node in (outer, *inner_nodes(outer))):
         if node.op_type != "QuantizeLinear" or not path.reads_active(node):
             continue
         known = [refused[use.node] for use in node.outputs[0].uses() if use.node in refused]

@@ -46,7 +46,7 @@ def param(case: Case) -> Any:
 def test_the_gradient_is_right_without_legalize(case: Case) -> None:
     inputs = random_inputs(case.proto, case.given)
     trained = [name for name, value in inputs.items() if value.dtype == np.float32 and name not in case.untrained]
-    exact = Exact(model(case.original, max(case.opset, 18)) if case.original else case.proto)
+    exact = Exact(model(case.reference, max(case.opset, 18)) if case.reference else case.proto)
     weights = loss_weights(exact(inputs))
     done = step(ir.from_proto(case.proto), trained, inputs, weights)
     assert max(disagreement(exact, inputs, weights, done.gradients).values()) <= (case.tolerance or TOLERANCE)

@@ -97,7 +97,7 @@ def _stacked_up(at: Adjoint, forward: Scan, value: ir.Value) -> Steps:
         )
     node, body, new = at.node, forward.body, at.beside()
     step = new.leaving(value, value)
-    body.extend(new.nodes)
+    new.append_to(body)
     body.outputs.append(step)
     node.resize_outputs(len(node.outputs) + 1)
     whole = node.outputs[-1]

@@ -37,6 +37,7 @@ def einsum(site: Site) -> ir.Value:
             site, _summed(site, first, wanted | {*term.labels}), _summed(site, term, wanted | {*first.labels}), wanted
         )
     first = _arranged(site, _summed(site, first, set(result)), result)
+    site.node.outputs[0].shape = ir.Shape(first.lengths)  # ONNX infers one operand's
     return site.Identity(first.value) if first.value in site.node.inputs else first.value
 
 
@@ -120,9 +121,11 @@ def _length(term: Term, label: str) -> Length:
 
 
 def _broadcast(a: Term, b: Term, label: str) -> Length:
-    """The length that *label* has in the product."""
-    lengths = [_length(t, label) for t in (a, b) if label in t.labels]
-    return next((n for n in lengths if isinstance(n, int) and n != 1), lengths[0] if lengths[0] != 1 else lengths[-1])
+    """The length that *label* has in the product: none is known of two names, one of which may be 1."""
+    lengths = {_length(t, label) for t in (a, b) if label in t.labels}
+    fixed: list[Length] = [n for n in lengths if isinstance(n, int) and n != 1]
+    known = fixed or [*lengths - {1}] or [1]
+    return known[0] if len(known) == 1 else None
 
 
 def _uncertain(term: Term, other: Term, labels: Iterable[str]) -> bool:

@@ -6,22 +6,26 @@ static shape, which gives zeros or ends the process where that is symbolic.  Max
 axes.  The windows themselves are a matrix of zeros and ones; where the size is known at run time only, what LpPool with
 p = 1, the sum of absolute values, makes of the unit matrix.
 
-What a window is, ONNX Runtime 1.19 says, and the rules with it, where it differs from ONNX:
+What a window is, ONNX Runtime says, and the rules with it, where it differs from ONNX:
 
 - With count_include_pad = 1 it divides by the size of the kernel, also where ceil_mode = 1 lets a window reach beyond
-  the padding; ONNX and PyTorch count what is in the image and its padding.
+  the padding; ONNX, PyTorch and ONNX Runtime from 1.29 on count what is in the image and its padding.  The release that
+  trains is asked in the graph: AveragePool of the unit matrix is the averaging matrix.  Not with dilations, which opset
+  18 does not have for it; refused.
 - SAME pads by (⌈L/stride⌉ - 1)·stride + kernel - L in all, which is not cut off at 0, the half rounded towards 0: where
-  the stride is greater than the kernel, the first window may begin inside the image.  Dilations are not considered, and
-  the output is shorter than ONNX says; refused.
-- With ceil_mode = 1 it keeps a window that begins in the padding behind, and the output is longer than ONNX says.
-  MaxPool, whose index is none there, and AveragePool before opset 19 read memory that is not theirs.  So every window
-  that covers nothing is refused, and where the size is known at run time only, ceil_mode that may give one.
+  the stride is greater than the kernel, the first window may begin inside the image.  From 1.30 on MaxPool, and
+  AveragePool before opset 19, do not run where this is less than 0.  Dilations are not considered, and the output is
+  shorter than ONNX says; refused.
+- With ceil_mode = 1 it keeps a window that begins in the padding behind, before 1.21, and the output is longer than
+  ONNX says.  MaxPool, whose index is none there, and AveragePool before opset 19 read memory that is not theirs.  So
+  every window that covers nothing is refused; where the size is known at run time only, ceil_mode that may give one.
 - Where there is no window at all, it ends the process; refused where the size is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +35,8 @@ from dsd_ort.graph.legalize.rules.convolution import axis_pads
 from dsd_ort.graph.legalize.rules.separable import Matrix, along, identity, is_short, length
 from dsd_ort.rewrite.nodes import Operand
 from dsd_ort.rewrite.site import Site
+
+NOT_ALL = "not every release of ONNX Runtime can run"
 
 
 def max_pool(site: Site) -> Sequence[ir.Value] | None:
@@ -63,6 +69,9 @@ def average_pool(site: Site) -> ir.Value:
     x, attributes = site.input(0), site.node.attributes
     kernel = attributes["kernel_shape"].as_ints()
     pads = checked_pads(site)
+    if _depends_on_release(site) and any(d > 1 for d in attributes.get_ints("dilations", [1])):
+        why = "with count_include_pad, ceil_mode and dilations is not the same in all releases of ONNX Runtime"
+        raise site.refusal(why, "export the model with ceil_mode = 0")
     if list(kernel) == list(site.shape(x)[2:]) and not any(map(any, filter(None, pads))):
         return site.GlobalAveragePool(x)
     if not all(is_short(site, x, 2 + i) for i in range(len(kernel))):
@@ -121,9 +130,9 @@ def checked_pads(site: Site) -> list[tuple[int, int] | None]:
             first = np.where(begins < 0, begins % dilation, begins)  # in the image or behind
             if not min((first < size) & (first - begins <= last), default=False):
                 why = f"has no window along axis {2 + i} of {x.name!r}, or one that covers nothing of it"
-                raise site.refusal(f"{why}, which ONNX Runtime cannot run", "change the pads, ceil_mode or input size")
+                raise site.refusal(f"{why}, which {NOT_ALL}", "change the pads, ceil_mode or input size")
         elif ceil and padding is not None and padding[1] + stride > last + 1:
-            why = f"may have a window that begins behind {x.name!r} along axis {2 + i}, which ONNX Runtime cannot run"
+            why = f"may have a window that begins behind {x.name!r} along axis {2 + i}, which {NOT_ALL}"
             raise site.refusal(why, "export the model with this dimension fixed, or with ceil_mode = 0")
     return pads
 
@@ -158,11 +167,18 @@ def _lower(site: Site) -> int:
 
 def _averages(site: Site, i: int, pads: tuple[int, int] | None) -> Matrix:
     """The averaging matrix of the *i*-th axis of the image."""
+    if _depends_on_release(site):
+        return _columns(site, i, pads, "AveragePool", count_include_pad=1)
     kernel, windows = float(_window(site, i)[0]), _windows(site, i, pads)
     count_padding = bool(site.node.attributes.get_int("count_include_pad", 0))
     if isinstance(windows, np.ndarray):
         return windows / (kernel if count_padding else windows.sum(axis=1, keepdims=True))
     return site.Div(windows, kernel if count_padding else site.ReduceSum(windows, [1]))
+
+
+def _depends_on_release(site: Site) -> bool:
+    """Whether what an average divides by does."""
+    return all(site.node.attributes.get_int(name, 0) for name in ("count_include_pad", "ceil_mode"))
 
 
 def _window(site: Site, i: int) -> list[int]:
@@ -187,11 +203,17 @@ def _windows(site: Site, i: int, pads: tuple[int, int] | None) -> Matrix:
     if isinstance(size, int) and pads is not None:
         begins = _begins(size, kernel, stride, dilation, pads, ceil=bool(ceil))
         return _covered(size, begins[:, None] + np.arange(kernel) * dilation)
+    return _columns(site, i, pads, "LpPool", p=1, dilations=[dilation])
+
+
+def _columns(site: Site, i: int, pads: tuple[int, int] | None, pool: str, **more: Any) -> ir.Value:
+    """f32[outputs, L] of the *i*-th axis of the image, at run time: what *pool* makes of the unit matrix."""
+    kernel, stride, _ = _window(site, i)
     padding = {"pads": list(pads)} if pads is not None else {"auto_pad": site.node.attributes["auto_pad"]}
     unit = site.Unsqueeze(identity(site, length(site, site.input(0), 2 + i)), [0])
-    settings = {"kernel_shape": [kernel], "strides": [stride], "dilations": [dilation], "ceil_mode": ceil}
-    columns = site.LpPool(unit, p=1, **settings, **padding)
-    return site.Transpose(site.Squeeze(columns, [0]), perm=[1, 0])
+    ceil = site.node.attributes.get_int("ceil_mode", 0)
+    pooled = site.op(pool, unit, kernel_shape=[kernel], strides=[stride], ceil_mode=ceil, **padding, **more)
+    return site.Transpose(site.Squeeze(pooled, [0]), perm=[1, 0])
 
 
 def _covered(size: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -241,6 +263,10 @@ def by_convolution(site: Site, x: ir.Value, pads: Sequence[tuple[int, int] | Non
     sums = site.Reshape(summed(apart), site.Concat(site.Shape(x, end=2), count, axis=0))
     if not average:
         return sums
-    if attributes.get_int("count_include_pad", 0):
+    if attributes.get_int("count_include_pad", 0) and not _depends_on_release(site):
         return site.Div(sums, float(np.prod(kernel)))
-    return site.Div(sums, summed(site.Expand(1.0, site.Concat([1, 1], lengths, axis=0))))
+    image = site.Expand(1.0, site.Concat([1, 1], lengths, axis=0))
+    count = summed(image)
+    if _depends_on_release(site):
+        count = site.Div(count, site.AveragePool(image, **site.attributes()))
+    return site.Div(sums, count)
