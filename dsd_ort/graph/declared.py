@@ -1,0 +1,82 @@
+"""What a file declares of the shapes of its values, and what inference says: the latter is right, and so is what runs.
+
+Declarations of values that no inference reaches, as behind operators of other domains, are all there is, and stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
+
+from dsd_ort.errors import UnsupportedError
+from dsd_ort.fields import shown
+from dsd_ort.model.source import Source
+from dsd_ort.notes import Note
+from dsd_ort.rewrite.names import place
+from dsd_ort.rewrite.parts import all_values
+from dsd_ort.rewrite.shapes import dims_of
+
+Dims = tuple[int | str | None, ...]
+
+
+def correct(model: ir.Model) -> None:
+    """Gives the values of *model*, in place, the shapes that inference has for them, and their declared sizes and names
+    where these do not contradict it.
+
+    Raises:
+        UnsupportedError: a declared type that is none of what the node gives: ONNX Runtime does not run such a file.
+    """
+    made = [value for node in model.graph.all_nodes() for value in node.outputs]
+    declared = {value: (value.type, value.shape) for value in made if value.type is not None or value.shape is not None}
+    for value in declared:
+        value.type = value.shape = None
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    sizes = {size for value in model.graph.inputs for size in dims_of(value) or () if isinstance(size, str)}
+    for value, (dtype, shape) in declared.items():
+        if isinstance(dtype, ir.TensorType) and isinstance(value.type, ir.TensorType) and value.type != dtype:
+            raise _wrong_type(value, value.type, dtype)
+        value.type = dtype or value.type
+        if value.shape is None or shape is None:
+            value.shape = value.shape or shape
+        elif not _contradict(_dims(shape), _dims(value.shape), sizes):
+            value.shape = ir.Shape([a if isinstance(a, int) else b for a, b in zip(value.shape, shape, strict=True)])
+
+
+def notes(source: Source, copy: ir.Model) -> tuple[Note, ...]:
+    """Which declarations of *source* its training copy contradicts."""
+    return tuple(Note(kind="file", words=words) for words in _contradictions(source.model, copy))
+
+
+def _contradictions(model: ir.Model, copy: ir.Model) -> Iterator[str]:
+    right = {value.name: dims_of(value) for value in all_values(copy.graph) if value.producer() is not None}
+    sizes = {size for value in copy.graph.inputs for size in dims_of(value) or () if isinstance(size, str)}
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            says, is_ = dims_of(value), right.get(value.name)
+            if says is not None and is_ is not None and _contradict(says, is_, sizes):
+                kind = "output" if value.is_graph_output() else "value"
+                yield f"the file declares the {kind} {value.name!r} as {shown(says)}, and what runs is {shown(is_)}"
+
+
+def _contradict(declared: Dims, inferred: Dims, sizes: set[str]) -> bool:
+    """Whether they cannot both be, *sizes* being names of any size."""
+    if len(declared) != len(inferred):
+        return True
+    pairs = zip(declared, inferred, strict=True)
+    return any(isinstance(a, int) and a >= 0 and a != b and (isinstance(b, int) or b in sizes) for a, b in pairs)
+
+
+def _dims(shape: ir.Shape) -> Dims:
+    return tuple(size if isinstance(size, int) else size.value for size in shape)
+
+
+def _wrong_type(value: ir.Value, gives: ir.TensorType, declared: ir.TensorType) -> UnsupportedError:
+    node = value.producer()
+    says, is_ = (kind.dtype.name.lower() for kind in (declared, gives))
+    return UnsupportedError(
+        f"the file declares {value.name!r} as {says}, and it is {is_}: ONNX Runtime runs no such file",
+        where=None if node is None else place(node),
+        fix="export the model again, or correct the declaration in graph.output or remove it from graph.value_info",
+    )
