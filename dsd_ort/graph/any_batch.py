@@ -52,18 +52,18 @@ def with_any_batch(model: ir.Model, source: Source, recipe: Recipe) -> AnyBatch:
         return AnyBatch(model, _named(model, batches))
     few, many = tried(2), tried(3)
     if few is None or many is None:
+        why, where = tried.error, tried.where
         held = next((k for k in _held(model) if tried(k) is not None), None)
-        why = tried.error
     else:
         ends = _named(model, batches) | trial.following(few, many, 2, 3)
-        held = 1 if any(_stays(few[name], many[name]) for name in few) else None
-        why = "an output has one row, whatever is given"
+        held = 1 if any(_stays(few[name], many[name]) for name in few.keys() - ends.keys()) else None
+        why, where = "an output has one row, whatever is given", ""
     if held is None:
         return AnyBatch(model, ends if few and many else _named(model, batches))
-    return _mended(model, source, recipe, held, why)
+    return _mended(model, source, recipe, held, why, where)
 
 
-def _mended(model: ir.Model, source: Source, recipe: Recipe, k: int, why: str) -> AnyBatch:
+def _mended(model: ir.Model, source: Source, recipe: Recipe, k: int, why: str, where: str) -> AnyBatch:
     """*model*, whose inputs say that any batch will do, as if they said that only *k* will."""
     for value in _data(model, source):
         assert value.shape is not None
@@ -72,7 +72,7 @@ def _mended(model: ir.Model, source: Source, recipe: Recipe, k: int, why: str) -
     try:
         found = _freed(model, source, recipe, k)
     except UnsupportedError as error:
-        raise UnsupportedError(f"{says} ({why}): {error.what}", where=error.where, fix=error.fix) from error
+        raise UnsupportedError(f"{says}: {why}", where=where or error.where, fix=error.fix) from error
     words = f"{says} ({why}); it is trained and measured with any, and ships as it was"
     return found._replace(notes=(Note(kind="file", words=words),), held=k)
 
@@ -134,7 +134,7 @@ def _places(shape: Sequence[int | str | None], names: set[str]) -> list[int]:
 
 def _stays(few: trial.Array, many: trial.Array) -> bool:
     """Whether an output has one row for some examples, and one for more."""
-    return few.ndim > 0 and few.shape == many.shape and few.shape[0] == 1
+    return few.shape[:1] == many.shape[:1] == (1,)
 
 
 def _held(model: ir.Model) -> list[int]:

@@ -1,22 +1,25 @@
-"""What a file declares of the shapes of its values, and what inference says: the latter is right, and so is what runs.
+"""What a file declares of the shapes of its values, and what they are: what runs is right, whatever is declared.
 
-Declarations of values that no inference reaches, as behind operators of other domains, are all there is, and stay.
+Declarations of values that no inference reaches, ONNX Runtime's neither, are all there is, and stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
-from dsd_ort.errors import UnsupportedError
+from dsd_ort import runtime
+from dsd_ort.errors import ModelError, UnsupportedError
 from dsd_ort.fields import shown
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
+from dsd_ort.rewrite.autograd import OPSET
 from dsd_ort.rewrite.names import place
+from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.parts import all_values
-from dsd_ort.rewrite.shapes import dims_of
+from dsd_ort.rewrite.shapes import dims_of, infer
 
 Dims = tuple[int | str | None, ...]
 
@@ -32,7 +35,7 @@ def correct(model: ir.Model) -> None:
     declared = {value: (value.type, value.shape) for value in made if value.type is not None or value.shape is not None}
     for value in declared:
         value.type = value.shape = None
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    _infer(model, {value for value, (_, shape) in declared.items() if shape is not None})
     sizes = {size for value in model.graph.inputs for size in dims_of(value) or () if isinstance(size, str)}
     for value, (dtype, shape) in declared.items():
         if isinstance(dtype, ir.TensorType) and isinstance(value.type, ir.TensorType) and value.type != dtype:
@@ -42,6 +45,31 @@ def correct(model: ir.Model) -> None:
             value.shape = value.shape or shape
         elif not _contradict(_dims(shape), _dims(value.shape), sizes):
             value.shape = ir.Shape([a if isinstance(a, int) else b for a, b in zip(value.shape, shape, strict=True)])
+
+
+def _infer(model: ir.Model, declared: Collection[ir.Value]) -> None:
+    """By ONNX; behind operators that it does not know by our rules, and where *declared* ones are left, by ONNX Runtime."""
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    for node in model.graph:
+        if any(value.shape is None for value in node.outputs):
+            infer(node, constant_value, model.opset_imports.get("", OPSET))
+    left = [value for node in model.graph for value in node.outputs if value in declared and value.shape is None]
+    if left:
+        for value, dims in _by_runtime(model, left).items():
+            value.shape = ir.Shape(dims)
+
+
+def _by_runtime(model: ir.Model, values: Sequence[ir.Value]) -> dict[ir.Value, Dims]:
+    """The shapes that ONNX Runtime knows of *values*, before anything is run."""
+    asked = model.clone()
+    names = {value.name for value in values}
+    asked.graph.outputs[:] = [value for node in asked.graph for value in node.outputs if value.name in names]
+    try:
+        session = runtime.session(ir.to_proto(asked), runtime.session_options(0))
+    except ModelError:
+        return {}  # what does not run is told elsewhere
+    known = {output.name: tuple(output.shape) for output in session.get_outputs()}
+    return {value: dims for value in values if (dims := known.get(value.name))}
 
 
 def notes(source: Source, copy: ir.Model) -> tuple[Note, ...]:

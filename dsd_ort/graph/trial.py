@@ -57,7 +57,8 @@ class Trial:
         self.sizes: dict[str, tuple[int, ...]] = {}
         """Input → its axes but the batch, as they are since a batch ran."""
         self.error = ""
-        """Why the last batch did not run."""
+        """Why the last batch did not run, and the node that it did not pass."""
+        self.where = ""
 
     def __call__(self, batch: int) -> dict[str, Array] | None:
         """The outputs for *batch* made-up examples; None where none that was tried runs."""
@@ -79,7 +80,7 @@ class Trial:
         try:
             found = dict(zip(names, self.session.run(None, feeds), strict=True))
         except Exception as error:  # of native types, which are private
-            self.error = runtime.native_message(error)
+            self.error, self.where = runtime.native_message(error), runtime.node_of(error)
             return None
         self.sizes = {name: array.shape[1:] for name, array in inputs.items()}
         return found

@@ -47,7 +47,9 @@ class Subject:
     @property
     def shipped(self) -> Evaluation:
         m = self.manifest
-        return Evaluation(self.graphs["evaluate"], m.inputs, m.labels, m.outputs, m.loss, axes=m.axes or {}, held=m.held or None)
+        return Evaluation(
+            self.graphs["evaluate"], m.inputs, m.labels, m.outputs, m.loss, axes=m.axes or {}, held=m.held or None
+        )
 
     @property
     def loss(self) -> str:

@@ -288,6 +288,12 @@ def native_message(error: BaseException | str) -> str:
     return re.sub(r"/onnxruntime_src/\S+ ", "", text)[:400]
 
 
+def node_of(error: BaseException) -> str:
+    """The node that a native exception is of: ``Reshape 'flat'``; nothing where it is of none."""
+    found = re.search(r"while running (\w+) node\. Name:'([^']*)'", str(error))
+    return f"{found[1]} {found[2]!r}" if found else ""
+
+
 def seed(value: int) -> None:
     """Seeds the generator from which Dropout nodes without a seed of their own draw."""
     import onnxruntime

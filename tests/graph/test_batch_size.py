@@ -209,7 +209,7 @@ def test_a_recurrent_layer_with_a_state_of_its_own(tmp_path):
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "one"))
     path.write_bytes(model.SerializeToString())
     found = source.load(path)
-    freed = ir.to_proto(adapted(found, recipe()))
+    freed = ir.to_proto(adapted(found, recipe()).model)
     x = np.random.default_rng(0).standard_normal((3, 5, 3)).astype(np.float32)
     weights = {p.name: found.value(p.name) for p in found.parameters}
     expected = np.concatenate([run(path, {"x": x[i : i + 1]})[0] for i in range(3)])
