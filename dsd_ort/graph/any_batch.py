@@ -52,29 +52,30 @@ def with_any_batch(model: ir.Model, source: Source, recipe: Recipe) -> AnyBatch:
         return AnyBatch(model, _named(model, batches))
     few, many = tried(2), tried(3)
     if few is None or many is None:
-        why, where = tried.error, tried.where
-        held = next((k for k in _held(model) if tried(k) is not None), None)
+        found = tried.error, tried.where
+        held = 2 if few is not None else next((k for k in _held(model) if tried(k) is not None), None)
     else:
         ends = _named(model, batches) | trial.following(few, many, 2, 3)
         held = 1 if any(_stays(few[name], many[name]) for name in few.keys() - ends.keys()) else None
-        why, where = "an output has one row, whatever is given", ""
+        found = "an output has one row, whatever is given", ""
     if held is None:
         return AnyBatch(model, ends if few and many else _named(model, batches))
-    return _mended(model, source, recipe, held, why, where)
+    return _mended(model, source, recipe, held, found)
 
 
-def _mended(model: ir.Model, source: Source, recipe: Recipe, k: int, why: str, where: str) -> AnyBatch:
-    """*model*, whose inputs say that any batch will do, as if they said that only *k* will."""
+def _mended(model: ir.Model, source: Source, recipe: Recipe, k: int, found: tuple[str, str]) -> AnyBatch:
+    """*model*, whose inputs say that any batch will do, as if only *k* would; *found* is what another does, and where."""
+    why, where = found
     for value in _data(model, source):
         assert value.shape is not None
         value.shape = ir.Shape([k, *value.shape[1:]])
     says = f"the file says that it takes any batch, and holds a batch of {k}"
     try:
-        found = _freed(model, source, recipe, k)
+        freed = _freed(model, source, recipe, k)
     except UnsupportedError as error:
         raise UnsupportedError(f"{says}: {why}", where=where or error.where, fix=error.fix) from error
     words = f"{says} ({why}); it is trained and measured with any, and ships as it was"
-    return found._replace(notes=(Note(kind="file", words=words),), held=k)
+    return freed._replace(notes=(Note(kind="file", words=words),), held=k)
 
 
 def _freed(model: ir.Model, source: Source, recipe: Recipe, k: int) -> AnyBatch:

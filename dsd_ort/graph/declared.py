@@ -48,7 +48,7 @@ def correct(model: ir.Model) -> None:
 
 
 def _infer(model: ir.Model, declared: Collection[ir.Value]) -> None:
-    """By ONNX; behind operators that it does not know by our rules, and where *declared* ones are left, by ONNX Runtime."""
+    """By ONNX, then by our rules, and where that leaves *declared* ones, by ONNX Runtime."""
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
     for node in model.graph:
         if any(value.shape is None for value in node.outputs):

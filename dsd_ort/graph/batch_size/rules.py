@@ -31,7 +31,7 @@ def carry(site: Site) -> None:
     """The mark goes where shape inference has it."""
     node = site.node
     found = inferred(node, site.marks, site.opset)
-    if not found:  # an operator of another domain: an axis that keeps place and length keeps the batch
+    if not found and node.domain:  # an operator of another domain: an axis that keeps place and length keeps the batch
         value, mark = site.marked()
         sizes = sizes_of(value)
         for output in node.outputs:
