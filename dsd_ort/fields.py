@@ -39,6 +39,8 @@ class BatchAxes(NamedTuple):
     axes: dict[str, int]
     certain: bool
     """Whether more than a letter or the place of a symbol says so."""
+    name: str | None = None
+    """What the dimension is called, where that says more than its place."""
 
 
 def batch_axes(inputs: Mapping[str, Shape], outputs: Sequence[Shape]) -> BatchAxes:
@@ -66,7 +68,7 @@ def batch_axes(inputs: Mapping[str, Shape], outputs: Sequence[Shape]) -> BatchAx
     if not certain and all(shape[0] == 1 for shape in open_ones.values()):
         return BatchAxes({}, certain=True)  # one example, of any length
     axes = {key: shape.index(name) for key, shape in inputs.items() if list(shape).count(name) == 1}
-    return BatchAxes({key: axis for key, axis in axes.items() if axis}, certain)
+    return BatchAxes({key: axis for key, axis in axes.items() if axis}, certain, name)
 
 
 def shown(shape: Shape) -> str:

@@ -64,7 +64,7 @@ def with_any_batch(model: ir.Model, source: Source, recipe: Recipe) -> AnyBatch:
 
 
 def _mended(model: ir.Model, source: Source, recipe: Recipe, k: int, found: tuple[str, str]) -> AnyBatch:
-    """*model*, whose inputs say that any batch will do, as if only *k* would; *found* is what another does, and where."""
+    """*model*, whose inputs say that any batch will do, as if only *k* would; *found*: what another does, and where."""
     why, where = found
     for value in _data(model, source):
         assert value.shape is not None
