@@ -34,7 +34,11 @@ def fitting_loss(source: Source, *, name: LossName | None = None, output: str | 
         RecipeError: there is no such output, or several values may be meant.
         UnsupportedError: an operator that this ONNX Runtime's opset cannot express.
     """
-    model = to_supported(training_copy(source))
+    return _fitting(training_copy(source), source, name, output)
+
+
+def _fitting(copy: ir.Model, source: Source, name: LossName | None, output: str | None) -> Loss:
+    model = to_supported(copy)
     names = [str(value.name) for value in model.graph.outputs]
     inner = [str(value.name) for value in values(model.graph)]
     if output is not None and output not in (*names, *inner):
@@ -50,10 +54,10 @@ def fitted(recipe: Recipe, source: Source, *, name: LossName | None = None, outp
     Raises:
         RecipeError, UnsupportedError: see :func:`fitting_loss`.
     """
-    loss = fitting_loss(source, name=name, output=output)
-    graph = source.model.graph
+    graph, copy = source.model.graph, training_copy(source)
     shapes = {str(v.name): dims_of(v) or () for v in graph.inputs if v.name not in graph.initializers}
-    axes = batch_axis.of_inputs(training_copy(source), source, recipe)
+    axes = batch_axis.of_inputs(copy, source, recipe)
+    loss = _fitting(copy, source, name, output)
     sizes = [shape[axes.get(name, 0)] for name, shape in shapes.items() if shape]
     size = next((size for size in sizes if isinstance(size, int) and size > 0), recipe.batch_size)
     return msgspec.structs.replace(recipe, loss=loss, batch_size=size)

@@ -132,7 +132,8 @@ def compared(
     phases = [{"kind": "dense", "epochs": 1, "learning_rate": RATE} for _ in range(2)]
     table = {"phase": phases, "batch_size": BATCH, "optimizer": {"name": "sgd", "momentum": 0.9}}
     table |= {"loss": {"output": "scores", "class_axis": -1}, "data": {"shuffle": False}, "freeze": freeze}
-    if axis and not any(d.dim_param for v in onnx.load(model).graph.input for d in v.type.tensor_type.shape.dim):
+    size = onnx.load(model).graph.input[0].type.tensor_type.shape.dim[axis]
+    if axis and size.dim_value:
         table["input"] = {"sequence": {"batch_axis": axis}}  # PyTorch has fixed the batch on the way
     dsd_ort.prepare(model, folder / "run", Recipe.from_dict(table))
     dsd_ort.train(folder / "run", arrays)
@@ -140,7 +141,7 @@ def compared(
     before, after = (onnx.load(path).graph for path in (model, folder / "final.onnx"))
     assert before.node == after.node and [*before.input, *before.output] == [*after.input, *after.output]
     trained(network, arrays, axis=axis)
-    first = {name: array[:3] for name, array in arrays.items() if name != "label"}
+    first = {name: array[: size.dim_value or 3] for name, array in arrays.items() if name != "label"}
     expected = network(*(torch.tensor(x).movedim(0, axis) for x in first.values()))
     expected = expected[0] if isinstance(expected, tuple) else expected
     session = onnxruntime.InferenceSession(folder / "final.onnx", providers=["CPUExecutionProvider"])
