@@ -7,7 +7,7 @@ computed.  What cannot be freed is refused, with the node, unless the recipe's b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -15,7 +15,6 @@ import onnx_ir as ir
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.graph import batch_size, trial
 from dsd_ort.graph.legalize import to_supported
-from dsd_ort.graph.trial import Arrays, Trial
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
 from dsd_ort.recipe import Recipe
@@ -23,6 +22,10 @@ from dsd_ort.rewrite.fold import fold
 from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.shapes import dims_of
 
+_FEW, _MANY = 2, 4
+"""Both even: there are models that take pairs."""
+_HELD = 64
+"""The greatest batch size that is looked for in a file."""
 _HOLDS = {"Reshape", "Expand"}
 """Operators whose second input may hold a batch size."""
 
@@ -50,12 +53,12 @@ def with_any_batch(model: ir.Model, source: Source, recipe: Recipe) -> AnyBatch:
     batches = {shape[0] for value in data if (shape := dims_of(value)) and isinstance(shape[0], str | None)}
     if not batches or (tried := trial.opened(model, source)) is None:
         return AnyBatch(model, _named(model, batches))
-    few, many = tried(2), tried(3)
+    few, many = tried(_FEW), tried(_MANY)
     if few is None or many is None:
         found = tried.error, tried.where
-        held = 2 if few is not None else next((k for k in _held(model) if tried(k) is not None), None)
+        held = _FEW if few is not None else next((k for k in _held(model) if tried(k) is not None), None)
     else:
-        ends = _named(model, batches) | trial.following(few, many, 2, 3)
+        ends = _named(model, batches) | trial.following(few, many, _FEW, _MANY)
         held = 1 if any(_stays(few[name], many[name]) for name in few.keys() - ends.keys()) else None
         found = "an output has one row, whatever is given", ""
     if held is None:
@@ -67,8 +70,8 @@ def _mended(model: ir.Model, source: Source, recipe: Recipe, k: int, found: tupl
     """*model*, whose inputs say that any batch will do, as if only *k* would; *found*: what another does, and where."""
     why, where = found
     for value in _data(model, source):
-        assert value.shape is not None
-        value.shape = ir.Shape([k, *value.shape[1:]])
+        if value.shape is not None and not isinstance(value.shape[0], int):
+            value.shape = ir.Shape([k, *value.shape[1:]])
     says = f"the file says that it takes any batch, and holds a batch of {k}"
     try:
         freed = _freed(model, source, recipe, k)
@@ -84,8 +87,10 @@ def _freed(model: ir.Model, source: Source, recipe: Recipe, k: int) -> AnyBatch:
     try:
         fold(model, shapes=False)
         model = to_supported(model)
-        ends = batch_size.free(model, _data(model, source), k)
-        if not _same(static, model, source, k, ends):
+        data = [value for value in _data(model, source) if value.shape is not None and value.shape[0] == k]
+        names = {str(value.name) for value in data}
+        ends = batch_size.free(model, data, k)
+        if not _same(static, model, source, k, ends, batched=names):
             raise UnsupportedError(
                 f"the batch size is fixed at {k}, and with another the model computes something else",
                 where=str(source.path),
@@ -98,21 +103,27 @@ def _freed(model: ir.Model, source: Source, recipe: Recipe, k: int) -> AnyBatch:
     return AnyBatch(model, ends)
 
 
-def _same(static: ir.Model, freed: ir.Model, source: Source, k: int, ends: Mapping[str, int]) -> bool:
-    """Whether *freed* computes from 2 · *k* examples what *static* does from twice k, on random numbers."""
+def _same(
+    static: ir.Model, freed: ir.Model, source: Source, k: int, ends: Mapping[str, int], *, batched: Collection[str]
+) -> bool:
+    """Whether *freed* computes from 2 · *k* examples what *static* does from twice k, on random numbers.
+
+    Args:
+        static: the model with the batch size k.
+        freed: what became of it.
+        source: it is a copy of this one.
+        k: its batch size.
+        ends: output → its axis of the batch.
+        batched: the inputs that have the batch.
+    """
     weights = trial.weights_of(source)
     once, both = trial.opened(static, source, weights), trial.opened(freed, source, weights)
     if once is None or both is None or once(k) is None:
         return False
     both.sizes = once.sizes
     data = trial.drawn(both, 2 * k)
-    halves = [_part(data, once, part) for part in (slice(k), slice(k, None))]
-    return trial.agree(both.run(data), [once.run(half) for half in halves], ends)
-
-
-def _part(data: Arrays, of: Trial, part: slice) -> Arrays:
-    ranks = {field.name: len(field.shape) for field in of.fields}
-    return {name: array[part] if ranks.get(name) else array for name, array in data.items()}
+    parts = [{n: a[part] if n in batched else a for n, a in data.items()} for part in (slice(k), slice(k, None))]
+    return trial.agree(both.run(data), [once.run(part) for part in parts], ends)
 
 
 def _data(model: ir.Model, source: Source) -> list[ir.Value]:
@@ -143,4 +154,4 @@ def _held(model: ir.Model) -> list[int]:
     nodes = (node for node in model.graph.all_nodes() if node.op_type in _HOLDS and len(node.inputs) > 1)
     targets = (constant_value(node.inputs[1]) for node in nodes)
     first = {int(target[0]) for target in targets if target is not None and target.ndim == 1 and target.size}
-    return [1, *sorted(k for k in first if k > 1)][:8]
+    return [1, *sorted(first & {*range(2, _HELD + 1)})]

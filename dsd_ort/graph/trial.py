@@ -65,9 +65,12 @@ class Trial:
         return next((found for sizes in self._likely() if (found := self.run(self.made_up(batch, sizes)))), None)
 
     def made_up(self, batch: int, sizes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, Array]:
-        """Inputs for *batch* examples, of *sizes* beside the batch, by default those that ran."""
+        """Inputs for *batch* examples, where the file does not fix their number, of *sizes* beside it, by default those
+        that ran.
+        """
         sizes = self.sizes if sizes is None else sizes
-        shapes = {f.name: (batch, *sizes[f.name]) if f.shape else () for f in self.fields}
+        firsts = {f.name: first if f.shape and isinstance(first := f.shape[0], int) else batch for f in self.fields}
+        shapes = {f.name: (firsts[f.name], *sizes[f.name]) if f.shape else () for f in self.fields}
         return signature.values(self.fields, shapes, self.limits, self.lengths, cautious=True)
 
     def run(self, inputs: Arrays) -> dict[str, Array] | None:

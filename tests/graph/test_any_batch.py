@@ -60,6 +60,30 @@ def test_it_becomes_what_the_file_that_says_so_becomes(tmp_path: Path, what: str
     assert [node.op_type for node in one] == [node.op_type for node in two]
 
 
+def test_an_input_that_fixes_the_batch_beside_one_that_does_not_is_freed_with_it(tmp_path: Path) -> None:
+    """A state of one example beside sequences of any number."""
+    text = (
+        "(float[n, 3, 8] x, float[1, 12] state) => (float[n, 5] y) { t = Transpose <perm = [1, 0, 2]> (x) "
+        "h0 = Unsqueeze (state, zero) a, e = GRU <hidden_size = 12> (t, W, R, , , h0) o = Squeeze (e, zero) "
+        "y = MatMul (o, V) }"
+    )
+    stored = {"W": cases.drawn(1, 36, 8), "R": cases.drawn(1, 36, 12), "V": cases.drawn(12, 5), "zero": np.array([0])}
+    model = cases.write(tmp_path / "m.onnx", text, stored)
+    assert dsd_ort.check(model, recipe(), isolate=False).ok
+    found = adapted(source.load(model), recipe())
+    assert found.held == 1
+    assert {value.shape[0] for value in found.model.graph.inputs[:2]} == {"batch"}
+
+
+def test_a_number_that_all_examples_share_is_no_batch(tmp_path: Path) -> None:
+    text = (
+        "(float[n, 8] x, float[1] scale) => (float[n, 5] y) { h = MatMul (x, W) s = Mul (h, scale) y = MatMul (s, V) }"
+    )
+    stored = {"W": cases.drawn(8, 12), "V": cases.drawn(12, 5)}
+    found = adapted(source.load(cases.write(tmp_path / "m.onnx", text, stored)), recipe())
+    assert found.held is None and found.notes == ()
+
+
 REFUSED = {
     "an example that is picked": ("n, 8", "h = MatMul (x, W) r = Gather (h, zero) y = MatMul (r, V)", "Gather 'r'"),
     "steps that are joined": (
@@ -90,6 +114,11 @@ HONEST = {
     "rows": ("n, 8", "h = MatMul (x, W) y = MatMul (h, V)"),
     "a computed Reshape": ("n, 8", "h = MatMul (x, W) s = Shape (h) r = Reshape (h, s) y = MatMul (r, V)"),
     "steps of any number": ("n, T, 8", "h = MatMul (x, W) m = ReduceMax <keepdims = 0> (h, one) y = MatMul (m, V)"),
+    "pairs": (
+        "n, 8",
+        "h = MatMul (x, W) s = Constant <value_ints = [-1, 2, 12]> () p = Reshape (h, s) t = Constant <value_ints = "
+        "[-1, 12]> () r = Reshape (p, t) y = MatMul (r, V)",
+    ),
     "pictures of any size": ("n, 3, H, K", "c = Conv (x, C) g = GlobalMaxPool (c) f = Flatten (g) y = MatMul (f, V)"),
     "windows that small pictures have no room for": (
         "n, 3, H, K",
