@@ -13,7 +13,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph import batch_size, trial
+from dsd_ort.graph import batch_size, batch_statistics, trial
 from dsd_ort.graph.legalize import to_supported
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
@@ -85,6 +85,12 @@ def _freed(model: ir.Model, source: Source, recipe: Recipe, k: int) -> AnyBatch:
     """*model*, whose batch size is *k*, with a symbolic one; as it is, where that cannot be and the recipe's is k."""
     static = model.clone()
     try:
+        for norm in batch_statistics.places(source):
+            raise UnsupportedError(
+                f"the batch size is fixed at {k}, and {norm} normalises by the batch: another gives something else",
+                where=norm,
+                fix=batch_size.fix(k),
+            )
         fold(model, shapes=False)
         model = to_supported(model)
         data = [value for value in _data(model, source) if value.shape is not None and value.shape[0] == k]

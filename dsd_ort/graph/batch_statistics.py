@@ -80,11 +80,15 @@ def content_of(source: Source) -> Content:
     return content
 
 
-def notes(source: Source) -> tuple[Note, ...]:
+def places(source: Source) -> list[str]:
     """Which batch norms of *source* have none."""
-    found = [place(node) for node in source.model.graph.all_nodes() if is_without(node, content_of(source))]
+    return [place(node) for node in source.model.graph.all_nodes() if is_without(node, content_of(source))]
+
+
+def notes(source: Source) -> tuple[Note, ...]:
+    """What people should know of them."""
     words = "has no running statistics: it normalises by the batch, in training, in evaluation and as it ships"
-    return tuple(Note(kind="file", words=f"{name} {words}") for name in found)
+    return tuple(Note(kind="file", words=f"{name} {words}") for name in places(source))
 
 
 def _normalised(new: Nodes, node: ir.Node) -> ir.Value | None:

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 import dsd_ort
+from dsd_ort.errors import UnsupportedError
 from dsd_ort.recipe import BuilderName, Recipe
 from tests import cases
 
@@ -66,6 +67,18 @@ def test_what_is_measured_is_what_the_file_computes_and_only_weights_change(tmp_
     parts = [session.run(["scores"], {"image": arrays["image"][i : i + 8]})[0] for i in (0, 8, 16)]
     right = np.mean(np.concatenate(parts).argmax(1) == arrays["label"])
     assert end["metrics"]["top-1"] == pytest.approx(right)
+
+
+def test_a_batch_size_that_the_file_fixes_is_the_one_to_normalise_by(tmp_path: Path) -> None:
+    model = cases.batch_normalised(tmp_path / "m.onnx", next(iter(cases.NORMALISED)))
+    proto = onnx.load(model)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 8
+    onnx.save(proto, model)
+    with pytest.raises(UnsupportedError, match="the batch size is fixed at 8, and BatchNormalization 'n' ") as caught:
+        dsd_ort.prepare(model, tmp_path / "run", recipe(batch_size=4))
+    assert caught.value.where == "BatchNormalization 'n'"
+    assert dsd_ort.check(model, recipe(batch_size=8), isolate=False).ok
 
 
 def test_new_statistics_of_a_file_in_training_mode_follow_as_their_names_say(tmp_path: Path) -> None:
