@@ -25,26 +25,30 @@ Dims = tuple[int | str | None, ...]
 
 
 def correct(model: ir.Model) -> None:
-    """Gives the values of *model*, in place, the shapes that inference has for them, and their declared sizes and names
-    where these do not contradict it.
+    """Gives the values of *model* whose shapes are declared those that inference has for them, in place, with the
+    declared sizes and names where these do not contradict it.
 
     Raises:
         UnsupportedError: a declared type that is none of what the node gives: ONNX Runtime does not run such a file.
     """
     made = [value for node in model.graph.all_nodes() for value in node.outputs]
-    declared = {value: (value.type, value.shape) for value in made if value.type is not None or value.shape is not None}
+    declared = {value: (value.type, value.shape) for value in made}
+    if all(shape is None for _, shape in declared.values()):
+        return
     for value in declared:
         value.type = value.shape = None
     _infer(model, {value for value, (_, shape) in declared.items() if shape is not None})
     sizes = {size for value in model.graph.inputs for size in dims_of(value) or () if isinstance(size, str)}
-    for value, (dtype, shape) in declared.items():
-        if isinstance(dtype, ir.TensorType) and isinstance(value.type, ir.TensorType) and value.type != dtype:
-            raise _wrong_type(value, value.type, dtype)
-        value.type = dtype or value.type
-        if value.shape is None or shape is None:
-            value.shape = value.shape or shape
-        elif not _contradict(_dims(shape), _dims(value.shape), sizes):
-            value.shape = ir.Shape([a if isinstance(a, int) else b for a, b in zip(value.shape, shape, strict=True)])
+    for value, (says, shape) in declared.items():
+        found, dims, value.type, value.shape = value.type, value.shape, says, shape
+        if not isinstance(says, ir.TensorType):
+            continue  # of sequences, and of what is not declared
+        if isinstance(found, ir.TensorType) and found != says:
+            raise _wrong_type(value, found, says)
+        if shape is None or dims is None or _contradict(_dims(shape), _dims(dims), sizes):
+            value.shape = dims or shape
+        else:
+            value.shape = ir.Shape([a if isinstance(a, int) else b for a, b in zip(dims, shape, strict=True)])
 
 
 def _infer(model: ir.Model, declared: Collection[ir.Value]) -> None:
@@ -64,6 +68,8 @@ def _by_runtime(model: ir.Model, values: Sequence[ir.Value]) -> dict[ir.Value, D
     asked = model.clone()
     names = {value.name for value in values}
     asked.graph.outputs[:] = [value for node in asked.graph for value in node.outputs if value.name in names]
+    for value in [value for node in asked.graph.all_nodes() for value in node.outputs]:
+        value.type = value.shape = None
     try:
         session = runtime.session(ir.to_proto(asked), runtime.session_options(0))
     except ModelError:
