@@ -111,3 +111,128 @@ def switched(path: Path, at: int = 16000) -> Path:
     )
     weights = {"W": drawn(8, 12), "U": drawn(8, 12, seed=1), "V": drawn(12, 5), "wide": np.array(at)}
     return write(path, text, weights)
+
+
+LAYERS = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""Recurrent layer → its gates."""
+
+
+def recurrent(path: Path, layer: str = "LSTM", *, shape: str = "7, n", first: bool = False, end: str = "") -> Path:
+    """A recurrent layer and scores of each step: f32[7, n, 4] → f32[7, n, 5]; [n, 7, …] with the batch *first*."""
+    gates, axes = LAYERS[layer], "n, 7" if first else shape
+    there, back = ("t = Transpose <perm = [1, 0, 2]> (sequence)", "Transpose <perm = [1, 0, 2]> (s)")
+    x, y = (f"{there} ", f"z = {back}") if first else ("t = Identity (sequence) ", "z = Identity (s)")
+    text = (
+        f"(float[{axes}, 4] sequence) => (float[{axes}, 5] scores) {{ {x} a = {layer} <hidden_size = 6> (t, W, R, B) "
+        f"s = Squeeze (a, one) {y} {end or 'scores = MatMul (z, V)'} }}"
+    )
+    weights = {"W": drawn(1, 6 * gates, 4), "R": drawn(1, 6 * gates, 6), "B": drawn(1, 12 * gates), "V": drawn(6, 5)}
+    return write(path, text, weights | {"one": np.array([1])})
+
+
+def stateful(path: Path, layer: str = "LSTM") -> Path:
+    """Two layers whose first and last states are inputs and outputs: f32[7, n, 4], f32[1, n, 6] → f32[7, n, 5], …."""
+    gates, cells = LAYERS[layer], layer == "LSTM"
+    states, ends = ("h0, c0", "h1, c1") if cells else ("h0", "h1")
+
+    def declared(names: str) -> str:
+        return ", ".join(f"float[1, n, 6] {name}" for name in names.split(", "))
+
+    text = (
+        f"(float[7, n, 4] sequence, {declared(states)}) => (float[7, n, 5] scores, {declared(ends)}) {{ "
+        f"a, {ends} = {layer} <hidden_size = 6> (sequence, W, R, B, , {states}) "
+        "s = Squeeze (a, one) scores = MatMul (s, V) }"
+    )
+    weights = {"W": drawn(1, 6 * gates, 4), "R": drawn(1, 6 * gates, 6), "B": drawn(1, 12 * gates), "V": drawn(6, 5)}
+    return write(path, text, weights | {"one": np.array([1])})
+
+
+ATTENTION = (
+    "q = MatMul (t, Q) k = MatMul (t, K) p = Transpose <perm = [1, 0, 2]> (q) o = Transpose <perm = [1, 2, 0]> (k) "
+    "c = MatMul (p, o) d = Softmax (c) v = MatMul (t, U) u = Transpose <perm = [1, 0, 2]> (v) w = MatMul (d, u) "
+    "s = Transpose <perm = [1, 0, 2]> (w)"
+)
+
+
+def attentive(path: Path) -> Path:
+    """Self-attention over the first axis, as PyTorch's transformers have it: f32[7, n, 4] → f32[7, n, 5]."""
+    text = (
+        "(float[7, n, 4] sequence) => (float[7, n, 5] scores) { t = Identity (sequence) "
+        f"{ATTENTION} scores = MatMul (s, V) }}"
+    )
+    weights = {"Q": drawn(4, 6), "K": drawn(4, 6, seed=1), "U": drawn(4, 6, seed=2), "V": drawn(6, 5)}
+    return write(path, text, weights)
+
+
+NORMALISED = {
+    "in training mode, with means of 0 and variances of 1": "n, m, v = BatchNormalization <training_mode = 1> "
+    "(c, scale, shift, zeros, ones)",
+    "in training mode, with statistics that are computed": "m = ReduceMean <keepdims = 0> (c, axes) "
+    "w = Mul (m, m) n, p, q = BatchNormalization <training_mode = 1> (c, scale, shift, m, w)",
+    "by reductions": "m = ReduceMean <keepdims = 0> (c, axes) k = ReduceMean <keepdims = 1> (c, axes) d = Sub (c, k) "
+    "e = Mul (d, d) v = ReduceMean <keepdims = 0> (e, axes) n = BatchNormalization (c, scale, shift, m, v)",
+}
+"""What normalises c, [n, 6, …], by the batch; none of it has running statistics."""
+
+
+def batch_normalised(path: Path, by: str, *, sides: str = "9, 9", opset: int = 18) -> Path:
+    """A convolution, normalised by the batch: f32[n, 3, 9, 9] → f32[n, 5]; *sides* are those of its pictures."""
+    rank = 2 + sides.count(",") + 1
+    text = (
+        f"(float[n, 3, {sides}] image) => (float[n, 5] scores) {{ c = Conv (image, W) {NORMALISED[by]} r = Relu (n) "
+        "g = GlobalAveragePool (r) f = Flatten (g) scores = MatMul (f, V) }"
+    )
+    weights: dict[str, Array] = {"W": drawn(6, 3, *[3] * (rank - 2)), "V": drawn(6, 5)}
+    weights |= {"scale": drawn(6) + 1, "shift": drawn(6), "axes": np.array([0, *range(2, rank)])}
+    weights |= {"zeros": np.zeros(6, np.float32), "ones": np.ones(6, np.float32)}
+    used = {name: value for name, value in weights.items() if name in text}
+    if opset < 18:
+        axes = f"axes = {list(map(int, weights['axes']))}"
+        text = text.replace("(c, axes)", "(c)").replace("(e, axes)", "(e)").replace("<keep", f"<{axes}, keep")
+        used.pop("axes", None)
+    return write(path, text, used, opset=opset)
+
+
+HELD = {
+    "a Reshape": ("x, 8", "h = MatMul (x, W) r = Reshape (h, s) y = MatMul (r, V)", {"s": np.array([1, 12])}),
+    "a Reshape that leaves the features open": (
+        "x, 8",
+        "h = MatMul (x, W) r = Reshape (h, s) y = MatMul (r, V)",
+        {"s": np.array([1, -1])},
+    ),
+    "a Reshape of four": ("x, 8", "h = MatMul (x, W) r = Reshape (h, s) y = MatMul (r, V)", {"s": np.array([4, 12])}),
+    "a Reshape that adds up the examples": (
+        "x, 8",
+        "h = MatMul (x, W) r = Reshape (h, s) m = ReduceMean <keepdims = 0> (r, one) y = MatMul (m, V)",
+        {"s": np.array([1, -1, 12]), "one": np.array([1])},
+    ),
+    "a token in front": (
+        "x, 3, 8",
+        "c = Concat <axis = 1> (token, x) h = MatMul (c, W) m = ReduceMax <keepdims = 0> (h, one) y = MatMul (m, V)",
+        {"token": drawn(1, 1, 8), "one": np.array([1])},
+    ),
+    "a state": (
+        "x, 3, 8",
+        "t = Transpose <perm = [1, 0, 2]> (x) a, e = GRU <hidden_size = 12> (t, W, R, , , h0) o = Squeeze (e, zero) "
+        "y = MatMul (o, V)",
+        {
+            "W": drawn(1, 36, 8),
+            "R": drawn(1, 36, 12),
+            "h0": np.full((1, 1, 12), 0.25, np.float32),
+            "zero": np.array([0]),
+        },
+    ),
+    "a Reshape behind pictures of any size": (
+        "x, 3, H, K",
+        "c = Conv (x, W) g = GlobalAveragePool (c) r = Reshape (g, s) y = MatMul (r, V)",
+        {"W": drawn(12, 3, 3, 3), "s": np.array([1, 12])},
+    ),
+}
+"""What holds a batch though the signature says that any will do: the axes of x, the nodes, and what they read."""
+
+
+def holding(path: Path, what: str, *, batch: str = "n") -> Path:
+    """One of :data:`HELD`: x → f32[n, 5], *batch* being what the file says of it."""
+    axes, nodes, weights = HELD[what]
+    text = f"(float[{axes.replace('x', batch, 1)}] x) => (float[{batch}, 5] y) {{ {nodes} }}"
+    return write(path, text, {"W": drawn(8, 12), "V": drawn(12, 5)} | weights)

@@ -1,6 +1,7 @@
 """An ONNX file that says which word follows, run by ONNX Runtime.
 
 The model takes words i64[N, T] and, with axis 0 as the example, what sentences are about; it gives scores f32[N, T, V].
+A file may have the batch in another axis, as words i64[T, N], where the names of its dimensions say so.
 Where T is fixed in the file, the words are padded to it, and what is said about the padding is not read: that is right
 for every model that looks only backwards, as recurrent ones and transformers under a causal mask do.
 """
@@ -21,6 +22,7 @@ from dsd_ort.decode import words as sentences
 from dsd_ort.decode.likelihood import Hypothesis, Scores
 from dsd_ort.decode.words import Inputs
 from dsd_ort.errors import DataError, ModelError, nearest
+from dsd_ort.fields import batch_axes
 
 
 class Captioner:
@@ -57,6 +59,12 @@ class Captioner:
                 fix='name the one that has the scores, as output="…"',
             )
         self.output = self._one_of(outputs, output or outputs[0], "output", "output")
+        shapes = {value.name: tuple(value.shape) for value in (*self.session.get_inputs(), *self.session.get_outputs())}
+        found = batch_axes({name: shapes[name] for name in self.inputs}, [shapes[self.output]])
+        self.axes = dict(found.axes) if found.certain else {}
+        """Input or output → the axis of the batch, where that is not the first."""
+        if self.axes and found.name in shapes[self.output]:
+            self.axes[self.output] = shapes[self.output].index(found.name)
 
     def _one_of(self, names: Iterable[str], name: str, kind: str, argument: str) -> str:
         if name not in names:
@@ -80,10 +88,12 @@ class Captioner:
                 raise DataError(f"the model's input {name!r} is not given", where=self.where, fix=beside)
         binding = self.session.io_binding()
         for name, array in {**inputs, self.words: self._padded(words)}.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(self._as_declared(name, array)))
+            placed = np.moveaxis(self._as_declared(name, array), 0, self.axes.get(name, 0)) if array.ndim else array
+            binding.bind_cpu_input(name, np.ascontiguousarray(placed))
         binding.bind_output(self.output, "cpu")
         runtime.run(self.session, binding, where=self.where)
         scores: Scores = binding.copy_outputs_to_cpu()[0]
+        scores = np.moveaxis(scores, self.axes.get(self.output, 0), 0) if scores.ndim else scores
         return scores[:, : words.shape[1]] if scores.ndim > 1 else scores
 
     def greedy(self, inputs: Inputs, *, start: int, end: int, limit: int, never: Sequence[int] = ()) -> list[list[int]]:
@@ -106,7 +116,8 @@ class Captioner:
 
     def _padded(self, words: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         shape = self.inputs[self.words].shape
-        room = shape[1] if len(shape) == 2 and isinstance(shape[1], int) else words.shape[1]
+        steps = shape[1 - self.axes.get(self.words, 0)] if len(shape) == 2 else None
+        room = steps if isinstance(steps, int) else words.shape[1]
         if words.shape[1] > room:
             raise DataError(
                 f"the model takes {room} words, and {words.shape[1]} are said",

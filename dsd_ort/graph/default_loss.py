@@ -6,6 +6,7 @@ import msgspec
 import onnx_ir as ir
 
 from dsd_ort.errors import RecipeError, nearest
+from dsd_ort.graph import batch_axis
 from dsd_ort.graph.ends import in_front, values
 from dsd_ort.graph.legalize import to_supported
 from dsd_ort.graph.logits import peel, shape_of, value_of
@@ -14,6 +15,7 @@ from dsd_ort.model.source import Source
 from dsd_ort.recipe import Loss, LossName, Recipe
 from dsd_ort.rewrite.flow import sources
 from dsd_ort.rewrite.parts import all_values
+from dsd_ort.rewrite.shapes import dims_of
 
 
 def fitting_loss(source: Source, *, name: LossName | None = None, output: str | None = None) -> Loss:
@@ -32,7 +34,11 @@ def fitting_loss(source: Source, *, name: LossName | None = None, output: str | 
         RecipeError: there is no such output, or several values may be meant.
         UnsupportedError: an operator that this ONNX Runtime's opset cannot express.
     """
-    model = to_supported(training_copy(source))
+    return _fitting(training_copy(source), source, name, output)
+
+
+def _fitting(copy: ir.Model, source: Source, name: LossName | None, output: str | None) -> Loss:
+    model = to_supported(copy)
     names = [str(value.name) for value in model.graph.outputs]
     inner = [str(value.name) for value in values(model.graph)]
     if output is not None and output not in (*names, *inner):
@@ -48,11 +54,13 @@ def fitted(recipe: Recipe, source: Source, *, name: LossName | None = None, outp
     Raises:
         RecipeError, UnsupportedError: see :func:`fitting_loss`.
     """
-    graph = source.model.graph
-    shapes = [value.shape for value in graph.inputs if value.name not in graph.initializers]
-    sizes = [shape[0] for shape in shapes if shape is not None and len(shape)]
+    graph, copy = source.model.graph, training_copy(source)
+    shapes = {str(v.name): dims_of(v) or () for v in graph.inputs if v.name not in graph.initializers}
+    axes = batch_axis.of_inputs(copy, source, recipe)
+    loss = _fitting(copy, source, name, output)
+    sizes = [shape[axes.get(name, 0)] for name, shape in shapes.items() if shape]
     size = next((size for size in sizes if isinstance(size, int) and size > 0), recipe.batch_size)
-    return msgspec.structs.replace(recipe, loss=fitting_loss(source, name=name, output=output), batch_size=size)
+    return msgspec.structs.replace(recipe, loss=loss, batch_size=size)
 
 
 def _trainable_output(model: ir.Model, source: Source) -> str:

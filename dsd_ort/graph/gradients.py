@@ -13,12 +13,13 @@ from collections.abc import Collection, Mapping, Sequence
 import onnx_ir as ir
 
 from dsd_ort.errors import ModelError, UnsupportedError, nearest
+from dsd_ort.graph import batch_statistics
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.inference import to_inference
 from dsd_ort.graph.legalize import legalize, to_supported
 from dsd_ort.rewrite.fold import LARGEST, fold
 from dsd_ort.rewrite.names import Names, make_unique, place
-from dsd_ort.rewrite.nodes import Nodes
+from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.operators import facts
 from dsd_ort.rewrite.path import Path
 
@@ -42,6 +43,7 @@ def with_gradients(model: ir.Model, wrt: Sequence[str], of: str | None = None, *
     _refuse_unknown(model.graph, wrt, of)
     tensors, varied = _as_inputs(model.graph, wrt), [*wrt]
     to_supported(model)
+    batch_statistics.write_out(model, constant_value)
     if training:
         varied += _statistics(model.graph)
         tensors |= _as_inputs(model.graph, varied)

@@ -1,7 +1,8 @@
 """The inference form of a graph that was exported in training mode.
 
 In training mode BatchNormalization normalises by the batch and puts out new running statistics, and Dropout drops.  In
-inference both do neither; all else is the same.  Where a file is in training mode, it is trained as such and shipped as
+inference both do neither; all else is the same, a batch norm without running statistics too
+(:mod:`.batch_statistics`).  Where a file is in training mode, it is trained as such and shipped as
 such, nothing changed but its weights; what is measured, and shipped beside it, is this form of it.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from dsd_ort.graph.batch_statistics import in_training_mode, is_without
 from dsd_ort.model.source import outline
 from dsd_ort.rewrite.nodes import constant_value
 
@@ -24,7 +26,7 @@ def is_training(node: ir.Node) -> bool:
         known = constant_value(mode)
         return mode is not None and (known is None or bool(known))
     if node.op_type == "BatchNormalization":
-        return len(node.outputs) > 1 or bool(node.attributes.get_int("training_mode", 0))
+        return in_training_mode(node) and not is_without(node, constant_value)
     return False
 
 

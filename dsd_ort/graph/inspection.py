@@ -129,6 +129,7 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
     source: Source | None = None
     fits: Loss | None = None
     notes: tuple[Note, ...] = ()
+    known: tuple[Note, ...] = ()
     trained: Container[str] | None = None
     try:
         source = source_files.load(path)
@@ -140,16 +141,17 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
         try:
             recipe = fitted(recipe, source, name=loss, output=output)
             fits = recipe.losses[0]
-            model_of_loss = adapted(source, recipe)
-            training = prepare.differentiated(source, recipe, model_of_loss.clone())
+            start = adapted(source, recipe)
+            known = start.notes
+            training = prepare.differentiated(source, recipe, start.clone())
             notes, trained = training.notes, training.gradients
-            measured = prepare.evaluation(source, recipe, model_of_loss)
+            measured = prepare.evaluation(source, recipe, start)
             notes += tuple(note for note in measured.notes if note.kind == "recipe")
         except (UnsupportedError, RecipeError) as error:
             if output is not None and fits is None and isinstance(error, RecipeError):
                 raise
             refusals += _all(error)
-            notes = error.notes if isinstance(error, UnsupportedError) else ()
+            notes = (*known, *(error.notes if isinstance(error, UnsupportedError) else ()))
     pruned = _pruned(source, recipe) if source else frozenset()
     if trained is not None:
         pruned = frozenset(name for name in pruned if name in trained)

@@ -5,8 +5,9 @@ source → adapt → fold → legalize → loss → differentiate → recompute 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +20,7 @@ from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
 from dsd_ort.graph import chosen_parameters, ends, exported, layout, masks
 from dsd_ort.graph import loss as losses
-from dsd_ort.graph.adapt import adapted
+from dsd_ort.graph.adapt import Adapted, adapted
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.inference import to_inference
 from dsd_ort.graph.legalize import legalize, precision, to_supported
@@ -76,8 +77,8 @@ def listed(recipe: Recipe) -> bytes | None:
 
 def build(source: Source, recipe: Recipe) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """The manifest and the four graphs, in memory; raises what :func:`prepare` does."""
-    model = adapted(source, recipe)
-    return assemble(source, recipe, differentiated(source, recipe, model.clone()), evaluation(source, recipe, model))
+    start = adapted(source, recipe)
+    return assemble(source, recipe, differentiated(source, recipe, start.clone()), evaluation(source, recipe, start))
 
 
 def build_exported(
@@ -126,8 +127,9 @@ class Training(NamedTuple):
     notes: tuple[Note, ...]
 
 
-def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
-    """Fold → legalize → loss → differentiate → recompute.  *model* is the adapted one, and is changed."""
+def differentiated(source: Source, recipe: Recipe, start: Adapted) -> Training:
+    """Fold → legalize → loss → differentiate → recompute.  The model of *start* is changed."""
+    model = start.model
     fold(model)
     wanted = [losses.output_of(model, loss) for loss in recipe.losses]
     trained, notes = chosen_parameters.trained(source, model, wanted, recipe)
@@ -138,7 +140,7 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen, builder=builder)
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
-    told = (*notes, *remarks(source, legal.trained), *ends.notes(source.model, wanted), *legal.notes)
+    told = (*start.notes, *notes, *remarks(source, legal.trained), *ends.notes(source.model, wanted), *legal.notes)
     step = differentiate(legal.model, legal.trained, loss=loss, builder=builder)
     recompute(step.model, step.gradients.values(), loss, recipe.recompute)
     return Training(step.model, step.gradients, legal.statistics, loss, told)
@@ -161,6 +163,8 @@ def assemble(
         step_loss=training.loss,
         loss=shipped.loss,
         lengths=shipped.lengths,
+        axes=dict(shipped.axes) or msgspec.UNSET,
+        held=shipped.held or msgspec.UNSET,
         parameters=layout.parameter_slices(source.parameters, training.gradients, prunable, recipe),
         statistics=layout.statistic_slices(source.statistics, training.statistics),
         notes=[*training.notes, *shipped.notes],
@@ -195,20 +199,25 @@ class Evaluation(NamedTuple):
     notes: tuple[Note, ...] = ()
     lengths: str | None = None
     """The input or output that holds the lengths of what the first loss reads."""
+    axes: Mapping[str, int] = MappingProxyType({})
+    """Input or output → the axis of the batch in the file, where that is not the first."""
+    held: int | None = None
+    """The batch size that the file holds, where it says that it takes any."""
 
 
-def evaluation(source: Source, recipe: Recipe, model: ir.Model | None = None) -> Evaluation:
+def evaluation(source: Source, recipe: Recipe, start: Adapted | None = None) -> Evaluation:
     """What measures *source*'s weights: its own nodes, lowered only where this ONNX Runtime is too old for them.
 
     Args:
         source: the model.
         recipe: its losses, and what it fixes of the model's inputs.
-        model: the adapted one, where it is there already; changed.
+        start: what :func:`adapted` gives, where it is there already; its model is changed.
 
     Raises:
         RecipeError: the recipe's losses do not fit the model.
     """
-    model = to_supported(adapted(source, recipe) if model is None else model)
+    start = adapted(source, recipe) if start is None else start
+    model = to_supported(start.model)
     to_inference(model)
     notes = (*losses.notes(model, recipe.losses), *_shared_numbers(model, source), *_make_runnable(model, source))
     outputs = {losses.output_of(model, loss): loss.label for loss in recipe.losses}
@@ -217,7 +226,8 @@ def evaluation(source: Source, recipe: Recipe, model: ir.Model | None = None) ->
     autograd.inline(model)
     _check_alphabet(recipe, attached.labels)
     lengths = recipe.losses[0].lengths
-    return Evaluation(ir.to_proto(model), fields, attached.labels, outputs, attached.loss, notes, lengths)
+    graph = ir.to_proto(model)
+    return Evaluation(graph, fields, attached.labels, outputs, attached.loss, notes, lengths, start.axes, start.held)
 
 
 def _shared_numbers(model: ir.Model, source: Source) -> Iterator[Note]:

@@ -77,6 +77,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The evaluate graph's output that holds the loss."""
     lengths: str | None = None
     """The evaluate graph's input or output that holds the lengths of what the first loss reads."""
+    axes: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    """Input or output → the axis of the batch in the file, where that is not the first; in the graphs it is."""
+    held: int | msgspec.UnsetType = msgspec.UNSET
+    """The batch size that the file holds, where it says that it takes any."""
     parameters: list[Slice]
     statistics: list[Slice]
     notes: list[Note | str]

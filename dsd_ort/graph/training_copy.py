@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from dsd_ort.graph import batch_statistics, declared
 from dsd_ort.graph.legalize.opset import to_opset
 from dsd_ort.model.parameters import inlined
 from dsd_ort.model.source import Source
@@ -27,11 +28,12 @@ def training_copy(source: Source) -> ir.Model:
     are constants of the graph, put into what the input holds there: no gradient reaches them, and 0.0 stays 0.0.
 
     Constant, ConstantOfShape and Identity nodes that only carry parameters, unused nodes and unused initializers are
-    gone, the model's own functions are inlined, and all other constants are in memory: it serialises to a small model
-    that needs no other file.  ``source.model`` stays as it is.
+    gone, the model's own functions are inlined, batch norms without running statistics are written out, shapes are
+    those of what runs, and all other constants are in memory: it serialises to a small model that needs no other file.
+    ``source.model`` stays as it is.
 
     Raises:
-        UnsupportedError: the model's functions cannot be inlined.
+        UnsupportedError: the model's functions cannot be inlined; a type that is declared wrongly.
     """
     model = inlined(source.model.clone())
     graph = model.graph
@@ -60,6 +62,8 @@ def training_copy(source: Source) -> ir.Model:
     _remove_unused(graph)
     _bring_into_memory(model)
     _as_vectors(graph)
+    declared.correct(model)
+    batch_statistics.write_out(model, batch_statistics.content_of(source))
     _put_kept(model, source)
     return model
 

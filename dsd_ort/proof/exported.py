@@ -45,11 +45,12 @@ def line(
     def apart(options: Any) -> tuple[float, str]:
         """How far the file's outputs are from the trained state's, and a remark."""
         plain, remark = _plain(measured, options, names)
-        fitting = _as_many(batch, plain)
+        fitting = _as_many(batch, plain, shipped)
         trained = runtime.session(shipped.graph, options, where="the evaluate graph")
         feeds = {**weights, **fitting}
         ours = trained.run(names, {value.name: feeds[value.name] for value in trained.get_inputs()})
-        theirs = plain.run(names, made_up.others(plain, fitting, recipe))
+        theirs = plain.run(names, made_up.others(plain, _as_in_file(fitting, shipped.axes), recipe))
+        theirs = [np.moveaxis(array, shipped.axes.get(name, 0), 0) for name, array in zip(names, theirs, strict=True)]
         return max(map(_difference, ours, theirs)), remark
 
     worst, beside = apart(runtime.session_options(threads))
@@ -63,10 +64,16 @@ def line(
     return Line(what="export", passed=worst <= SAME_OUTPUT, text=text + beside)
 
 
-def _as_many(batch: Arrays, session: Any) -> Arrays:
-    """*batch* with as many examples as *session* asks for, where it asks for a number."""
+def _as_in_file(batch: Arrays, axes: Mapping[str, int]) -> Arrays:
+    """*batch* with the examples along the *axes* that the file has them in."""
+    return {name: np.moveaxis(array, 0, axes[name]) if name in axes else array for name, array in batch.items()}
+
+
+def _as_many(batch: Arrays, session: Any, shipped: Evaluation) -> Arrays:
+    """*batch* with as many examples as *session* asks for, where it asks for a number, or holds one."""
     for value in session.get_inputs():
-        n, array = (value.shape or [None])[0], batch.get(value.name)
+        n, array = (value.shape or [None])[shipped.axes.get(value.name, 0)], batch.get(value.name)
+        n = n if isinstance(n, int) else shipped.held
         if array is not None and isinstance(n, int) and array.shape[0] != n:
             old = array.shape[0]
             return {k: np.resize(a, (n, *a.shape[1:])) if a.shape[:1] == (old,) else a for k, a in batch.items()}

@@ -68,7 +68,7 @@ def run(request: Request, tell: Callable[[str], None], data: Any = None) -> Repo
         prover = _Prover(checked, batch.arrays, budget, threads=threads, tell=tell, folder=Path(folder))
         prover.prove()
         told = [note for note in checked.manifest.notes if isinstance(note, Note)]
-        of_weights = [note.words for note in told if note.kind == "weights"]
+        of_weights = [note.words for note in told if note.kind in ("weights", "file")]
         return Report(
             model=str(request.model),
             output=next(iter(shipped.outputs)),

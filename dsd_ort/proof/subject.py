@@ -47,7 +47,9 @@ class Subject:
     @property
     def shipped(self) -> Evaluation:
         m = self.manifest
-        return Evaluation(self.graphs["evaluate"], m.inputs, m.labels, m.outputs, m.loss)
+        return Evaluation(
+            self.graphs["evaluate"], m.inputs, m.labels, m.outputs, m.loss, axes=m.axes or {}, held=m.held or None
+        )
 
     @property
     def loss(self) -> str:
@@ -69,11 +71,11 @@ class Subject:
     def frozen(self) -> Subject:
         """The same with batch norm by the running statistics, also where the file itself is in training mode."""
         recipe = msgspec.structs.replace(self.recipe, batch_norm="frozen")
-        model = adapted(self.source, recipe)
-        if any(is_training(node) for node in model.graph.all_nodes()):
-            model = to_supported(model)
-            to_inference(model)
-        manifest, graphs = assemble(self.source, recipe, differentiated(self.source, recipe, model), self.shipped)
+        start = adapted(self.source, recipe)
+        if any(is_training(node) for node in start.model.graph.all_nodes()):
+            start = start._replace(model=to_supported(start.model))
+            to_inference(start.model)
+        manifest, graphs = assemble(self.source, recipe, differentiated(self.source, recipe, start), self.shipped)
         return replace(self, manifest=manifest, graphs=graphs)
 
     def program(self, folder: Path) -> Program:

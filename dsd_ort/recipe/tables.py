@@ -33,7 +33,8 @@ class Loss(_Table, frozen=True, kw_only=True):
     """The name of the target among the data's arrays."""
     weight: float = 1.0
     class_axis: int | None = None
-    """The output's axis of class scores: by default 1, as PyTorch's, and the last for ctc; -1 for ``[N, T, C]``."""
+    """The output's axis of class scores, examples first: by default 1, as PyTorch's, and the last for ctc; -1 for
+    ``[N, T, C]``."""
     label_smoothing: float = 0.0
     ignore_index: int | None = None
     """Labels of this value do not count; ctc's labels are padded with it, by default -1."""
@@ -207,6 +208,8 @@ class Input(_Table, frozen=True, kw_only=True):
     """One number for every entry, or nested lists of the input's shape."""
     shape: tuple[int | str, ...] | None = None
     """A length for each axis; a text stands for any length."""
+    batch_axis: int | None = None
+    """The axis that examples are along in the file; data have them first.  By default the one that its name says."""
 
 
 class Experiment(_Table, frozen=True, kw_only=True):

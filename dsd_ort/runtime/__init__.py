@@ -280,12 +280,22 @@ def run(session: Any, binding: Any, *, where: str, options: Any = None) -> None:
         ) from error
 
 
+_IN_NODE = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'([^']*)' Status Message: ")
+
+
 def native_message(error: BaseException | str) -> str:
     """The readable part of a native exception's text, on one line: without source files and C++ signatures."""
     text = " ".join(str(error).split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    text = re.sub(r"^.* was false\. ", "", text)
-    return re.sub(r"/onnxruntime_src/\S+ ", "", text)[:400]
+    text = _IN_NODE.sub(r"\1 '\2': ", text)
+    text = re.sub(r"/onnxruntime_src/.* was false\. ", "", text)
+    return re.sub(r"(/onnxruntime_src/\S+|\b\w+\.(cc|h):\d+ \w+) ", "", text)[:400]
+
+
+def node_of(error: BaseException) -> str:
+    """The node that a native exception is of: ``Reshape 'flat'``; nothing where it is of none."""
+    found = _IN_NODE.search(str(error))
+    return f"{found[1]} {found[2]!r}" if found else ""
 
 
 def seed(value: int) -> None:

@@ -149,3 +149,27 @@ def test_an_output_that_scores_no_words_is_refused() -> None:
 
 def test_what_users_need_is_in_one_place() -> None:
     assert set(decode.__all__) == {"Captioner", "Hypothesis", "ctc", "scores", "words"}
+
+
+SECOND = """
+<ir_version: 8, opset_import: ["" : 17]>
+bigrams (float[N, 4] image, int64[T, N] words) => (float[T, N, 5] logits) {
+    seen = MatMul (image, look)
+    follows = Gather (table, words)
+    logits = Add (follows, seen)
+}
+"""
+"""The same with the words one below the other."""
+
+
+@pytest.mark.parametrize("steps", ["T", "4"])
+@pytest.mark.parametrize("batch", ["N", "batch", "s0"])
+def test_examples_may_stand_side_by_side_where_names_say_so(batch: str, steps: str) -> None:
+    text = SECOND.replace("[T, N", f"[{steps}, {batch}").replace("[N,", f"[{batch},")
+    model = Captioner(bigrams(text))
+    assert model.axes == {"words": 1, "logits": 1}
+    for ours, theirs in zip(
+        model.beam({"image": IMAGES}, **ASKED), Captioner(bigrams()).beam({"image": IMAGES}, **ASKED), strict=True
+    ):
+        assert scores_of(ours) == pytest.approx(scores_of(theirs), abs=1e-5)
+    assert model.greedy({"image": IMAGES}, **ASKED) == Captioner(bigrams()).greedy({"image": IMAGES}, **ASKED)

@@ -121,7 +121,7 @@ def static(tmp_path: Path, case: str, k: int) -> Path:
 def test_batches_of_any_size_give_what_the_file_gives_for_each(tmp_path, case, k):
     path = static(tmp_path, case, k)
     found = source.load(path)
-    model = ir.to_proto(adapted(found, recipe()))
+    model = ir.to_proto(adapted(found, recipe()).model)
     onnx.checker.check_model(model, full_check=True)
     assert model.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     rng = np.random.default_rng(0)
@@ -168,7 +168,7 @@ def test_the_node_that_prevents_it_is_named(tmp_path, case):
     assert caught.value.where == where
     assert why in caught.value.what
     assert "use batch_size = 3 and data.drop_last = true" in caught.value.fix
-    kept = adapted(found, recipe(batch_size=3, data={"drop_last": True}))
+    kept = adapted(found, recipe(batch_size=3, data={"drop_last": True})).model
     assert kept.graph.inputs[0].shape[0] == 3
 
 
@@ -209,7 +209,7 @@ def test_a_recurrent_layer_with_a_state_of_its_own(tmp_path):
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "one"))
     path.write_bytes(model.SerializeToString())
     found = source.load(path)
-    freed = ir.to_proto(adapted(found, recipe()))
+    freed = ir.to_proto(adapted(found, recipe()).model)
     x = np.random.default_rng(0).standard_normal((3, 5, 3)).astype(np.float32)
     weights = {p.name: found.value(p.name) for p in found.parameters}
     expected = np.concatenate([run(path, {"x": x[i : i + 1]})[0] for i in range(3)])

@@ -13,8 +13,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from dsd_ort.fields import Field
+from dsd_ort.graph import signature
 from dsd_ort.graph.autograd.ctc import ctc
-from dsd_ort.proof import Report, operators, signature
+from dsd_ort.proof import Report, operators
 from dsd_ort.proof.reference import InNumPy, InRuntime
 from dsd_ort.recipe import Recipe
 from dsd_ort.rewrite import autograd

@@ -19,7 +19,7 @@ becomes of a value without the batch that meets it there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
@@ -42,8 +42,8 @@ def fixed_batch(inputs: Sequence[ir.Value]) -> int | None:
     return size if isinstance(size, int) and size > 0 else None
 
 
-def free(model: ir.Model, inputs: Sequence[ir.Value], k: int) -> None:
-    """Makes the first axis of *inputs*, of length *k*, symbolic, in place.
+def free(model: ir.Model, inputs: Sequence[ir.Value], k: int) -> dict[str, int]:
+    """Makes the first axis of *inputs*, of length *k*, symbolic, in place.  The axis of the batch in each output.
 
     Requires that what constants alone fix is folded.
 
@@ -55,13 +55,21 @@ def free(model: ir.Model, inputs: Sequence[ir.Value], k: int) -> None:
     for node in list(model.graph):
         if node.op_type not in _NO_DATA and not batch.marks.keys().isdisjoint(node.inputs):
             _pass(Site(node, batch))
+    axes = {}
     for output in model.graph.outputs:
-        if batch.marks.get(output) != Mark(0):
-            what = f"the batch size is fixed at {k}: the first axis of an output is not the batch"
+        mark = batch.marks.get(output)
+        if mark is None or mark != Mark(mark.axis):
+            what = f"the batch size is fixed at {k}: no axis of an output is the batch"
             raise UnsupportedError(what, where=f"output {output.name!r}", fix=fix(k))
-    _set_shapes(model.graph, inputs)
+        axes[str(output.name)] = mark.axis
+    _set_shapes(model.graph, dict.fromkeys(map(_name, inputs), 0) | axes)
     RemoveUnusedNodesPass()(model)  # an Expand that nothing reads would still be run, and fail
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    return axes
+
+
+def _name(value: ir.Value) -> str:
+    return str(value.name)
 
 
 def _pass(site: Site) -> None:
@@ -74,10 +82,13 @@ def _pass(site: Site) -> None:
     site.put_before(site.node)
 
 
-def _set_shapes(graph: ir.Graph, inputs: Sequence[ir.Value]) -> None:
-    """The new shapes of *inputs* and outputs; those between them, which held the batch size, are to be inferred."""
+def _set_shapes(graph: ir.Graph, axes: Mapping[str, int]) -> None:
+    """The new shapes of inputs and outputs, by the axis of the batch in them; those between them, which held the batch
+    size, are to be inferred.
+    """
     for value in values(graph):
-        if value in inputs or value in graph.outputs:
-            value.shape = ir.Shape([BATCH, *(value.shape or ())[1:]])
+        if _name(value) in axes:
+            axis = axes[_name(value)]
+            value.shape = ir.Shape([BATCH if i == axis else size for i, size in enumerate(value.shape or ())])
         elif (maker := value.producer()) is not None and maker.op_type != "Constant":
             value.shape = None

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort.rewrite.nodes import constant_value
-from dsd_ort.rewrite.shapes import by_schema, sizes_of
+from dsd_ort.rewrite.shapes import by_schema, dims_of
 
 BATCH = "batch"
 """What the dimension is called from now on."""
@@ -38,14 +38,14 @@ def inferred(node: ir.Node, marks: Mapping[ir.Value, Mark], opset: int) -> dict[
 
 def _type_of(value: ir.Value, mark: Mark | None) -> onnx.TypeProto:
     """The type of *value*, with the mark as the name of a dimension."""
-    proto, sizes = onnx.TypeProto(), sizes_of(value)
+    proto, dims = onnx.TypeProto(), dims_of(value)
     proto.tensor_type.elem_type = int(value.dtype or 0)
-    for axis, size in enumerate(sizes or ()):
+    for axis, size in enumerate(dims or ()):
         if mark is not None and axis == mark.axis:
             proto.tensor_type.shape.dim.add(dim_param=f"{BATCH}:{mark.before}:{mark.after}")
         else:
-            proto.tensor_type.shape.dim.add(dim_value=size)
-    if sizes == []:
+            proto.tensor_type.shape.dim.add(dim_value=size if isinstance(size, int) else None)
+    if dims == ():
         proto.tensor_type.shape.SetInParent()
     return proto
 

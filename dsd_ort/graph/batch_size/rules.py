@@ -31,7 +31,7 @@ def carry(site: Site) -> None:
     """The mark goes where shape inference has it."""
     node = site.node
     found = inferred(node, site.marks, site.opset)
-    if not found:  # an operator of another domain: an axis that keeps place and length keeps the batch
+    if not found and node.domain:  # an operator of another domain: an axis that keeps place and length keeps the batch
         value, mark = site.marked()
         sizes = sizes_of(value)
         for output in node.outputs:
@@ -44,9 +44,9 @@ def carry(site: Site) -> None:
 def by_entry(site: Site) -> None:
     """Operands that have the batch's length stand once for all of it."""
     value, mark = site.marked()
-    from_end = mark.axis - len(site.shape(value))
+    from_end = mark.axis - site.rank(value)
     for i, other in enumerate(site.node.inputs):
-        if other is None or other in site.marks or -from_end > len(site.shape(other)):
+        if other is None or other in site.marks or -from_end > site.rank(other):
             continue
         shape = site.shape(other)
         if shape[from_end] > 1:
@@ -57,7 +57,7 @@ def by_entry(site: Site) -> None:
 def concat(site: Site) -> None:
     """Operands without the batch are repeated for it."""
     node, (value, mark) = site.node, site.marked()
-    if node.attributes.get_int("axis", 0) % len(site.shape(value)) == mark.axis:
+    if node.attributes.get_int("axis", 0) % site.rank(value) == mark.axis:
         raise site.refusal("it joins examples")
     for i, other in enumerate(node.inputs):
         if other is not None and other not in site.marks:

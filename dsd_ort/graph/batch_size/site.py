@@ -57,6 +57,11 @@ class Site(Nodes):
             raise self.refusal(f"the shape of {value.name if value else None!r} is not known")
         return sizes
 
+    def rank(self, value: ir.Value | None) -> int:
+        if value is None or value.shape is None:
+            raise self.refusal(f"the rank of {value.name if value else None!r} is not known")
+        return len(value.shape)
+
     def marked(self) -> tuple[ir.Value, Mark]:
         """The first input that holds the batch."""
         return next((value, self.marks[value]) for value in self.node.inputs if value in self.marks)
