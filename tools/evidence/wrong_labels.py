@@ -13,17 +13,10 @@ seed that was stopped goes on, so the same command ends what it began.  ``--auto
 from __future__ import annotations
 
 import argparse
-import fcntl
-import json
-import os
 import shutil
-import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import dsd_ort
 from dsd_ort.api.comparison.document import Document
@@ -38,14 +31,12 @@ from dsd_ort.run.suspects import doubted, weights_of
 from dsd_ort.statistics import precision_at, roc_area
 from tools.evidence import networks
 from tools.evidence.pictures import NOISES, Labelled, labelled
+from tools.evidence.rows import Row, Rows
 from tools.evidence.tasks import TASKS
 from tools.measuring.machine import cpu
 
-FILE = Path("docs/evidence_wrong_labels.json")
+ROWS = Rows(Path("docs/evidence_wrong_labels.json"), ("task", "noise", "share", "seed", "auto"))
 ARMS = ("dense-only", "early-stopping", "weight-decay", "dsd", "drop-suspects")
-NAMES = ("task", "noise", "share", "seed", "auto")
-"""What tells one measurement from another."""
-Row = dict[str, Any]
 
 
 def main() -> None:
@@ -57,7 +48,6 @@ def main() -> None:
     parser.add_argument("--auto", action="store_true", help="let the sparsity be looked for, in the place of a sweep")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("build/evidence"), help="what is not done yet")
-    parser.add_argument("--json", type=Path, default=FILE)
     arguments = parser.parse_args()
     shares = [float(share) for share in arguments.share.split(",")]
     wanted = [
@@ -66,18 +56,13 @@ def main() -> None:
         for task in arguments.task
         for share in shares
     ]
-    missing = [each for each in wanted if key(each) not in {key(row) for row in rows(arguments.json)}]
-    for number, each in enumerate(missing):
-        print(_estimate(missing[number:], rows(arguments.json)), flush=True)
-        row = measure(each, arguments.folder, arguments.threads)
-        print(json.dumps(row), flush=True)
-        add(arguments.json, row)
+    ROWS.measure(wanted, lambda row: measure(row, arguments.folder, arguments.threads))
 
 
 def measure(about: Row, folder: Path, threads: int) -> Row:
     """All arms with one seed; errors on the test pictures in percent."""
     task, seed, began = TASKS[about["task"]], about["seed"], time.perf_counter()
-    folder = folder / "-".join(f"{about[name]:g}" if name == "share" else str(about[name]) for name in NAMES)
+    folder = folder / "-".join(f"{about[name]:g}" if name == "share" else str(about[name]) for name in ROWS.names)
     folder.mkdir(parents=True, exist_ok=True)
     data = labelled(task.pictures, about["noise"], about["share"], seed)
     task.write(folder / "drawn.onnx", seed)
@@ -105,7 +90,7 @@ def measure(about: Row, folder: Path, threads: int) -> Row:
         }
         for result in found.document.results
     }
-    row = about | {
+    row = {
         "weights": networks.weights(folder / "drawn.onnx"),
         "wrong": int((data.train["label"] != data.truth).sum()),
         "arms": arms,
@@ -138,29 +123,6 @@ def labels_of(run: Path, data: Labelled, threads: int) -> Row:
     return found
 
 
-def key(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in NAMES)
-
-
-def rows(path: Path = FILE) -> list[Row]:
-    """What was measured so far."""
-    found: list[Row] = json.loads(path.read_text()) if path.exists() else []
-    return found
-
-
-def add(path: Path, row: Row) -> None:
-    """Puts *row* in the place of the same measurement; a line a row.  Other processes may do so at the same time."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        there = sorted(({key(each): each for each in rows(path)} | {key(row): row}).items())
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("[\n" + ",\n".join(json.dumps(each) for _, each in there) + "\n]\n")
-        temporary.replace(path)
-    finally:
-        os.close(folder)
-
-
 def _error(metrics: dict[str, float]) -> float:
     return round(100 * (1 - metrics["top-1"]), 2)
 
@@ -168,17 +130,6 @@ def _error(metrics: dict[str, float]) -> float:
 def _ladder(document: Document) -> Iterator[Row]:
     for rung in document.ladder:
         yield {"sparsity": rung.sparsity, "select error": _error(rung.selection), "fit": rung.fit}
-
-
-def _estimate(missing: list[Row], known: list[Row]) -> str:
-    """How long it takes, by earlier seeds of the same task; the first one of a task says beforehand for itself."""
-    minutes = {
-        task: statistics.median(row["minutes"] for row in known if row["task"] == task)
-        for task in {row["task"] for row in known}
-    }
-    guessed = sum(minutes.get(each["task"], np.nan) for each in missing)
-    text = f"about {guessed:.0f} min by the seeds before" if np.isfinite(guessed) else "the first seed tells how long"
-    return f"{len(missing)} seeds to go: {text}"
 
 
 if __name__ == "__main__":
