@@ -108,8 +108,8 @@ def labels_of(run: Path, data: Labelled, threads: int) -> Row:
     program, execution = open_program(run), Execution(threads=threads)
     place = memory.of(execution.device)
     phase = next(number for number, phase in enumerate(program.recipe.phase, 1) if phase.kind == "sparse")
-    weights = place.place(weights_of(program, phase).values())
-    evaluator = Evaluator.of_program(program, weights, execution=execution, memory=place)
+    arena = weights_of(program, phase)  # the evaluator reads its memory
+    evaluator = Evaluator.of_program(program, place.place(arena.values()), execution=execution, memory=place)
     scored = score(evaluator, open_data(data.train, evaluator.fields, program.recipe.data))
     suspect, wrong = doubted(scored), data.train["label"] != data.truth
     found: Row = {
