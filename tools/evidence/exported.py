@@ -28,10 +28,9 @@ import torch
 from torch import nn
 
 from tools.evidence.pictures import SETS, Arrays, labelled
-from tools.evidence.rows import Row, Rows
+from tools.evidence.rows import EXPORTED, Row
 from tools.measuring.machine import cpu
 
-ROWS = Rows(Path("docs/evidence_exported.json"), ("task", "share", "seed"))
 BATCH = 64
 MEAN, STD = 0.286, 0.353
 
@@ -133,7 +132,7 @@ def main() -> None:
         for task in arguments.task
         for share in arguments.share.split(",")
     ]
-    ROWS.measure(wanted, lambda row: measure(row, arguments.folder))
+    EXPORTED.measure(wanted, lambda row: measure(row, arguments.folder))
 
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ from examples.speech import __main__ as speech
 from examples.speech import stamps
 from examples.training import trained
 from graphs import deepspeech, neuraltalk
-from tools.evidence.rows import Row, Rows
+from tools.evidence.rows import FOLDS as ROWS
+from tools.evidence.rows import Row
 from tools.measuring.machine import cpu
 
-ROWS = Rows(Path("docs/evidence_folds.json"), ("task", "fold"))
 FOLDS, PARTS = 5, 10
 ARMS = ("dense-only", "early-stopping", "dsd")
 

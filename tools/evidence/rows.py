@@ -64,3 +64,8 @@ class Rows(NamedTuple):
         guessed = sum(minutes.get(row[task], math.nan) for row in missing)
         text = f"about {guessed:.0f} min by those before" if math.isfinite(guessed) else "the first tells how long"
         return f"{len(missing)} to go: {text}"
+
+
+WRONG_LABELS = Rows(Path("docs/evidence_wrong_labels.json"), ("task", "noise", "share", "seed", "auto"))
+FOLDS = Rows(Path("docs/evidence_folds.json"), ("task", "fold"))
+EXPORTED = Rows(Path("docs/evidence_exported.json"), ("task", "share", "seed"))

@@ -31,11 +31,10 @@ from dsd_ort.run.suspects import doubted, weights_of
 from dsd_ort.statistics import precision_at, roc_area
 from tools.evidence import networks
 from tools.evidence.pictures import NOISES, Labelled, labelled
-from tools.evidence.rows import Row, Rows
+from tools.evidence.rows import WRONG_LABELS, Row
 from tools.evidence.tasks import TASKS
 from tools.measuring.machine import cpu
 
-ROWS = Rows(Path("docs/evidence_wrong_labels.json"), ("task", "noise", "share", "seed", "auto"))
 ARMS = ("dense-only", "early-stopping", "weight-decay", "dsd", "drop-suspects")
 
 
@@ -56,13 +55,15 @@ def main() -> None:
         for task in arguments.task
         for share in shares
     ]
-    ROWS.measure(wanted, lambda row: measure(row, arguments.folder, arguments.threads))
+    WRONG_LABELS.measure(wanted, lambda row: measure(row, arguments.folder, arguments.threads))
 
 
 def measure(about: Row, folder: Path, threads: int) -> Row:
     """All arms with one seed; errors on the test pictures in percent."""
     task, seed, began = TASKS[about["task"]], about["seed"], time.perf_counter()
-    folder = folder / "-".join(f"{about[name]:g}" if name == "share" else str(about[name]) for name in ROWS.names)
+    folder = folder / "-".join(
+        f"{about[name]:g}" if name == "share" else str(about[name]) for name in WRONG_LABELS.names
+    )
     folder.mkdir(parents=True, exist_ok=True)
     data = labelled(task.pictures, about["noise"], about["share"], seed)
     task.write(folder / "drawn.onnx", seed)
