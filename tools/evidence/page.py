@@ -160,8 +160,8 @@ def cost(swept: Iterable[Group], folds: Iterable[Row]) -> str:
         ratios.append(float(np.median([row["arms"][DSD]["seconds"] / row["arms"][DENSE]["seconds"] for row in rows])))
     middle, spread = f"{np.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"
     return (
-        f"DSD has as many steps as dense only. Its training took {middle} times as long in the median over {len(ratios)} "
-        f"tasks,\n{spread}, one thread on a machine with other work."
+        f"DSD has as many steps as dense only. Its training took {middle} times as long in the median over "
+        f"{len(ratios)} tasks,\n{spread}, one thread on a machine with other work."
     )
 
 
