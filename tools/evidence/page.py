@@ -17,6 +17,8 @@ from tools.evidence.summary import DECAY, DENSE, DROPPED, DSD, EARLY, Group, dif
 
 PAGE = Path("docs/evidence.md")
 RECIPES = Path("docs/evidence_default_recipe.json")
+SUSPECTS = Path("docs/evidence_suspects.json")
+CLEANLAB = Path("docs/evidence_cleanlab.json")
 NOISE = {"drawn": "drawn anew", "neighbour": "the next class"}
 METRICS = {"captions": ("perplexity", 1), "speech": ("cer", 100)}
 """What is measured on folds, and times what it is shown."""
@@ -44,6 +46,14 @@ WANTED = (
     Wanted("fashion-residual-16", (0, 0.1, 0.3, 0.5), 5),
     Wanted("cifar10-residual-16", (0, 0.2), 5),
 )
+SHORT = (
+    ("digits-mlp-256", "digits, MLP", 0),
+    ("digits-mlp-256", "digits, MLP", 0.3),
+    ("digits-cnn-24", "digits, CNN with batch norm", 0),
+    ("digits-cnn-24", "digits, CNN with batch norm", 0.3),
+    ("fashion-mlp-512", "Fashion-MNIST, MLP", 0.3),
+)
+"""Of the README."""
 FOLDS_WANTED, EXPORTED_WANTED = 5, 5
 
 
@@ -62,6 +72,8 @@ def page() -> str:
         brought=_lines(brought(exported)),
         by_sparsity=_lines(by_sparsity(swept)),
         detector=_lines(detector(swept)),
+        from_a_file=_lines(from_a_file(json.loads(SUSPECTS.read_text()))),
+        cleanlab=_lines(beside_cleanlab(json.loads(CLEANLAB.read_text()))),
         found_by_auto=_lines(found_by_auto(auto, swept)),
         default_recipe=_lines(default_recipe(json.loads(RECIPES.read_text()))),
         cost=cost(swept, folds),
@@ -125,6 +137,34 @@ def detector(swept: Iterable[Group]) -> Iterator[str]:
                 *(g.task, _noise(g), _percent(best.removeprefix("dsd-")), *numbers),
                 *(f"{truly / listed:.2f}", f"{truly / wrong:.2f}"),
             )
+
+
+def from_a_file(rows: Sequence[Row]) -> Iterator[str]:
+    """A model that learned wrong labels, and what becomes of it in four ways."""
+    ways = ("as it came", "dense only", "DSD", "drops", "train on")
+    yield from _head("seeds", *ways, "the list's precision", "recall")
+    listed, truly, wrong = (sum(row[key] for row in rows) for key in ("suspects", "truly wrong", "wrong"))
+    means = (f"{np.mean([row[way] for row in rows]):.1f}" for way in ways)
+    yield _row(len(rows), *means, f"{truly / listed:.2f}", f"{truly / wrong:.2f}")
+
+
+def beside_cleanlab(rows: Iterable[Row]) -> Iterator[str]:
+    """Means over seeds."""
+    yield from _head("wrong labels", "way", "epochs", "cost in epochs", "area", "the list's precision", "recall")
+    for (share, way, epochs), of in _by(rows, "share", "way", "epochs"):
+        means = (f"{np.mean([row[key] for row in of]):.3f}" for key in ("area", "precision", "recall"))
+        yield _row(f"{100 * share:g} %", way, epochs, f"{of[0]['cost']:g}", *means)
+
+
+def short() -> str:
+    """The README's table: some of the tasks with enough seeds."""
+    found = {(g.task, g.noise, g.share): g for g in groups(WRONG_LABELS.read()) if not g.auto}
+    lines = [*_head("test errors in %", "wrong labels", "dense only", "stopped early", "DSD", "DSD, suspects dropped")]
+    for task, about, share in SHORT:
+        g = found[task, "drawn", share]
+        errors = [f"{g.mean(arm):.1f}" for arm in (DENSE, EARLY, DSD, DROPPED)]
+        lines.append(_row(about, f"{100 * share:g} %" if share else "none", *errors))
+    return _lines(lines)
 
 
 def found_by_auto(auto: Iterable[Group], swept: Iterable[Group]) -> Iterator[str]:
