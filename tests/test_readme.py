@@ -12,8 +12,7 @@ import dsd_ort
 from tests.cli.test_commands import commands
 from tests.models import cnn_data, write_cnn
 from tools.evidence import page
-from tools.evidence.rows import EXPORTED, WRONG_LABELS
-from tools.evidence.summary import groups
+from tools.evidence.rows import EXPORTED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -75,9 +74,7 @@ def test_its_errors_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch
     (came, shipped) = (np.mean([row[name] for row in rows]) for name in ("as it came", "error"))
     told = re.search(r"came with ([\d.]+) % test errors and left with ([\d.]+) %", README)
     assert told is not None and (float(told[1]), float(told[2])) == (round(came, 1), round(shipped, 1))
-    seeds = min(
-        len(g.rows) for g in groups(WRONG_LABELS.read()) if (g.task, g.share) in {(t, s) for t, _, s in page.SHORT}
-    )
+    seeds = min(len(g.rows) for g in page.of_short())
     assert f"means over {seeds} seeds and more" in README
 
 
