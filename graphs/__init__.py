@@ -25,6 +25,7 @@ from graphs.googlenet import googlenet
 from graphs.lenet import lenet
 from graphs.neuraltalk import neuraltalk
 from graphs.resnet import resnet18, resnet50
+from graphs.resnet20 import resnet20
 from graphs.vgg import vgg16
 
 NETWORKS: dict[str, Callable[..., ir.Model]] = {
@@ -35,6 +36,7 @@ NETWORKS: dict[str, Callable[..., ir.Model]] = {
     "googlenet": googlenet,
     "resnet18": resnet18,
     "resnet50": resnet50,
+    "resnet20": resnet20,
     "neuraltalk": neuraltalk,
     "deepspeech": deepspeech,
     "deepspeech2": deepspeech2,
@@ -50,6 +52,7 @@ __all__ = [
     "lenet",
     "neuraltalk",
     "resnet18",
+    "resnet20",
     "resnet50",
     "vgg16",
 ]

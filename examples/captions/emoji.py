@@ -18,13 +18,14 @@ import numpy as np
 
 from dsd_ort.data import images
 from dsd_ort.errors import DataError
+from examples.parts import parts
 
 SIZE = 64
 START = END = 0
 UNKNOWN = 1
 PADDING = -1
 """Of labels; of words, which a model must be able to look up, it is END."""
-LEAST = int(__import__("os").environ.get("LEAST", "5"))
+LEAST = 5
 """Captions that a word must be in, as NeuralTalk has it; those that differ only in tones count as one."""
 TONES = {"1F3FB": "light", "1F3FC": "medium light", "1F3FD": "medium", "1F3FE": "medium dark", "1F3FF": "dark"}
 
@@ -41,6 +42,11 @@ class Emoji(NamedTuple):
     @property
     def words(self) -> tuple[str, ...]:
         return self.name + self.tones
+
+    @property
+    def title(self) -> str:
+        """What siblings have in common."""
+        return " ".join(self.name)
 
 
 class Split(NamedTuple):
@@ -85,21 +91,24 @@ def split(emoji: list[Emoji], *, held_out: bool = False) -> Split:
 
     With *held_out*, the second eighth to measure on and those behind it to train on: to choose a recipe by.
     """
-    names = sorted({one.name for one in emoji})
-    order = np.random.default_rng(0).permutation(len(names))
-    eighth = {names[place]: rank % 8 for rank, place in enumerate(order)}
+    eighth = parts((one.title for one in emoji), 8)
     measured = 1 if held_out else 0
-    train = [one for one in emoji if eighth[one.name] > measured]
-    test = [one for one in emoji if eighth[one.name] == measured]
+    train = [one for one in emoji if eighth[one.title] > measured]
+    test = [one for one in emoji if eighth[one.title] == measured]
+    words = vocabulary(train)
+    longest = max(len(one.words) for one in emoji)
+    return Split(*(arrays(side, words, longest) for side in (train, test)), words)
+
+
+def vocabulary(train: list[Emoji]) -> list[str]:
+    """The words that a captioner of *train* has, by number."""
     counts = Counter(word for words in {one.name for one in train} for word in words)
     common = {word for word, count in counts.items() if count >= LEAST}
     toned = {word for one in train for word in one.tones}
-    vocabulary = ["<end>", "<unknown>", *sorted(common | toned)]
-    longest = max(len(one.words) for one in emoji)
-    return Split(*(_arrays(side, vocabulary, longest) for side in (train, test)), vocabulary)
+    return ["<end>", "<unknown>", *sorted(common | toned)]
 
 
-def _arrays(emoji: list[Emoji], vocabulary: list[str], longest: int) -> Arrays:
+def arrays(emoji: list[Emoji], vocabulary: list[str], longest: int) -> Arrays:
     """``image u8[N, 64, 64, 3]``, ``words i64[N, longest + 1]`` from START on, ``label`` the same up to END."""
     numbers = {word: number for number, word in enumerate(vocabulary)}
     label = np.full((len(emoji), longest + 1), PADDING)

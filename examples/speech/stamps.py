@@ -12,10 +12,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from dsd_ort.data import audio
 from dsd_ort.errors import DataError
+from examples.parts import parts
 
 ALPHABET = "_ abcdefghijklmnopqrstuvwxyzáéíñóúü"
 """The blank, then what texts are written with."""
@@ -65,9 +64,7 @@ def split(stamps: list[Stamp], *, held_out: bool = False) -> tuple[list[Stamp], 
 
     With *held_out*, the second tenth to measure on and those behind it to train on: to choose a recipe by.
     """
-    texts = sorted({stamp.text for stamp in stamps})
-    order = np.random.default_rng(0).permutation(len(texts))
-    tenth = {texts[place]: rank % 10 for rank, place in enumerate(order)}
+    tenth = parts((stamp.text for stamp in stamps), 10)
     measured = 1 if held_out else 0
     test = [stamp for stamp in stamps if tenth[stamp.text] == measured]
     return [stamp for stamp in stamps if tenth[stamp.text] > measured], test

@@ -20,6 +20,7 @@ SMALL = {
     "googlenet": {"width": 4, "size": 32, "classes": 7},
     "resnet18": {"width": 4, "size": 32, "classes": 7},
     "resnet50": {"width": 4, "size": 32, "classes": 7, "depth": 1},
+    "resnet20": {"width": 4, "size": 16, "classes": 7, "depth": 1},
 }
 """The networks of images, with arguments for tests of what does not depend on the size."""
 
@@ -56,6 +57,7 @@ def test_every_network_is_a_sound_inference_model_with_any_batch(name: str) -> N
         ("googlenet", 6_998_552),
         ("resnet18", 11_689_512),
         ("resnet50", 25_557_032),
+        ("resnet20", 269_722),
     ],
 )
 def test_networks_train_as_many_parameters_as_is_written(name: str, count: int) -> None:

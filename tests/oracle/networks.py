@@ -165,3 +165,37 @@ def export(network: nn.Module, image: tuple[int, ...], path: Path) -> Path:
             dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
         )
     return path
+
+
+class ResNet20(nn.Module):
+    """He et al. 2016, section 4.2, with shortcuts that have no weights: every second row and column, and zeros."""
+
+    def __init__(self, depth: int, width: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        maps = [(width, width), (width, 2 * width), (2 * width, 4 * width)]
+        for number, (inputs, outputs) in enumerate(maps, 1):
+            blocks = [_Block(inputs if i == 0 else outputs, outputs) for i in range(depth)]
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(4 * width, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        for stage in (self.layer1, self.layer2, self.layer3):
+            x = stage(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        stride = outputs // inputs
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        if (new := y.shape[1] - x.shape[1]) > 0:
+            x = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, new // 2, new - new // 2))
+        return torch.relu(y + x)

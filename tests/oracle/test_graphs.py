@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from graphs import NETWORKS
-from tests.oracle.networks import GoogLeNet, randomise_norms
+from tests.oracle.networks import GoogLeNet, ResNet20, randomise_norms
 from tests.oracle.torchvision_models import torchvision_models
 
 pytestmark = pytest.mark.oracle
@@ -63,6 +63,11 @@ def test_a_shallow_resnet_is_torchvisions(name: str, depth: int, block: str, sta
 def test_googlenet_computes_what_pytorchs_layers_compute(width: int, size: int, side: int) -> None:
     model = NETWORKS["googlenet"](width=width, size=size, classes=100, aux=1)
     compare(model, GoogLeNet(width, side, 100))
+
+
+@pytest.mark.parametrize(("width", "size", "depth"), [(16, 32, 3), (6, 21, 1)])
+def test_resnet20_computes_what_pytorchs_layers_compute(width: int, size: int, depth: int) -> None:
+    compare(NETWORKS["resnet20"](width=width, size=size, depth=depth), ResNet20(depth, width))
 
 
 def compare(model: ir.Model, network: nn.Module) -> None:

@@ -1,0 +1,270 @@
+"""Writes ``docs/evidence.md``: the words of ``page.md`` beside this file, and tables of what was measured.
+
+python -m tools.evidence.page
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tools.evidence.rows import EXPORTED, FOLDS, WRONG_LABELS, Row
+from tools.evidence.summary import DECAY, DENSE, DROPPED, DSD, EARLY, Group, difference, groups, lower, word
+
+PAGE = Path("docs/evidence.md")
+RECIPES = Path("docs/evidence_default_recipe.json")
+SUSPECTS = Path("docs/evidence_suspects.json")
+CLEANLAB = Path("docs/evidence_cleanlab.json")
+NOISE = {"drawn": "drawn anew", "neighbour": "the next class"}
+METRICS = {"captions": ("perplexity", 1), "speech": ("cer", 100)}
+"""What is measured on folds, and times what it is shown."""
+
+
+class Wanted(NamedTuple):
+    """What belongs on the page."""
+
+    task: str
+    shares: tuple[float, ...]
+    seeds: int
+    noise: str = "drawn"
+
+
+WANTED = (
+    Wanted("digits-mlp-256", (0, 0.1, 0.3, 0.5), 10),
+    Wanted("digits-cnn-24", (0, 0.1, 0.3, 0.5), 5),
+    Wanted("fashion-mlp-512", (0, 0.1, 0.3, 0.5), 10),
+    Wanted("fashion-mlp-512", (0.1, 0.3), 5, "neighbour"),
+    Wanted("fashion-mlp-128", (0.3,), 5),
+    Wanted("fashion-mlp-1024", (0.3,), 5),
+    Wanted("fashion-cnn-4", (0.3,), 5),
+    Wanted("fashion-cnn-16", (0, 0.1, 0.3, 0.5), 5),
+    Wanted("fashion-residual-8", (0.3,), 5),
+    Wanted("fashion-residual-16", (0, 0.1, 0.3, 0.5), 5),
+    Wanted("cifar10-residual-16", (0, 0.2), 5),
+)
+SHORT = (
+    ("digits-mlp-256", "digits, MLP", 0),
+    ("digits-mlp-256", "digits, MLP", 0.3),
+    ("digits-cnn-24", "digits, CNN with batch norm", 0),
+    ("digits-cnn-24", "digits, CNN with batch norm", 0.3),
+    ("fashion-mlp-512", "Fashion-MNIST, MLP", 0.3),
+)
+"""Of the README."""
+FOLDS_WANTED, EXPORTED_WANTED = 5, 5
+
+
+def main() -> None:
+    PAGE.write_text(page(), "utf-8")
+
+
+def page() -> str:
+    """All of it."""
+    found = list(groups(WRONG_LABELS.read()))
+    swept, auto = [g for g in found if not g.auto], [g for g in found if g.auto]
+    folds, exported = FOLDS.read(), EXPORTED.read()
+    words = Path(__file__).with_name("page.md").read_text("utf-8")
+    return words.format(
+        all_tasks=_lines(all_tasks(swept, folds)),
+        brought=_lines(brought(exported)),
+        by_sparsity=_lines(by_sparsity(swept)),
+        detector=_lines(detector(swept)),
+        from_a_file=_lines(from_a_file(json.loads(SUSPECTS.read_text()))),
+        cleanlab=_lines(beside_cleanlab(json.loads(CLEANLAB.read_text()))),
+        found_by_auto=_lines(found_by_auto(auto, swept)),
+        default_recipe=_lines(default_recipe(json.loads(RECIPES.read_text()))),
+        cost=cost(swept, folds),
+        missing=_lines(missing(swept, folds, exported)),
+    )
+
+
+def all_tasks(swept: Iterable[Group], folds: Iterable[Row]) -> Iterator[str]:
+    """The one table."""
+    arms = ("dense only", "stopped early", "weight decay", "DSD", "suspects dropped")
+    yield from _head(
+        *("task", "wrong labels", "seeds", *arms, "DSD less dense only", ""), *("dropped less stopped early", "")
+    )
+    for g in swept:
+        errors = [f"{g.mean(arm):.1f}" for arm in (DENSE, EARLY, DECAY, DSD, DROPPED)]
+        said = [said for pair in ((DSD, DENSE), (DROPPED, EARLY)) for said in _said(g.against(*pair), 1)]
+        yield _row(g.task, _noise(g), len(g.rows), *errors, *said)
+    for (task,), rows in _by(folds, "task"):
+        metric, scale = METRICS[task]
+        values = {arm: [scale * row["arms"][arm][metric] for row in rows] for arm in (DENSE, EARLY, DSD)}
+        dense, early, dsd = (f"{np.mean(of):.2f}" for of in values.values())
+        said = [*_said(lower(values[DSD], values[DENSE]), 2)]
+        yield _row(f"{task}: {metric}", "none", f"{len(rows)} folds", dense, early, "", dsd, "", *said, "", "")
+
+
+def brought(rows: Iterable[Row]) -> Iterator[str]:
+    """Models that PyTorch trained."""
+    columns = ("as it came", "dense only", "stopped early", "DSD", "suspects dropped", "shipped")
+    yield from _head("network", "wrong labels", "seeds", *columns, "shipped less as it came", "", "what was shipped")
+    for (task, share), of in _by(rows, "task", "share"):
+        came, ships = ([row[name] for row in of] for name in ("as it came", "error"))
+        arms = [[_arm(row, kind) for row in of] for kind in (DENSE, EARLY, DSD, DROPPED)]
+        means = [f"{np.mean(values):.1f}" for values in (came, *arms, ships)]
+        names = [row["shipped"] for row in of]
+        what = ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))
+        yield _row(task, f"{100 * share:g} %", len(of), *means, *_said(lower(ships, came), 1), what)
+
+
+def by_sparsity(swept: Sequence[Group]) -> Iterator[str]:
+    """Errors, and how the sparse network fits."""
+    names = sorted({name for g in swept for name in g.sparsities}, key=float)
+    yield from _head("task", "weights", "wrong labels", "dense only", *(_percent(name) for name in names))
+    for g in swept:
+        cells = [
+            f"{g.mean(f'dsd-{name}'):.1f} / {100 * g.mean(f'dsd-{name}', 'fits'):.0f}" if name in g.sparsities else ""
+            for name in names
+        ]
+        yield _row(g.task, f"{g.rows[0]['weights']:,}", _noise(g), f"{g.mean(DENSE):.1f}", *cells)
+
+
+def detector(swept: Iterable[Group]) -> Iterator[str]:
+    """Wrong labels by the sparse network's loss."""
+    yield from _head("task", "wrong labels", "at sparsity", "area", "precision", "the list's precision", "recall")
+    for g in swept:
+        if g.share:
+            best = max((f"dsd-{name}" for name in g.sparsities), key=lambda arm: g.mean(arm, "area"))
+            listed, truly = (sum(row["arms"][best][key] for row in g.rows) for key in ("suspects", "truly wrong"))
+            wrong = sum(row["wrong"] for row in g.rows)
+            numbers = (f"{g.mean(best, key):.3f}" for key in ("area", "precision"))
+            yield _row(
+                *(g.task, _noise(g), _percent(best.removeprefix("dsd-")), *numbers),
+                *(f"{truly / listed:.2f}", f"{truly / wrong:.2f}"),
+            )
+
+
+def from_a_file(rows: Sequence[Row]) -> Iterator[str]:
+    """A model that learned wrong labels, and what becomes of it in four ways."""
+    ways = ("as it came", "dense only", "DSD", "drops", "train on")
+    yield from _head("seeds", *ways, "the list's precision", "recall")
+    listed, truly, wrong = (sum(row[key] for row in rows) for key in ("suspects", "truly wrong", "wrong"))
+    means = (f"{np.mean([row[way] for row in rows]):.1f}" for way in ways)
+    yield _row(len(rows), *means, f"{truly / listed:.2f}", f"{truly / wrong:.2f}")
+
+
+def beside_cleanlab(rows: Iterable[Row]) -> Iterator[str]:
+    """Means over seeds."""
+    yield from _head("wrong labels", "way", "epochs", "cost in epochs", "area", "the list's precision", "recall")
+    for (share, way, epochs), of in _by(rows, "share", "way", "epochs"):
+        means = (f"{np.mean([row[key] for row in of]):.3f}" for key in ("area", "precision", "recall"))
+        yield _row(f"{100 * share:g} %", way, epochs, f"{of[0]['cost']:g}", *means)
+
+
+def of_short() -> list[Group]:
+    """The groups of the README's table."""
+    found = {(g.task, g.share): g for g in groups(WRONG_LABELS.read()) if g.noise == "drawn" and not g.auto}
+    return [found[task, share] for task, _, share in SHORT]
+
+
+def short() -> str:
+    """The README's table: some of the tasks with enough seeds."""
+    lines = [*_head("test errors in %", "wrong labels", "dense only", "stopped early", "DSD", "DSD, suspects dropped")]
+    for (_, about, share), g in zip(SHORT, of_short(), strict=True):
+        errors = [f"{g.mean(arm):.1f}" for arm in (DENSE, EARLY, DSD, DROPPED)]
+        lines.append(_row(about, f"{100 * share:g} %" if share else "none", *errors))
+    return _lines(lines)
+
+
+def found_by_auto(auto: Iterable[Group], swept: Iterable[Group]) -> Iterator[str]:
+    """What the search chose, beside the best of the sweep, which right labels tell."""
+    yield from _head("task", "wrong labels", "seeds", "auto chose", "DSD's error", "the sweep's best", "its error")
+    sweeps = {(g.task, g.noise, g.share): g for g in swept}
+    for g in auto:
+        chose = ", ".join(f"{100 * value:g} %" for value in g.chosen(DSD))
+        line = [g.task, _noise(g), len(g.rows), chose, f"{g.mean(DSD):.1f}"]
+        if sweep := sweeps.get((g.task, g.noise, g.share)):
+            best, seeds = sweep.best(), {row["seed"] for row in g.rows}
+            there = [row["arms"][f"dsd-{best}"]["error"] for row in sweep.rows if row["seed"] in seeds]
+            line += [_percent(best), f"{np.mean(there):.1f}"]
+        yield _row(*line, *[""] * (7 - len(line)))
+
+
+def default_recipe(rows: Iterable[Row]) -> Iterator[str]:
+    """What the recipe without a recipe does."""
+    yield from _head("task", "seeds", "as it came", "default", "less as it came", "", "less dense only", "")
+    for (task,), of in _by(rows, "task"):
+        came, fitted = ([row[arm]["loss"] for row in of] for arm in ("as it came", "fitted"))
+        dense = [row["dense only"]["loss"] for row in of if "dense only" in row]
+        less = _said(lower(fitted, dense), 4) if len(dense) == len(of) else ("not measured", "")
+        yield _row(
+            task, len(of), *(f"{np.mean(of_):.4f}" for of_ in (came, fitted)), *_said(lower(fitted, came), 4), *less
+        )
+
+
+def cost(swept: Iterable[Group], folds: Iterable[Row]) -> str:
+    """How much longer the same epochs take under the mask."""
+    ratios = [g.seconds() for g in swept]
+    for _, rows in _by(folds, "task"):
+        ratios.append(float(np.median([row["arms"][DSD]["seconds"] / row["arms"][DENSE]["seconds"] for row in rows])))
+    middle, spread = f"{np.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"
+    return (
+        f"DSD has as many steps as dense only. Its training took {middle} times as long in the median over "
+        f"{len(ratios)} tasks,\n{spread}, one thread on a machine with other work."
+    )
+
+
+def missing(swept: Iterable[Group], folds: Iterable[Row], exported: Iterable[Row]) -> Iterator[str]:
+    """The commands that go on, and for how many seeds."""
+    there = {(g.task, g.noise, g.share): len(g.rows) for g in swept}
+    for task, shares, seeds, noise in WANTED:
+        left = {share: seeds - there.get((task, noise, share), 0) for share in shares}
+        if some := [f"{share:g}" for share, count in left.items() if count > 0]:
+            other = "" if noise == "drawn" else f" --noise {noise}"
+            command = f"python -m tools.evidence.wrong_labels {task} --share {','.join(some)} --seeds {seeds}{other}"
+            yield f"- `{command}`: {sum(max(0, count) for count in left.values())} seeds"
+    counts = {task: len(rows) for (task,), rows in _by(folds, "task")}
+    for task in METRICS:
+        if (left_ := FOLDS_WANTED - counts.get(task, 0)) > 0:
+            yield f"- `python -m tools.evidence.folds {task}`: {left_} folds"
+    brought_ = {key: len(rows) for key, rows in _by(exported, "task", "share")}
+    for task, share in ((task, share) for task in ("example", "mlp") for share in (0, 0.3)):
+        if (left_ := EXPORTED_WANTED - brought_.get((task, share), 0)) > 0:
+            command = f"python -m tools.evidence.exported {task} --share {share:g} --seeds {EXPORTED_WANTED}"
+            yield f"- `{command}`: {left_} seeds"
+
+
+def _arm(row: Row, kind: str) -> float:
+    found: float = next(arm["error"] for name, arm in row["arms"].items() if name.startswith(kind))
+    return found
+
+
+def _said(found: Any, digits: int) -> tuple[str, str]:
+    return difference(found, digits), word(found)
+
+
+def _noise(g: Group) -> str:
+    return f"{100 * g.share:g} %, {NOISE[g.noise]}" if g.share else "none"
+
+
+def _percent(sparsity: str) -> str:
+    return f"{100 * float(sparsity):g} %"
+
+
+def _by(rows: Iterable[Row], *names: str) -> list[tuple[tuple[Any, ...], list[Row]]]:
+    found: dict[tuple[Hashable, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    return list(found.items())
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
+
+
+def _head(*columns: str) -> Iterator[str]:
+    yield _row(*columns)
+    yield "|" + "---|" * len(columns)
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+if __name__ == "__main__":
+    main()
