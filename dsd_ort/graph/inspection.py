@@ -14,7 +14,7 @@ from dsd_ort.file.payload import Floats
 from dsd_ort.graph import exported, prepare
 from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.default_loss import fitted
-from dsd_ort.model import artifacts, select
+from dsd_ort.model import artifacts, select, usage
 from dsd_ort.model import source as source_files
 from dsd_ort.model.artifacts import Artifacts
 from dsd_ort.model.parameters import Parameter
@@ -142,7 +142,7 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
             fits = recipe.losses[0]
             model_of_loss = adapted(source, recipe)
             training = prepare.differentiated(source, recipe, model_of_loss.clone())
-            notes, trained = training.notes, training.gradients
+            notes, trained = (*usage.note(path, own_loss=bool(loss or output)), *training.notes), training.gradients
             measured = prepare.evaluation(source, recipe, model_of_loss)
             notes += tuple(note for note in measured.notes if note.kind == "recipe")
         except (UnsupportedError, RecipeError) as error:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from dsd_ort.errors import DataError
 from dsd_ort.graph.program import Program
+from dsd_ort.model import usage
 from dsd_ort.notes import Note
 from dsd_ort.proof import exported, gradients, made_up, reference, subject
 from dsd_ort.proof.budget import Budget
@@ -68,6 +69,8 @@ def run(request: Request, tell: Callable[[str], None], data: Any = None) -> Repo
         prover = _Prover(checked, batch.arrays, budget, threads=threads, tell=tell, folder=Path(folder))
         prover.prove()
         told = [note for note in checked.manifest.notes if isinstance(note, Note)]
+        own_loss = bool(request.loss or request.output)
+        used = usage.note(Path(request.model), own_loss=own_loss) if request.fit else ()
         of_weights = [note.words for note in told if note.kind == "weights"]
         return Report(
             model=str(request.model),
@@ -78,7 +81,7 @@ def run(request: Request, tell: Callable[[str], None], data: Any = None) -> Repo
             parameters=sum(p.size for p in checked.manifest.trained),
             rows=prover.rows,
             lines=prover.lines,
-            notes=[*batch.notes, *checked.notes, *of_weights, *prover.notes],
+            notes=[*(note.words for note in used), *batch.notes, *checked.notes, *of_weights, *prover.notes],
             seconds=round(time.monotonic() - began, 3),
         )
 

@@ -17,10 +17,8 @@ it, and :mod:`dsd_ort.ship.verify` compares a file with it.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +30,10 @@ from dsd_ort.file.payload import TYPES, Coding, Floats, Values, bits, from_float
 from dsd_ort.file.protobuf import LARGEST, opened
 from dsd_ort.file.splice import Copy, Edit, Hole, Piece, splice
 from dsd_ort.file.tensors import Filled, Place, stored
+from dsd_ort.file.writing import write
+from dsd_ort.model import usage
 from dsd_ort.model.source import Source
+from dsd_ort.recipe import Recipe
 
 CHUNK = 1 << 20
 """Bytes that are copied or compared at a time."""
@@ -82,7 +83,9 @@ def _opened(levels: list[tuple[int, bytes]], hole: Hole) -> bytes:
     return out
 
 
-def write_weights(source: Source, weights: Mapping[str, Floats], destination: Path) -> None:
+def write_weights(
+    source: Source, weights: Mapping[str, Floats], destination: Path, *, recipe: Recipe | None = None
+) -> None:
     """Writes the source with other weights to *destination*, and its external-data files beside it.
 
     The files appear under their names only when they are complete; the model file appears last.
@@ -91,6 +94,7 @@ def write_weights(source: Source, weights: Mapping[str, Floats], destination: Pa
         source: the model; its files are only read.
         weights: parameters and statistics by name, float32 of their shapes; what is not there stays as it is.
         destination: the new model file; an existing one is replaced.
+        recipe: how the model is used, which another file beside it then says (:mod:`dsd_ort.model.usage`).
 
     Raises:
         RunError: a name or shape that the model does not have, a destination that would overwrite the source or another
@@ -113,25 +117,19 @@ def write_weights(source: Source, weights: Mapping[str, Floats], destination: Pa
             where=str(source.path),
             fix="save the model with external data first: onnx.save(model, path, save_as_external_data=True)",
         )
-    temporary = {file: _beside(target) for file, target in targets.items() if not _is_same(file, target)}
+    new: dict[Path, Callable[[BinaryIO], None]] = {}
+    if recipe is not None:
+        said = usage.text(recipe, destination)
+        usage.refuse_others(destination, said)
+        new[usage.beside(destination)] = partial(_put, content=said.encode())
+    for file in reversed(source.files):  # the model file last
+        if not _is_same(file, targets[file]):
+            new[targets[file]] = partial(_fill, file, pieces=pieces[file], source=source, weights=weights)
     try:
-        for file, path in temporary.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("rb") as old, path.open("xb") as new:
-                _fill(old, new, pieces[file], source, weights)
-                new.flush()
-                os.fsync(new.fileno())
-        for file in reversed(temporary):  # the model file last: whoever sees it finds its data
-            temporary[file].replace(targets[file])
-        for folder in {target.parent for target in targets.values()}:
-            _sync_folder(folder)
+        write(new)
     except OSError as error:
         what = f"the model cannot be written: {error.strerror}"
         raise RunError(what, where=str(destination), fix="choose another place for it") from error
-    finally:
-        for path in temporary.values():
-            with contextlib.suppress(OSError):
-                path.unlink()
 
 
 def _require_fitting(source: Source, weights: Mapping[str, Floats]) -> None:
@@ -212,34 +210,26 @@ def _require_room(source: Source, pieces: Mapping[Path, list[Piece]], targets: M
             )
 
 
-def _fill(old: BinaryIO, new: BinaryIO, pieces: Iterable[Piece], source: Source, weights: Mapping[str, Floats]) -> None:
-    for piece in pieces:
-        if isinstance(piece, Hole):
-            values = _in_own_type(source, piece.name, weights[piece.name]).reshape(-1)
-            new.write(piece.encode(values[piece.first : piece.first + piece.count]).data)
-        elif isinstance(piece, Copy):
-            old.seek(piece.start)
-            left = len(piece)
-            while left:
-                chunk = old.read(min(left, CHUNK))
-                if not chunk:
-                    raise RunError("the model changed while it was in use", where=old.name, fix="start again with it")
-                new.write(chunk)
-                left -= len(chunk)
-        else:
-            new.write(piece)
+def _put(new: BinaryIO, content: bytes) -> None:
+    new.write(content)
 
 
-def _beside(path: Path) -> Path:
-    """A temporary name in the same folder, so that a rename is atomic."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the renames last through a power failure, where the system knows how to (not on Windows)."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _fill(file: Path, new: BinaryIO, pieces: Iterable[Piece], source: Source, weights: Mapping[str, Floats]) -> None:
+    """Writes the copy of *file* that *pieces* are."""
+    with file.open("rb") as old:
+        for piece in pieces:
+            if isinstance(piece, Hole):
+                values = _in_own_type(source, piece.name, weights[piece.name]).reshape(-1)
+                new.write(piece.encode(values[piece.first : piece.first + piece.count]).data)
+            elif isinstance(piece, Copy):
+                old.seek(piece.start)
+                left = len(piece)
+                while left:
+                    chunk = old.read(min(left, CHUNK))
+                    if not chunk:
+                        what = "the model changed while it was in use"
+                        raise RunError(what, where=str(file), fix="start again with it")
+                    new.write(chunk)
+                    left -= len(chunk)
+            else:
+                new.write(piece)

@@ -224,7 +224,7 @@ class Book:
             run = open_program(self.lab.folder / "runs" / f"seed-{result.seed}" / arm.run)
             values = measuring.weights(run, measuring.chosen(arm, run, monitor)).values()
             file.parent.mkdir(parents=True, exist_ok=True)
-            export_files.write_weights(self.lab.source, values, file)
+            export_files.write_weights(self.lab.source, values, file, recipe=self.lab.sets.recipe)
 
     def _write(self, doc: Document) -> None:
         """In the plan's order, seed by seed, whatever came first."""
