@@ -33,7 +33,7 @@ from dsd_ort.recipe import Recipe, read_toml, to_toml
 
 KEYS = ("loss", "data", "input", "metrics", "monitor")
 """What of a recipe says how a model is used."""
-_SAID = ("name", "label", "scale", "mean", "std")
+_SAID = ("loss", "data", "name", "label", "scale", "mean", "std")
 """Keys that are written by default too: whoever reads the file need not know defaults."""
 _MARK = "usage"
 

@@ -17,7 +17,7 @@ def to_toml(recipe: msgspec.Struct, *, only: Collection[str] = (), also: Collect
     """The text, which ends in a newline: of the *only* keys at its top, if any; keys called *also* by default too."""
     values: list[str] = []
     tables: list[str] = []
-    for key, value in _given(recipe, {*only, *also}).items():
+    for key, value in _given(recipe, also).items():
         if only and key not in only:
             continue
         if isinstance(value, dict):
