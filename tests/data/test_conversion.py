@@ -115,14 +115,13 @@ PLAIN = (
     ],
 )
 def test_that_8_bit_numbers_are_not_normalised_is_noted_unless_the_recipe_says_so(source, said, expected):
-    rows = [{"x": np.zeros(4, np.uint8)}] * 2
-    spec = {"arrays": {"x": np.zeros((2, 4), np.uint8)}, "examples": rows}.get(source, lambda: iter([stacked(rows)]))
+    def stream(epoch, seed):
+        yield whole
+
+    whole = {"x": np.zeros((2, 4), np.uint8)}
+    spec = {"arrays": whole, "examples": [{"x": row} for row in whole["x"]], "a stream": stream}[source]
     assert open_data(spec, [Field("x", "float32", ("N", 4))], Data(**said)).notes == expected
     assert open_data(spec, [Field("x", "uint8", ("N", 4))], Data(**said)).notes == ()
-
-
-def stacked(rows):
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def test_a_cast_between_floats_is_noted():
