@@ -138,7 +138,7 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen, builder=builder)
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
-    told = (*notes, *remarks(source, legal.trained), *ends.notes(source.model, wanted), *legal.notes)
+    told = (*source.notes, *notes, *remarks(source, legal.trained), *ends.notes(source.model, wanted), *legal.notes)
     step = differentiate(legal.model, legal.trained, loss=loss, builder=builder)
     recompute(step.model, step.gradients.values(), loss, recipe.recompute)
     return Training(step.model, step.gradients, legal.statistics, loss, told)

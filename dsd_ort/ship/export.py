@@ -26,6 +26,7 @@ import numpy as np
 import onnx
 
 from dsd_ort.errors import DivergedError, ModelError, RunError, nearest
+from dsd_ort.file import reader
 from dsd_ort.file.payload import TYPES, Coding, Floats, Values, bits, from_float32
 from dsd_ort.file.protobuf import LARGEST, opened
 from dsd_ort.file.splice import Copy, Edit, Hole, Piece, splice
@@ -39,8 +40,11 @@ CHUNK = 1 << 20
 """Bytes that are copied or compared at a time."""
 
 
-def layout(source: Source, names: Iterable[str]) -> dict[Path, list[Piece]]:
-    """Each of the source's files → the pieces of its copy, with holes for the weights called *names*."""
+def layout(source: Source, names: Iterable[str], locations: Mapping[str, str] | None = None) -> dict[Path, list[Piece]]:
+    """Each of the source's files → the pieces of its copy, with holes for the weights called *names*.
+
+    *locations* are other names for external-data files, by those that they have.
+    """
     edits: dict[Path, list[Edit]] = {file: [] for file in source.files}
     for name in names:
         place = source.places[name]
@@ -58,6 +62,12 @@ def layout(source: Source, names: Iterable[str]) -> dict[Path, list[Piece]]:
                 hole = Hole(name, first, span.numbers, span.coding)
                 edits[source.path].append(Edit(span.body, span.end, (hole,), span.parent))
                 first += span.numbers
+    for tensor in source.file.tensors:
+        if (data := tensor.external) and data.entry:
+            location = (locations or {}).get(data.location, data.location)
+            if location != data.written:
+                value = opened(data.entry.number, len(location.encode())) + location.encode()
+                edits[source.path].append(Edit(data.entry.start, data.entry.end, (value,), data.entry.parent))
     return {file: splice(file.stat().st_size, edits[file]) for file in source.files}
 
 
@@ -106,10 +116,10 @@ def write_weights(
     _require_fitting(source, weights)
     source.require_unchanged()
     names = [name for name in weights if not (is_relaid(source.places[name]) and _same(source, name, weights[name]))]
-    pieces = layout(source, names)
-    targets = {file: destination.parent / file.relative_to(source.path.parent) for file in source.files}
-    targets[source.path] = destination
-    _require_room(source, pieces, targets)
+    locations = _locations(source, names, destination)
+    pieces = layout(source, names, locations)
+    targets = {source.path.parent / old: destination.parent / new for old, new in locations.items()}
+    targets = {source.path: destination, **targets}
     size = sum(len(piece) for piece in pieces[source.path])
     if size > LARGEST:
         raise ModelError(
@@ -187,27 +197,62 @@ def _is_same(one: Path, other: Path) -> bool:
     return other.exists() and one.samefile(other)
 
 
-def _require_room(source: Source, pieces: Mapping[Path, list[Piece]], targets: Mapping[Path, Path]) -> None:
-    """Refuses to overwrite the source, or data that another model may use."""
-    destination = targets[source.path]
+def _locations(source: Source, names: Iterable[str], destination: Path) -> dict[str, str]:
+    """The source's external-data files → what they are called beside *destination*: the same, where that is free.
+
+    Otherwise they are called after it: ``final.onnx.data``.  One in which nothing changes may be the source's own.
+
+    Raises:
+        RunError: a name would overwrite the source, or data that another model may use.
+    """
     if any(_is_same(file, destination) for file in source.files):
         raise RunError("the source is never overwritten", where=str(destination), fix="choose another name")
     if destination.is_dir():
         raise RunError("the destination is a folder", where=str(destination), fix="give the name of a new .onnx file")
-    for file, target in list(targets.items())[1:]:
-        if target == destination or not target.exists():
-            clash = target == destination
-        elif _is_same(file, target):
-            clash = any(isinstance(piece, Hole) for piece in pieces[file])
-        else:  # left from an earlier export to the same name, unless there is another model that it may belong to
-            others = [path for path in destination.parent.glob("*.onnx") if path != destination]
-            clash = bool(others) or not destination.exists()
-        if clash:
+    places = (source.places[name] for name in names)
+    changed = {p.external.location for p in places if not isinstance(p, Filled) and p.external}
+    found: dict[str, str] = {}
+    for file in source.files[1:]:
+        old = file.relative_to(source.path.parent).as_posix()
+        named = _called_after(destination, source.path, old)
+        free = (name for name in (old, named) if _is_free(destination, name, file, shared=old not in changed))
+        if (name := next(free, None)) is None or name in found.values():
             raise RunError(
-                f"the model's external data would overwrite {target.name!r}, whose name cannot be changed",
+                f"the model's external data would overwrite {named!r}, which another model may use",
                 where=str(destination),
                 fix=f"choose another folder, as {destination.parent / destination.stem / destination.name}",
             )
+        found[old] = name
+    return found
+
+
+def _called_after(destination: Path, model: Path, location: str) -> str:
+    """``m.onnx.data`` of m.onnx becomes final.onnx.data, ``data/m.bin`` data/final.onnx.m.bin."""
+    *folders, name = location.split("/")
+    end = name.removeprefix(model.name).removeprefix(model.stem)
+    return "/".join([*folders, destination.name + (end if end.startswith((".", "_")) else f".{name}")])
+
+
+def _is_free(destination: Path, location: str, file: Path, *, shared: bool) -> bool:
+    """Whether the data of *file* may be written at *location* beside *destination*, or is there and may be *shared*."""
+    target = destination.parent / location
+    if target == destination or target.is_dir():
+        return False
+    if not target.exists():
+        return True
+    if _is_same(file, target):
+        return shared
+    others = [path for path in destination.parent.glob("*.onnx") if path != destination]
+    return location in _read_by(destination) and not any(location in _read_by(path) for path in others)
+
+
+def _read_by(model: Path) -> set[str]:
+    """The external-data files that the model at *model* names, if it is there."""
+    try:
+        with reader.mapped(model) as data:
+            return {t.external.location for t in reader.read(data, model).tensors if t.external}
+    except ModelError:
+        return set()
 
 
 def _put(new: BinaryIO, content: bytes) -> None:
