@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dsd_ort.api.labels import Suspects, suspects
     from dsd_ort.api.models import check, inspect, verify
     from dsd_ort.api.progress import Status, status
+    from dsd_ort.api.quantised import Dequantization, dequantize
     from dsd_ort.api.rates import FittedRates, fit_rates
     from dsd_ort.api.recipes import completed, default_recipe, usage_note
     from dsd_ort.api.runs import as_it_came, evaluate, export, phases, train
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Dequantization",
     "Diagnosis",
     "Experiment",
     "FittedRates",
@@ -41,6 +43,7 @@ __all__ = [
     "compare",
     "completed",
     "default_recipe",
+    "dequantize",
     "differentiate",
     "doctor",
     "evaluate",
@@ -63,6 +66,7 @@ _MODULES = {
     "dsd_ort.api.environment": ("Diagnosis", "doctor"),
     "dsd_ort.api.gradients": ("differentiate",),
     "dsd_ort.api.labels": ("Suspects", "suspects"),
+    "dsd_ort.api.quantised": ("Dequantization", "dequantize"),
     "dsd_ort.api.rates": ("FittedRates", "fit_rates"),
     "dsd_ort.api.models": ("check", "inspect", "verify"),
     "dsd_ort.api.recipes": ("completed", "default_recipe", "usage_note"),

@@ -4,6 +4,7 @@
 
     # How final.onnx is used: its data are prepared so, and measured by this loss.
     usage = "5d41402a"
+
     [loss]
     name = "cross-entropy"
     output = "logits"
@@ -52,7 +53,7 @@ def text(recipe: Recipe, model: Path) -> str:
     said = to_toml(msgspec.structs.replace(recipe, data=data), only=KEYS, also=_SAID)
     return (
         f"# How {model.name} is used: its data are prepared so, and measured by this loss.\n"
-        f'{_MARK} = "{_digest(said)}"\n{said}'
+        f'{_MARK} = "{_digest(said)}"\n\n{said}'
     )
 
 
@@ -107,7 +108,7 @@ def _marked(path: Path) -> dict[str, Any] | None:
 
 
 def _below_mark(content: str) -> str:
-    return content.partition(f"{_MARK} = ")[2].partition("\n")[2]
+    return content.partition(f"{_MARK} = ")[2].partition("\n\n")[2]
 
 
 def _digest(said: str) -> str:

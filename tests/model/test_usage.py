@@ -23,6 +23,7 @@ RECIPE = Recipe.from_dict(
 )
 TEXT = """# How final.onnx is used: its data are prepared so, and measured by this loss.
 usage = "921c87c4"
+
 monitor = "top-1"
 
 [loss]
