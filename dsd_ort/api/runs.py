@@ -204,7 +204,7 @@ def export(
     program = open_program(run)
     arena = _weights(program, phase, best, sparse)
     source = program.source()
-    export_files.write_weights(source, arena.values(), Path(final), recipe=program.recipe)
+    export_files.write_weights(source, arena.moving(), Path(final), recipe=program.recipe)
     if (exported := artifacts.find(program.artifacts)) is not None:
         artifacts.write_checkpoint(exported, arena.values(), Path(final).with_suffix(".checkpoint"))
     write_inference_form(Path(final))

@@ -192,11 +192,13 @@ def write_program(
     *,
     artifacts: Sequence[Path] = (),
     without: bytes | None = None,
+    linked: bool = False,
 ) -> Program:
     """Writes a run folder under a temporary name and moves it into place.
 
     *artifacts* are the files of the training graph that it was made from, where there is one; *without* is the list of
-    examples that it is not to be trained on.
+    examples that it is not to be trained on.  *linked* is whether the model is not copied but linked, for a folder that
+    does not outlive it.
 
     Raises:
         RunError: something is there already, or the folder cannot be written.
@@ -218,7 +220,7 @@ def write_program(
         for file in source.files:
             copy = temporary / "source" / file.relative_to(source.path.parent)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copying.copy(file, copy)
+            copying.link(file, copy) if linked else copying.copy(file, copy)
         for file in artifacts:
             (temporary / "artifacts").mkdir(exist_ok=True)
             shutil.copyfile(file, temporary / "artifacts" / file.name)

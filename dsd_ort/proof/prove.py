@@ -176,7 +176,8 @@ class _Prover:
             raise _StepError(error.what) from error
 
     def _point(self, engine: Engine, arena: Arena, mode: Literal["inference", "training"]) -> gradients.Point:
-        inputs = {name: value.copy() for name, value in arena.values().items()} | self.batch
+        moving = {name: value.copy() for name, value in arena.moving().items()}
+        inputs = arena.frozen | moving | self.batch
         loss = self._step(engine)
         found = {piece.name: view(arena.gradients, piece).copy() for piece in arena.trained}
         # Weights one rounding away: what changes in the gradients is noise.
@@ -202,6 +203,7 @@ class _Prover:
             forward=forward,
             training=training,
             threads=self.threads,
+            still=frozenset(point.inputs) - frozenset(point.gradients) - frozenset(self.batch),
         )
 
     def _compare_loss(
@@ -224,7 +226,7 @@ class _Prover:
             """The engine's weights moved by up to a hundredth of their size."""
             random = np.random.default_rng(2)
             before = engine.arena.weights.copy()
-            for piece in engine.arena.parameters:
+            for piece in engine.arena.trained:
                 weights = view(engine.arena.weights, piece)
                 weights += BESIDE * gradients.size(weights) * random.uniform(-1, 1, piece.shape).astype(np.float32)
             moved = self._point(engine, engine.arena, point.mode)
@@ -283,7 +285,16 @@ class _Prover:
         source, recipe, folder = self.checked.source, self.checked.recipe, self.folder / "final"
         values, threads = arena.values(), self.threads
         self.lines.append(
-            exported.line(source, self.shipped, values, self.batch, recipe, folder=folder, threads=threads)
+            exported.line(
+                source,
+                self.shipped,
+                values,
+                self.batch,
+                recipe,
+                moving=arena.moving(),
+                folder=folder,
+                threads=threads,
+            )
         )
 
     def _sparse_step(self, engine: Engine, arena: Arena) -> None:

@@ -101,7 +101,7 @@ class State:
         """
         self.collect()
         self.engine.download()
-        bad = next((name for name, value in self.arena.values().items() if not np.isfinite(value).all()), None)
+        bad = next((name for name, value in self.arena.moving().items() if not np.isfinite(value).all()), None)
         if bad is not None:
             raise bad_weights(bad, self.position.step)
         record = {
