@@ -5,7 +5,7 @@ source → adapt → fold → legalize → loss → differentiate → recompute 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,10 +138,11 @@ def differentiated(source: Source, recipe: Recipe, model: ir.Model) -> Training:
     legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen, builder=builder)
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
-    told = (*source.notes, *notes, *remarks(source, legal.trained), *ends.notes(source.model, wanted), *legal.notes)
+    told = [*source.notes, *notes, *remarks(source, legal.trained, keep_zeros=recipe.prune.keep_zeros)]
+    told += [*ends.notes(source.model, wanted), *legal.notes]
     step = differentiate(legal.model, legal.trained, loss=loss, builder=builder)
     recompute(step.model, step.gradients.values(), loss, recipe.recompute)
-    return Training(step.model, step.gradients, legal.statistics, loss, told)
+    return Training(step.model, step.gradients, legal.statistics, loss, tuple(told))
 
 
 def assemble(
@@ -149,8 +150,9 @@ def assemble(
 ) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """The manifest and the four graphs of a step graph, and of what is measured and shipped."""
     prunable = chosen_parameters.prunable([p for p in source.parameters if p.name in training.gradients], recipe)
+    masked = prunable | (_with_zeros(source, training.gradients) if recipe.prune.keep_zeros else set())
     sparse = training.model.clone()
-    masks.insert(sparse, {name: gradient for name, gradient in training.gradients.items() if name in prunable})
+    masks.insert(sparse, {name: gradient for name, gradient in training.gradients.items() if name in masked})
     manifest = Manifest(
         model=source.path.name,
         source_digest=source.digest,
@@ -161,7 +163,7 @@ def assemble(
         step_loss=training.loss,
         loss=shipped.loss,
         lengths=shipped.lengths,
-        parameters=layout.parameter_slices(source.parameters, training.gradients, prunable, recipe),
+        parameters=layout.parameter_slices(source.parameters, training.gradients, prunable, masked, recipe),
         statistics=layout.statistic_slices(source.statistics, training.statistics),
         notes=[*training.notes, *shipped.notes],
         graph_digests={},
@@ -173,6 +175,11 @@ def assemble(
         "evaluate": shipped.graph,
     }
     return manifest, graphs
+
+
+def _with_zeros(source: Source, trained: Container[str]) -> set[str]:
+    """The trained kernels and matrices that have zeros in the file."""
+    return {p.name for p in source.parameters if p.prunable and p.name in trained and source.numbers[p.name].zeros}
 
 
 def _keep_outputs(model: ir.Model, names: set[str]) -> None:

@@ -51,7 +51,10 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     layer: str
     prunable: bool = False
-    """Whether a sparse phase may prune it (role and recipe)."""
+    """Whether a sparse phase may prune it (role and recipe), or it keeps its zeros: then it has a mask."""
+    spared: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether a sparse phase leaves it as it is: its mask has the file's zeros only.  Not in the file unless it is so,
+    as older run folders, whose digest is of all that is there, do not have it."""
     trained: bool = False
     weight_decay: float = 0.0
     learning_rate_factor: float = 1.0

@@ -95,6 +95,9 @@ class Prune(_Table, frozen=True, kw_only=True):
     alive: bool = False
     """No layer is pruned by the phase's ``sparsity`` so far that one of its inputs or outputs has to die: it keeps at
     least as many weights as its longer side has entries."""
+    keep_zeros: bool = False
+    """Weights that are zero in the file, as somebody pruned it, stay zero in all phases, also of layers that are
+    excluded here."""
 
 
 class Schedule(_Table, frozen=True, kw_only=True):
