@@ -215,7 +215,8 @@ def looked_up(graph: onnx.ModelProto, names: Collection[str]) -> set[str]:
     return {
         str(value.name)
         for value in found
-        if all(key(use.node) == "Gather" and use.idx == 0 and use.node.graph is main for use in value.uses())
+        if value.uses()
+        and all(key(use.node) == "Gather" and use.idx == 0 and use.node.graph is main for use in value.uses())
     }
 
 
