@@ -44,12 +44,7 @@ def fitting_recipe(source: Source, *, loss: LossName | None = None, output: str 
     return msgspec.structs.replace(default_loss.used_as_before(unfitted(), source), loss=fitting)
 
 
-def completed(
-    path: str | Path,
-    model: str | Path,
-    *,
-    part: bool = False,
-) -> Recipe:
+def completed(path: str | Path, model: str | Path, *, part: bool = False) -> Recipe:
     """The recipe in the file *path*, or the built-in one of that name; what it leaves out is known of *model*'s use.
 
     Args:
