@@ -14,7 +14,8 @@
 ``compare`` does all of it, and the same budget dense only beside it; ``experiment`` does so in several ways and with
 several seeds.  ``evaluate`` measures a file or a run, ``phases`` reads what a run has measured, ``status`` how far it
 is, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says what there is to train
-with.  ``differentiate`` adds gradients to a graph and trains nothing.  What is refused raises :class:`DsdError`.
+with.  ``differentiate`` adds gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised weights,
+so that they train.  What is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from dsd_ort.version import __version__
 if TYPE_CHECKING:
     from dsd_ort.api import (
         Comparison,
+        Dequantization,
         Diagnosis,
         Experiment,
         FittedRates,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         check,
         compare,
         default_recipe,
+        dequantize,
         differentiate,
         doctor,
         evaluate,
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Dequantization",
     "Diagnosis",
     "DsdError",
     "Experiment",
@@ -62,6 +66,7 @@ __all__ = [
     "check",
     "compare",
     "default_recipe",
+    "dequantize",
     "differentiate",
     "doctor",
     "evaluate",

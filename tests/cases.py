@@ -236,3 +236,11 @@ def holding(path: Path, what: str, *, batch: str = "n") -> Path:
     axes, nodes, weights = HELD[what]
     text = f"(float[{axes.replace('x', batch, 1)}] x) => (float[{batch}, 5] y) {{ {nodes} }}"
     return write(path, text, {"W": drawn(8, 12), "V": drawn(12, 5)} | weights)
+
+
+def external(path: Path, location: str) -> Path:
+    """All weights in a file beside the model, as PyTorch's exporter lays them: f32[N, 8] → f32[N, 5]."""
+    text = "(float[N, 8] x) => (float[N, 5] y) { h = MatMul (x, W) r = Relu (h) y = MatMul (r, V) }"
+    proto = onnx.load(write(path, text, {"W": drawn(8, 12), "V": drawn(12, 5)}))
+    onnx.save(proto, path, save_as_external_data=True, location=location, size_threshold=0)
+    return path

@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from dsd_ort.api.environment import Diagnosis, doctor
     from dsd_ort.api.gradients import differentiate
     from dsd_ort.api.labels import Suspects, suspects
-    from dsd_ort.api.models import check, default_recipe, inspect, verify
+    from dsd_ort.api.models import check, inspect, verify
     from dsd_ort.api.progress import Status, status
+    from dsd_ort.api.quantised import Dequantization, dequantize
     from dsd_ort.api.rates import FittedRates, fit_rates
+    from dsd_ort.api.recipes import completed, default_recipe, usage_note
     from dsd_ort.api.runs import as_it_came, evaluate, export, phases, train
     from dsd_ort.graph.prepare import prepare
 
 __all__ = [
     "Comparison",
+    "Dequantization",
     "Diagnosis",
     "Experiment",
     "FittedRates",
@@ -38,7 +41,9 @@ __all__ = [
     "as_it_came",
     "check",
     "compare",
+    "completed",
     "default_recipe",
+    "dequantize",
     "differentiate",
     "doctor",
     "evaluate",
@@ -51,6 +56,7 @@ __all__ = [
     "status",
     "suspects",
     "train",
+    "usage_note",
     "verify",
 ]
 
@@ -60,8 +66,10 @@ _MODULES = {
     "dsd_ort.api.environment": ("Diagnosis", "doctor"),
     "dsd_ort.api.gradients": ("differentiate",),
     "dsd_ort.api.labels": ("Suspects", "suspects"),
+    "dsd_ort.api.quantised": ("Dequantization", "dequantize"),
     "dsd_ort.api.rates": ("FittedRates", "fit_rates"),
-    "dsd_ort.api.models": ("check", "default_recipe", "inspect", "verify"),
+    "dsd_ort.api.models": ("check", "inspect", "verify"),
+    "dsd_ort.api.recipes": ("completed", "default_recipe", "usage_note"),
     "dsd_ort.api.runs": ("as_it_came", "evaluate", "export", "phases", "train"),
     "dsd_ort.api.progress": ("Status", "status"),
     "dsd_ort.graph.prepare": ("prepare",),

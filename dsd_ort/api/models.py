@@ -9,15 +9,12 @@ from typing import Any
 import msgspec
 
 from dsd_ort import runtime
-from dsd_ort.errors import DataError, RecipeError
+from dsd_ort.api.recipes import refuse_beside_recipe, unfitted
+from dsd_ort.errors import DataError
 from dsd_ort.graph import inspection
-from dsd_ort.graph.default_loss import fitting_loss
 from dsd_ort.graph.inspection import Inspection
-from dsd_ort.model import artifacts
-from dsd_ort.model import source as source_files
-from dsd_ort.model.source import Source
 from dsd_ort.proof import Report, Request, child
-from dsd_ort.recipe import BUILTIN, BuilderName, LossName, Recipe
+from dsd_ort.recipe import BuilderName, LossName, Recipe
 from dsd_ort.ship import verify as verify_files
 from dsd_ort.ship.verify import Verdict
 
@@ -46,7 +43,7 @@ def inspect(
         InstallationError: this environment's ONNX Runtime is none that can train, or has no such builder.
     """
     runtime.require_runtime()
-    recipe = _unfitted()
+    recipe = unfitted()
     if builder:
         recipe = msgspec.structs.replace(recipe, builder=builder)
     return inspection.inspect(model, recipe, loss=loss, output=output)
@@ -102,7 +99,7 @@ def check(
             "Python objects cannot be handed to the process that the check runs in",
             fix='give a path or "module:function", or isolate=False',
         )
-    chosen = recipe or _unfitted(model)
+    chosen = recipe or unfitted(model)
     request = Request(
         model=str(model),
         recipe=(msgspec.structs.replace(chosen, builder=builder) if builder else chosen).to_dict(),
@@ -129,46 +126,3 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
         ModelError: one of the files cannot be read.
     """
     return verify_files.verify(Path(model), Path(final))
-
-
-def default_recipe(
-    model: str | Path | None = None, *, loss: LossName | None = None, output: str | None = None
-) -> Recipe:
-    """The recipe that is taken where none is given, by every verb alike.
-
-    Of a *model* the loss fits its output, as :func:`inspect` says it; for an exported training graph, which has a loss
-    of its own, the optimizer is its own too.
-
-    Args:
-        model: see :func:`inspect`; without one nothing is fitted.
-        loss: the kind of loss, where it should be another than what fits.
-        output: the output that the loss reads; by default the one that most weights lead to.
-
-    Raises:
-        ModelError: the file cannot be read, or the training graph lacks files.
-        RecipeError: the model has no such output.
-    """
-    if model is None or artifacts.find(model) is not None:
-        return _unfitted(model)
-    return fitting_recipe(source_files.load(model), loss=loss, output=output)
-
-
-def fitting_recipe(source: Source, *, loss: LossName | None = None, output: str | None = None) -> Recipe:
-    """The default recipe with the loss that fits *source*; see :func:`default_recipe`."""
-    return msgspec.structs.replace(_unfitted(), loss=fitting_loss(source, name=loss, output=output))
-
-
-def _unfitted(model: str | Path | None = None) -> Recipe:
-    """The default recipe; for an exported training graph, with its own optimizer."""
-    recipe = Recipe.load(BUILTIN / "default.toml")
-    exported = artifacts.find(model) if model is not None else None
-    optimizer = artifacts.optimizer(exported) if exported is not None else None
-    return recipe if optimizer is None else msgspec.structs.replace(recipe, optimizer=optimizer)
-
-
-def refuse_beside_recipe(recipe: Recipe | None, loss: LossName | None, output: str | None) -> None:
-    """Raises RecipeError where *loss* or *output* is given beside a recipe."""
-    if recipe is not None and (loss or output):
-        raise RecipeError(
-            "loss and output are given beside a recipe that has its own", fix="set them in the recipe, or leave it out"
-        )

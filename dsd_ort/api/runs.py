@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dsd_ort import runtime
-from dsd_ort.api.models import fitting_recipe, refuse_beside_recipe
+from dsd_ort.api.recipes import fitting_recipe, refuse_beside_recipe, usage_note
 from dsd_ort.data import Dataset, Field, open_data
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.inference import write_inference_form
@@ -137,20 +137,22 @@ def evaluate(
     best: bool = False,
     device: str = "auto",
     threads: int = 0,
+    listener: Callable[[str], None] = lambda text: None,
 ) -> dict[str, float]:
     """Metrics of an ONNX file, or of a run's weights, over *data*.
 
     Args:
         model: an ONNX file or a run folder.
         data: see :func:`train`.
-        recipe: loss, metrics, batch size and data section, for a file; by default the default recipe, with a loss that
-            fits the output.  A run has its own.
+        recipe: loss, metrics, batch size and data section, for a file; by default :func:`default_recipe`, which
+            takes them from the file beside an exported one.  A run has its own.
         loss: without a recipe, the kind of loss.
         output: without a recipe, the output that the loss reads; by default the one that most weights lead to.
         phase: of a run, from 1; by default the last one that is complete.
         best: take that phase's best epoch.
         device: see :func:`train`.
         threads: of ONNX Runtime; 0 means one a core.
+        listener: is told what people should know of the recipe and the data.
 
     Raises:
         ModelError, RunError, DataError: see :func:`train`.
@@ -167,9 +169,15 @@ def evaluate(
         evaluator = Evaluator.of_program(program, weights, execution=execution, memory=place)
     else:
         source = source_files.load(model)
-        recipe = recipe or fitting_recipe(source, loss=loss, output=output)
+        if recipe is None:
+            recipe = fitting_recipe(source, loss=loss, output=output)
+            for note in usage_note(model, own_loss=bool(loss or output)):
+                listener(note.words)
         evaluator = Evaluator.of_source(source, recipe, execution=execution, memory=place)
-    return evaluator(open_data(data, evaluator.fields, evaluator.recipe.data))
+    opened = open_data(data, evaluator.fields, evaluator.recipe.data)
+    for text in opened.notes:
+        listener(f"data: {text}")
+    return evaluator(opened)
 
 
 def export(
@@ -177,9 +185,10 @@ def export(
 ) -> Verdict:
     """Writes the model with trained weights and proves that nothing else changed.
 
-    Of a run made from an exported training graph, the model is its inference model, and beside it, with the ending
-    ``.checkpoint``, is its checkpoint with these weights.  Beside a model that is in training mode is its inference
-    form, with the ending ``.inference.onnx``.
+    Beside it is a file that says how it is used (:mod:`dsd_ort.model.usage`), ``final.toml`` beside ``final.onnx``,
+    which other verbs take up.  Of a run made from an exported training graph, the model is its inference model, and
+    beside it, with the ending ``.checkpoint``, is its checkpoint with these weights.  Beside a model that is in
+    training mode is its inference form, with the ending ``.inference.onnx``.
 
     Args:
         run: a trained run folder.
@@ -189,13 +198,13 @@ def export(
         sparse: the last sparse phase's weights.
 
     Raises:
-        RunError: that phase is not complete.
+        RunError: that phase is not complete, or somebody else's ``final.toml`` is there.
         DsdError: the written file does not verify, which is a defect of dsd-ort.
     """
     program = open_program(run)
     arena = _weights(program, phase, best, sparse)
     source = program.source()
-    export_files.write_weights(source, arena.values(), Path(final))
+    export_files.write_weights(source, arena.moving(), Path(final), recipe=program.recipe)
     if (exported := artifacts.find(program.artifacts)) is not None:
         artifacts.write_checkpoint(exported, arena.values(), Path(final).with_suffix(".checkpoint"))
     write_inference_form(Path(final))

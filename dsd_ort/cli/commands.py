@@ -25,6 +25,7 @@ COMMANDS = {
         "models", "Show a model's parameters, what training rewrites in it, and all that prevents training."
     ),
     "check": _Where("models", "Prove that MODEL trains: every gradient against finite differences of plain inference."),
+    "dequantize": _Where("quantised", "Write the float model that a quantised MODEL stands for, which trains."),
     "fit-rates": _Where("rates", "Print a recipe whose learning rates fit MODEL and its training data, as TOML."),
     "prepare": _Where("runs", "Make the graphs that train MODEL, as a run folder."),
     "train": _Where("runs", "Train a prepared RUN through its phases."),

@@ -18,13 +18,15 @@ from dsd_ort.cli.options import (
     builder_option,
     device_option,
     loss_option,
+    note,
     output_option,
+    recipe_from,
+    settings_option,
     threads_option,
     weights_options,
 )
 from dsd_ort.cli.progress import doing
 from dsd_ort.graph.program import MANIFEST, open_program
-from dsd_ort.recipe import Recipe
 
 
 @click.command()
@@ -97,7 +99,7 @@ def check(model: Path, recipe: Path | None, shapes: tuple[str, ...], json_: bool
     with doing(quiet=json_) as listener:
         report = api.check(
             model,
-            Recipe.load(recipe) if recipe else None,
+            api.completed(recipe, model) if recipe else None,
             shapes=dict(map(_shape, shapes)),
             listener=listener,
             **options,
@@ -124,29 +126,40 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 @click.command()
 @click.argument("model", type=FILE, metavar="MODEL|RUN")
 @click.option("--data", required=True, help="As for train.")
-@click.option("--recipe", type=FILE, help=f"{RECIPE}  Its loss, metrics and data count; a run has its own.")
+@click.option("--recipe", type=FILE, help=f"{RECIPE}  Its loss, metrics and data count, and may be all that it has.")
 @loss_option
 @output_option
+@settings_option
 @weights_options
 @device_option
 @threads_option
 @as_json
-def evaluate(model: Path, data: str, recipe: Path | None, json_: bool, **options: Any) -> None:
+def evaluate(
+    model: Path, data: str, recipe: Path | None, settings: tuple[str, ...], json_: bool, **options: Any
+) -> None:
     """Measure an ONNX file, or a run's weights, on data.
+
+    A run has its own recipe.  Beside a file that dsd-ort exported is another that says how it is used, final.toml
+    beside final.onnx: loss and data are taken from there, and from --recipe what that has.  Of any other file the loss
+    fits the output, and 8-bit data become numbers from 0 to 1: where the model was trained on others, as normalised
+    pictures, say so.
 
     \b
     Examples:
         dsd-ort evaluate final.onnx --data test.npz
         dsd-ort evaluate final.onnx --data test.npz --loss huber
+        dsd-ort evaluate model.onnx --data test.npz --set data.mean=[0.286] --set data.std=[0.353]
         dsd-ort evaluate run --data test.npz --phase 2
     """
-    if model.is_dir() and recipe:
-        raise click.UsageError("a run has its own recipe: leave --recipe out")
+    if model.is_dir() and (recipe or settings):
+        raise click.UsageError("a run has its own recipe: leave --recipe and --set out")
     if model.is_dir() and (options["loss"] or options["output"]):
         raise click.UsageError("a run has its own loss: leave --loss and --output out")
     if model.is_file() and (options["phase"] is not None or options["best"]):
         raise click.UsageError("--phase and --best are for runs, and this is a file")
-    metrics = api.evaluate(model, data, Recipe.load(recipe) if recipe else None, **options)
+    loss = {key: options.pop(key) for key in ("loss", "output")}
+    chosen = None if model.is_dir() else recipe_from(recipe, loss, settings, model, part=True)
+    metrics = api.evaluate(model, data, chosen, listener=note, **options)
     if json_:
         click.echo(json.dumps(metrics, indent=1))
     else:

@@ -104,12 +104,23 @@ def training_arguments(options: Mapping[str, Any]) -> list[str]:
 loss_option = click.option(
     "--loss",
     type=click.Choice(get_args(LossName)),
-    help="What is minimised.  [default: the recipe's; without one, what fits the output]",
+    help="What is minimised.  [default: the recipe's; without one, final.toml's beside final.onnx, or what fits the "
+    "output]",
 )
 output_option = click.option(
     "--output",
     help="The output that the loss reads.  [default: the recipe's; without one, what most weights lead to]",
 )
+
+
+settings_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe, as optimizer.momentum=0.8."
+)
+
+
+def note(text: str) -> None:
+    """Says on standard error what people should know."""
+    click.echo(f"note: {text}", err=True)
 
 
 def data_option(command: Any) -> Any:
@@ -128,9 +139,7 @@ def recipe_options(command: Any) -> Any:
         return command(recipe=recipe_from(recipe, keys, settings, options["model"]), **options)
 
     for option in (
-        click.option(
-            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of it, as optimizer.momentum=0.8."
-        ),
+        settings_option,
         builder_option,
         click.option("--seed", type=int, help="Of shuffling and dropout."),
         click.option("--batch-size", type=int, help="Examples a step."),
@@ -149,10 +158,17 @@ def is_default(ctx: click.Context) -> bool:
     return ctx.params["recipe"] is None and not any(setting.startswith("phase") for setting in ctx.params["settings"])
 
 
-def recipe_from(path: Path | None, keys: dict[str, Any], settings: tuple[str, ...], model: Path) -> Recipe:
-    """The recipe file, or the default one, whose loss fits the model, with what the command line sets."""
+def recipe_from(
+    path: Path | None, keys: dict[str, Any], settings: tuple[str, ...], model: Path, *, part: bool = False
+) -> Recipe:
+    """The recipe file, or the default one as it fits the model, with what the command line sets; notes are told.
+
+    *part* is whether the file may be a part of a recipe.
+    """
     fitting = {"loss": keys["loss"], "output": keys["output"]}
-    table = (Recipe.load(path) if path else api.default_recipe(model, **fitting)).to_dict()
+    table = (api.completed(path, model, part=part) if path else api.default_recipe(model, **fitting)).to_dict()
+    for found in api.usage_note(model, path, own_loss=path is None and any(fitting.values())):
+        note(found.words)
     loss_keys = {"loss": "name", "output": "output", "label_name": "label"}
     for key, value in keys.items():
         if value is None:

@@ -229,6 +229,9 @@ def show_verdict(verdict: Verified, final: Path) -> None:
     click.echo(f"{final} is the same graph: {len(changed)} tensors have other values, and nothing else differs")
     for name in verdict.initialized:
         click.echo(f"  {name}: its ConstantOfShape node became an initializer")
+    for name in verdict.data:
+        also = ", which the model it was made from reads too" if name in verdict.shared else ""
+        click.echo(f"  it goes together with {name}{also}")
 
 
 def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:

@@ -93,8 +93,8 @@ def _picture(data: Counted, number: int, recipe: Data) -> npt.NDArray[np.uint8]:
     """u8[H, W, C]."""
     field, axis = _pictures(data)
     values = np.moveaxis(data.gather(np.array([number]))[field.name][0].astype(np.float64), axis - 1, -1)
-    if len(recipe.mean) in (1, values.shape[-1]) and len(recipe.std) in (1, values.shape[-1]):
-        values = values * recipe.std + recipe.mean
+    if len(recipe.shift) in (1, values.shape[-1]) and len(recipe.spread) in (1, values.shape[-1]):
+        values = values * recipe.spread + recipe.shift
     low, high = values.min(), values.max()
     return np.asarray(np.round(255 * (values - low) / (high - low or 1)), np.uint8)
 

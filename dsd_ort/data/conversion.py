@@ -169,7 +169,7 @@ def fit(name: str, array: np.ndarray, field: Field, data: Data, where: str, *, h
     if field.label or array.dtype != np.uint8 or np.dtype(field.dtype).kind != "f":
         masks = Masks(data.audio) if masked(field, data.audio) else None
         return Column(name, where, field, array.dtype, view, frame=frame, masks=masks)
-    scale, mean, std = (np.asarray(v, np.float64) for v in (data.scale, data.mean, data.std))
+    scale, mean, std = (np.asarray(v, np.float64) for v in (data.scale, data.shift, data.spread))
     for key, values in (("mean", mean), ("std", std)):
         if values.size != 1 and (len(shape) < 2 or values.size != shape[channel]):
             channels = shape[channel] if len(shape) > 1 else 1

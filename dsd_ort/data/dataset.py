@@ -72,7 +72,7 @@ class ArrayData:
             self._columns.append((array, column, whole))
         columns = [column for _, column, _ in self._columns]
         names = [name for name in source.readers if not (data.bucket and name == "lengths")]
-        self.notes = (*notes(names, columns), *_size_note(data))
+        self.notes = (*notes(names, columns, data), *_size_note(data))
 
     @cached_property
     def lengths(self) -> np.ndarray | None:
@@ -131,7 +131,7 @@ class ExampleData:
         names = list(source.take([0])[0])
         self._fitted = Fitted(names, fields, data, source.where, hints=source.hints, own_names=source.own_names)
         columns = [column for column, _ in self._fitted.collate(source, [0])]
-        self.notes = (*source.notes, *notes(names, columns), *(() if source.images else _size_note(data)))
+        self.notes = (*source.notes, *notes(names, columns, data), *(() if source.images else _size_note(data)))
 
     @cached_property
     def lengths(self) -> np.ndarray | None:
@@ -190,7 +190,7 @@ class StreamData:
         data = msgspec.structs.replace(data, image=Image())
         self._fitted = Fitted(list(first), fields, data, source.where)
         columns = self._fitted.columns(self._fitted.complete(first, source.where), source.where)
-        self.notes = notes(list(first), columns)
+        self.notes = notes(list(first), columns, data)
 
     @cached_property
     def digest(self) -> str:

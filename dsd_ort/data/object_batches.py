@@ -184,13 +184,19 @@ def count(arrays: Named, where: str) -> int:
     return next(iter(lengths.values()))
 
 
-def notes(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, ...]:
+def notes(names: Sequence[str], columns: Sequence[Column], data: Data) -> tuple[str, ...]:
     """Lines for people on how arrays were matched and converted."""
     lines = [f"array {c.array!r} feeds {describe(c.field)}" for c in columns if c.array != c.field.name]
     lines += [
         f"array {c.array!r} is cast from {c.dtype} to {c.field.dtype}"
         for c in columns
         if c.dtype.kind == "f" and c.dtype.name != np.dtype(c.field.dtype).name
+    ]
+    lines += [
+        f"array {c.array!r} is 8-bit and goes in as numbers from 0 to 1, as the recipe's [data] gives neither mean nor "
+        "std: a model that was trained on normalised pictures answers as if by chance then; give them, or mean = [0]"
+        for c in columns
+        if c.gain is not None and not data.is_normalised
     ]
     unused = [repr(name) for name in names if name not in {c.array for c in columns}]
     return (*lines, f"not used: {', '.join(unused)}") if unused else tuple(lines)

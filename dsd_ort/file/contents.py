@@ -52,13 +52,19 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class External:
-    """A payload in another file: ``length`` bytes from ``offset`` of ``location``, relative to the model's folder."""
+    """A payload in another file: ``length`` bytes from ``offset`` of ``location``, relative to the model's folder.
+
+    The ``location`` is the one that is there (:mod:`dsd_ort.file.external`); ``written`` is what the model file says.
+    """
 
     location: str
     offset: int
     length: int
     fields: tuple[tuple[int, int], ...] = ()
     """The bytes of the model file that say so."""
+    written: str = ""
+    entry: Field | None = None
+    """Where in the model file the location stands."""
 
     @property
     def end(self) -> int:

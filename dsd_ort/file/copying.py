@@ -25,6 +25,18 @@ def copy(old: Path, new: Path) -> None:
         shutil.copyfile(old, new)
 
 
+def link(old: Path, new: Path) -> None:
+    """Makes *new* a link to *old*, or a copy of it where there are no links.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    try:
+        new.symlink_to(old.absolute())
+    except (OSError, NotImplementedError):
+        copy(old, new)
+
+
 def _copy_extents(old: Path, new: Path) -> None:
     if sys.platform != "linux":
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

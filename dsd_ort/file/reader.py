@@ -220,4 +220,6 @@ class _Reader(Walk):
             what = f"the external data of a tensor is described wrongly: {error}"
             raise ModelError(what, where=where, fix="export the model again") from error
         fields = tuple((part.start, part.end) for part in entries + location)
-        return External(Path(texts["location"]).as_posix(), offset, length, fields)
+        written = Path(texts["location"]).as_posix()
+        entry = next(pair[2][-1] for pair in pairs if self.name(pair[1]) == "location" and pair[2])
+        return External(written, offset, length, fields, written, entry)

@@ -8,9 +8,10 @@ constant shape, which has no bytes of its own.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from dsd_ort.file import contents, payload
 from dsd_ort.file.payload import Floats, Values
 
 _STRETCHES = 64
+_LARGE = 1 << 24
+"""Bytes from which on a tensor is mapped."""
 _PIECE = 1 << 18
 """Numbers that are looked at together."""
 
@@ -96,6 +99,8 @@ def _publish(graph: ir.Graph, scope: contents.Scope, file: contents.File) -> Non
 def stored(path: Path, place: Place) -> Values:
     """The tensor at a place of the model at *path*, in the type that it has there: a read-only array of its shape.
 
+    A large one is mapped: it takes memory only as far as it is read, and the file has to stay as it is.
+
     Raises:
         ModelError: there is not data for all of its elements.
     """
@@ -103,6 +108,8 @@ def stored(path: Path, place: Place) -> Values:
     parts: list[Values | None]
     if isinstance(place, Filled):
         parts = [np.full(place.size, place.value, dtype)]
+    elif (mapped := _mapped(path, place, dtype)) is not None:
+        return mapped
     elif place.external:
         with (path.parent / place.external.location).open("rb") as stream:
             parts = [_decoded(stream, place.external.offset, place.external.length, payload.Coding(dtype))]
@@ -117,6 +124,19 @@ def stored(path: Path, place: Place) -> Values:
     value = flat.reshape(place.dims)
     value.flags.writeable = False
     return value
+
+
+def _mapped(path: Path, place: contents.Tensor, dtype: np.dtype[Any]) -> Values | None:
+    """A large tensor whose bytes are those of an array, where the file has it; None for others."""
+    if place.external:
+        file, start = path.parent / place.external.location, place.external.offset
+    elif len(place.spans) == 1 and place.spans[0].plain and place.spans[0].numbers == place.size:
+        file, start = path, place.spans[0].body
+    else:
+        return None
+    if place.size * dtype.itemsize < _LARGE or start % dtype.itemsize or sys.byteorder != "little":
+        return None
+    return np.asarray(np.memmap(file, dtype, "r", start, place.dims))
 
 
 def read(path: Path, place: Place) -> Floats:

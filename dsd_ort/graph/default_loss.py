@@ -11,6 +11,7 @@ from dsd_ort.graph.ends import in_front, values
 from dsd_ort.graph.legalize import to_supported
 from dsd_ort.graph.logits import peel, shape_of, value_of
 from dsd_ort.graph.training_copy import training_copy
+from dsd_ort.model import usage
 from dsd_ort.model.source import Source
 from dsd_ort.recipe import Loss, LossName, Recipe
 from dsd_ort.rewrite.flow import sources
@@ -18,12 +19,13 @@ from dsd_ort.rewrite.parts import all_values
 from dsd_ort.rewrite.shapes import dims_of
 
 
-def fitting_loss(source: Source, *, name: LossName | None = None, output: str | None = None) -> Loss:
-    """A loss for *source*.
+def fitting_loss(source: Source, *, name: LossName | None = None, output: str | None = None) -> Loss | tuple[Loss, ...]:
+    """A loss for *source*: the one that it is used with, where that is known (:mod:`dsd_ort.model.usage`).
 
-    It reads the floating-point output that depends on the most weights, the first of several; where no gradient passes
-    the outputs, what stands in front of them (:mod:`dsd_ort.graph.ends`); and is cross-entropy for
-    scores ``[N, C]`` with C ≥ 2, binary cross-entropy behind a Sigmoid, and the mean squared error otherwise.
+    Otherwise, or by *name* or *output*, another: it reads the floating-point output that depends on the most weights,
+    the first of several; where no gradient passes the outputs, what stands in front of them
+    (:mod:`dsd_ort.graph.ends`); and is cross-entropy for scores ``[N, C]`` with C ≥ 2, binary cross-entropy behind a
+    Sigmoid, and the mean squared error otherwise.
 
     Args:
         source: the model.
@@ -37,7 +39,9 @@ def fitting_loss(source: Source, *, name: LossName | None = None, output: str | 
     return _fitting(training_copy(source), source, name, output)
 
 
-def _fitting(copy: ir.Model, source: Source, name: LossName | None, output: str | None) -> Loss:
+def _fitting(copy: ir.Model, source: Source, name: LossName | None, output: str | None) -> Loss | tuple[Loss, ...]:
+    if name is None and output is None and (known := usage.read(source.path).get("loss")) is not None:
+        return msgspec.convert(known, Loss | tuple[Loss, ...])
     model = to_supported(copy)
     names = [str(value.name) for value in model.graph.outputs]
     inner = [str(value.name) for value in values(model.graph)]
@@ -49,18 +53,24 @@ def _fitting(copy: ir.Model, source: Source, name: LossName | None, output: str 
 
 
 def fitted(recipe: Recipe, source: Source, *, name: LossName | None = None, output: str | None = None) -> Recipe:
-    """*recipe* with the loss that fits *source*, and with the batch size that *source* fixes, if it does.
+    """*recipe* as it fits *source*: what is known of its use, a loss, and the batch size, if the file fixes one.
 
     Raises:
         RecipeError, UnsupportedError: see :func:`fitting_loss`.
     """
-    graph, copy = source.model.graph, training_copy(source)
+    graph, copy, used = source.model.graph, training_copy(source), used_as_before(recipe, source)
     shapes = {str(v.name): dims_of(v) or () for v in graph.inputs if v.name not in graph.initializers}
-    axes = batch_axis.of_inputs(copy, source, recipe)
+    axes = batch_axis.of_inputs(copy, source, used)
     loss = _fitting(copy, source, name, output)
     sizes = [shape[axes.get(name, 0)] for name, shape in shapes.items() if shape]
-    size = next((size for size in sizes if isinstance(size, int) and size > 0), recipe.batch_size)
-    return msgspec.structs.replace(recipe, loss=loss, batch_size=size)
+    size = next((size for size in sizes if isinstance(size, int) and size > 0), used.batch_size)
+    return msgspec.structs.replace(used, loss=loss, batch_size=size)
+
+
+def used_as_before(recipe: Recipe, source: Source) -> Recipe:
+    """*recipe* with what the file beside *source* says of its use."""
+    known = usage.read(source.path)
+    return Recipe.from_dict({**recipe.to_dict(), **known}, where=str(usage.beside(source.path))) if known else recipe
 
 
 def _trainable_output(model: ir.Model, source: Source) -> str:

@@ -14,7 +14,7 @@ from dsd_ort.file.payload import Floats
 from dsd_ort.graph import exported, prepare
 from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.default_loss import fitted
-from dsd_ort.model import artifacts, select
+from dsd_ort.model import artifacts, select, usage
 from dsd_ort.model import source as source_files
 from dsd_ort.model.artifacts import Artifacts
 from dsd_ort.model.parameters import Parameter
@@ -144,7 +144,7 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
             start = adapted(source, recipe)
             known = start.notes
             training = prepare.differentiated(source, recipe, start.clone())
-            notes, trained = training.notes, training.gradients
+            notes, trained = (*usage.note(path, own_loss=bool(loss or output)), *training.notes), training.gradients
             measured = prepare.evaluation(source, recipe, start)
             notes += tuple(note for note in measured.notes if note.kind == "recipe")
         except (UnsupportedError, RecipeError) as error:

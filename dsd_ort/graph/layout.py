@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from dsd_ort.graph.program import Slice
 from dsd_ort.model import select
 from dsd_ort.model.parameters import Parameter
@@ -15,9 +17,16 @@ ALIGNMENT = 16
 
 
 def parameter_slices(
-    parameters: Sequence[Parameter], gradients: Mapping[str, str], prunable: Collection[str], recipe: Recipe
+    parameters: Sequence[Parameter],
+    gradients: Mapping[str, str],
+    prunable: Collection[str],
+    masked: Collection[str],
+    recipe: Recipe,
 ) -> list[Slice]:
-    """Slices in the order prunable, other trained, frozen; within these by group, then as in the graph."""
+    """Slices in the order masked, other trained, frozen; within these by group, then as in the graph.
+
+    *masked* are all that have a mask: those that are *prunable*, and those that keep the zeros of the file.
+    """
     groups = recipe.optimizer.groups
     for group in groups:
         select.select(group.match, parameters, key="optimizer.groups")
@@ -28,12 +37,13 @@ def parameter_slices(
         return next(hits, len(groups))
 
     def rank(parameter: Parameter) -> tuple[bool, bool, int]:
-        return parameter.name not in gradients, parameter.name not in prunable, group_of(parameter)
+        return parameter.name not in gradients, parameter.name not in masked, group_of(parameter)
 
     def describe(parameter: Parameter) -> dict[str, Any]:
         group = settings[group_of(parameter)]
         return {
-            "prunable": parameter.name in prunable,
+            "prunable": parameter.name in masked,
+            "spared": (parameter.name in masked and parameter.name not in prunable) or msgspec.UNSET,
             "trained": parameter.name in gradients,
             "weight_decay": recipe.optimizer.weight_decay if group.weight_decay is None else group.weight_decay,
             "learning_rate_factor": group.learning_rate_factor,

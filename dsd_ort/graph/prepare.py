@@ -5,7 +5,7 @@ source → adapt → fold → legalize → loss → differentiate → recompute 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -140,10 +140,12 @@ def differentiated(source: Source, recipe: Recipe, start: Adapted) -> Training:
     legal = legalize(model, trained, outputs=read, batch_norm=recipe.batch_norm, frozen=frozen, builder=builder)
     loss = losses.attach(legal.model, recipe.losses, legal.logits).loss
     _keep_outputs(legal.model, {loss, *legal.statistics.values()})
-    told = (*start.notes, *notes, *remarks(source, legal.trained), *ends.notes(source.model, wanted), *legal.notes)
+    told = [*source.notes, *start.notes, *notes]
+    told += [*remarks(source, legal.trained, keep_zeros=recipe.prune.keep_zeros), *ends.notes(source.model, wanted)]
+    told += legal.notes
     step = differentiate(legal.model, legal.trained, loss=loss, builder=builder)
     recompute(step.model, step.gradients.values(), loss, recipe.recompute)
-    return Training(step.model, step.gradients, legal.statistics, loss, told)
+    return Training(step.model, step.gradients, legal.statistics, loss, tuple(told))
 
 
 def assemble(
@@ -151,8 +153,9 @@ def assemble(
 ) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """The manifest and the four graphs of a step graph, and of what is measured and shipped."""
     prunable = chosen_parameters.prunable([p for p in source.parameters if p.name in training.gradients], recipe)
+    masked = prunable | (_with_zeros(source, training.gradients) if recipe.prune.keep_zeros else set())
     sparse = training.model.clone()
-    masks.insert(sparse, {name: gradient for name, gradient in training.gradients.items() if name in prunable})
+    masks.insert(sparse, {name: gradient for name, gradient in training.gradients.items() if name in masked})
     manifest = Manifest(
         model=source.path.name,
         source_digest=source.digest,
@@ -165,7 +168,7 @@ def assemble(
         lengths=shipped.lengths,
         axes=dict(shipped.axes) or msgspec.UNSET,
         held=shipped.held or msgspec.UNSET,
-        parameters=layout.parameter_slices(source.parameters, training.gradients, prunable, recipe),
+        parameters=layout.parameter_slices(source.parameters, training.gradients, prunable, masked, recipe),
         statistics=layout.statistic_slices(source.statistics, training.statistics),
         notes=[*training.notes, *shipped.notes],
         graph_digests={},
@@ -177,6 +180,11 @@ def assemble(
         "evaluate": shipped.graph,
     }
     return manifest, graphs
+
+
+def _with_zeros(source: Source, trained: Container[str]) -> set[str]:
+    """The trained kernels and matrices that have zeros in the file."""
+    return {p.name for p in source.parameters if p.prunable and p.name in trained and source.numbers[p.name].zeros}
 
 
 def _keep_outputs(model: ir.Model, names: set[str]) -> None:

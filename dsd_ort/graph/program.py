@@ -51,7 +51,10 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     layer: str
     prunable: bool = False
-    """Whether a sparse phase may prune it (role and recipe)."""
+    """Whether a sparse phase may prune it (role and recipe), or it keeps its zeros: then it has a mask."""
+    spared: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether a sparse phase leaves it as it is: its mask has the file's zeros only.  Not in the file unless it is so,
+    as older run folders, whose digest is of all that is there, do not have it."""
     trained: bool = False
     weight_decay: float = 0.0
     learning_rate_factor: float = 1.0
@@ -196,11 +199,13 @@ def write_program(
     *,
     artifacts: Sequence[Path] = (),
     without: bytes | None = None,
+    linked: bool = False,
 ) -> Program:
     """Writes a run folder under a temporary name and moves it into place.
 
     *artifacts* are the files of the training graph that it was made from, where there is one; *without* is the list of
-    examples that it is not to be trained on.
+    examples that it is not to be trained on.  *linked* is whether the model is not copied but linked, for a folder that
+    does not outlive it.
 
     Raises:
         RunError: something is there already, or the folder cannot be written.
@@ -222,7 +227,7 @@ def write_program(
         for file in source.files:
             copy = temporary / "source" / file.relative_to(source.path.parent)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copying.copy(file, copy)
+            copying.link(file, copy) if linked else copying.copy(file, copy)
         for file in artifacts:
             (temporary / "artifacts").mkdir(exist_ok=True)
             shutil.copyfile(file, temporary / "artifacts" / file.name)

@@ -11,9 +11,9 @@ _PRUNED = 0.05
 """Of a layer's weights, the share of zeros from which on somebody pruned it."""
 
 
-def remarks(source: Source, trained: Container[str]) -> tuple[Note, ...]:
+def remarks(source: Source, trained: Container[str], *, keep_zeros: bool = False) -> tuple[Note, ...]:
     """Notes of *source*: entries that are not finite, tensors that serve several layers, weights pruned already."""
-    words = [*_not_finite(source), *_shared(source, trained), *_pruned(source, trained)]
+    words = [*_not_finite(source), *_shared(source, trained), *_pruned(source, trained, keep_zeros=keep_zeros)]
     return tuple(Note(kind="weights", words=text) for text in words)
 
 
@@ -34,13 +34,14 @@ def _shared(source: Source, trained: Container[str]) -> Iterator[str]:
             yield f"{p.name!r} is stored once and serves {1 + len(p.others)} layers, {layers}: trained as one"
 
 
-def _pruned(source: Source, trained: Container[str]) -> Iterator[str]:
+def _pruned(source: Source, trained: Container[str], *, keep_zeros: bool) -> Iterator[str]:
     zeros = {p: source.numbers[p.name].zeros for p in source.parameters if p.prunable and p.name in trained}
     pruned = {p: count for p, count in zeros.items() if _PRUNED * p.size <= count < p.size}
     if pruned:
         layers = ", ".join(f"{p.name!r} {100 * count / p.size:.1f} %" for p, count in pruned.items())
-        share = sum(pruned.values()) / sum(p.size for p in pruned)
-        yield (
-            f"pruned already, by zeros: {layers}. These come alive in a dense phase; to keep them, end with a sparse "
-            f"phase (sparsity = {share:.2f}, or each layer's own in prune.layers), or freeze the layers"
+        become = (
+            "These stay zero in all phases, as prune.keep_zeros says"
+            if keep_zeros
+            else "These come alive in a dense phase; prune.keep_zeros = true keeps them zero in all phases"
         )
+        yield f"pruned already, by zeros: {layers}. {become}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,12 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort.errors import ModelError, RunError, UnsupportedError
-from dsd_ort.file import contents, reader
+from dsd_ort.file import contents, external, reader
 from dsd_ort.file.payload import Floats
 from dsd_ort.file.splice import without_payloads
 from dsd_ort.file.tensors import Numbers, Place, count, locate, read
 from dsd_ort.model.parameters import Parameter, find
+from dsd_ort.notes import Note
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Source:
     """The model file, then its external-data files."""
     stamps: tuple[tuple[int, int], ...]
     """Size and time of change of each of the files when they were read."""
+    notes: tuple[Note, ...] = ()
+    """What people should know of the file."""
 
     @cached_property
     def digest(self) -> str:
@@ -112,7 +115,7 @@ def load(path: str | Path) -> Source:
     path = Path(path)
     with reader.mapped(path) as data:
         file = reader.read(data, path)
-        files = (path, *_external_files(file))
+        files = external.found(file)
         stamps = tuple(_stamp(file) for file in files)
         slim = without_payloads(data, file)
     if file.sparse:
@@ -132,7 +135,17 @@ def load(path: str | Path) -> Source:
         file=file,
         files=files,
         stamps=stamps,
+        notes=tuple(_moved(file)),
     )
+
+
+def _moved(file: contents.File) -> Iterator[Note]:
+    """Of external data that does not stand where the file says."""
+    data = [tensor.external for tensor in file.tensors if tensor.external]
+    for written, location in dict.fromkeys((found.written, found.location) for found in data):
+        if written != location:
+            words = f"the file says that weights stand in {written!r}; they are read from {location!r}, and shipped so"
+            yield Note(kind="weights", words=words)
 
 
 def outline(path: str | Path) -> ir.Model:
@@ -160,38 +173,6 @@ def _sort(graph: ir.Graph, path: Path) -> None:
 def _stamp(path: Path) -> tuple[int, int]:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
-
-
-def _external_files(file: contents.File) -> tuple[Path, ...]:
-    """The files that external data stands in, each there and long enough."""
-    folder = file.path.parent
-    paths: dict[str, Path] = {}
-    for tensor in file.tensors:
-        if not (external := tensor.external):
-            continue
-        where, path = f"{file.path}: {tensor.place}", folder / external.location
-        inside = path.resolve().is_relative_to(folder.resolve()) and not Path(external.location).is_absolute()
-        if not inside:
-            raise ModelError(
-                f"external data at {external.location!r} is outside of the model's folder",
-                where=where,
-                fix="export the model again, with its data file (no link) in the model's own folder",
-            )
-        if not path.is_file():
-            raise ModelError(
-                f"the external data file {external.location!r} is missing",
-                where=where,
-                fix=f"put the file that was exported with the model at {path}",
-            )
-        if path.stat().st_size < external.end:
-            raise ModelError(
-                f"the external data file {external.location!r} is too short: it has {path.stat().st_size} bytes, "
-                f"and this tensor ends at byte {external.end}",
-                where=where,
-                fix="copy or export the file again",
-            )
-        paths[external.location] = path
-    return tuple(paths[location] for location in sorted(paths))
 
 
 def _digest(files: tuple[Path, ...]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,20 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def line(
-    source: Source, shipped: Evaluation, weights: Arrays, batch: Arrays, recipe: Recipe, *, folder: Path, threads: int
+    source: Source,
+    shipped: Evaluation,
+    weights: Arrays,
+    batch: Arrays,
+    recipe: Recipe,
+    *,
+    moving: Iterable[str],
+    folder: Path,
+    threads: int,
 ) -> Line:
-    """Exports *weights* into the new *folder*, and compares."""
+    """Exports the *weights* that are *moving* into the new *folder*, and compares."""
     folder.mkdir()
     final = folder / source.path.name
-    export.write_weights(source, weights, final)
+    export.write_weights(source, {name: weights[name] for name in moving}, final)
     verdict = verify_files.verify(source.path, final)
     if not verdict.same:
         text = "the exported file differs in more than weights: " + "; ".join(verdict.reasons)

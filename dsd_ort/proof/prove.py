@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from dsd_ort.errors import DataError
 from dsd_ort.graph.program import Program
+from dsd_ort.model import usage
 from dsd_ort.notes import Note
 from dsd_ort.proof import exported, gradients, made_up, reference, subject
 from dsd_ort.proof.budget import Budget
@@ -68,6 +69,8 @@ def run(request: Request, tell: Callable[[str], None], data: Any = None) -> Repo
         prover = _Prover(checked, batch.arrays, budget, threads=threads, tell=tell, folder=Path(folder))
         prover.prove()
         told = [note for note in checked.manifest.notes if isinstance(note, Note)]
+        own_loss = bool(request.loss or request.output)
+        used = usage.note(Path(request.model), own_loss=own_loss) if request.fit else ()
         of_weights = [note.words for note in told if note.kind in ("weights", "file")]
         return Report(
             model=str(request.model),
@@ -78,7 +81,7 @@ def run(request: Request, tell: Callable[[str], None], data: Any = None) -> Repo
             parameters=sum(p.size for p in checked.manifest.trained),
             rows=prover.rows,
             lines=prover.lines,
-            notes=[*batch.notes, *checked.notes, *of_weights, *prover.notes],
+            notes=[*(note.words for note in used), *batch.notes, *checked.notes, *of_weights, *prover.notes],
             seconds=round(time.monotonic() - began, 3),
         )
 
@@ -173,7 +176,8 @@ class _Prover:
             raise _StepError(error.what) from error
 
     def _point(self, engine: Engine, arena: Arena, mode: Literal["inference", "training"]) -> gradients.Point:
-        inputs = {name: value.copy() for name, value in arena.values().items()} | self.batch
+        moving = {name: value.copy() for name, value in arena.moving().items()}
+        inputs = arena.frozen | moving | self.batch
         loss = self._step(engine)
         found = {piece.name: view(arena.gradients, piece).copy() for piece in arena.trained}
         # Weights one rounding away: what changes in the gradients is noise.
@@ -199,6 +203,7 @@ class _Prover:
             forward=forward,
             training=training,
             threads=self.threads,
+            still=frozenset(point.inputs) - frozenset(point.gradients) - frozenset(self.batch),
         )
 
     def _compare_loss(
@@ -221,7 +226,7 @@ class _Prover:
             """The engine's weights moved by up to a hundredth of their size."""
             random = np.random.default_rng(2)
             before = engine.arena.weights.copy()
-            for piece in engine.arena.parameters:
+            for piece in engine.arena.trained:
                 weights = view(engine.arena.weights, piece)
                 weights += BESIDE * gradients.size(weights) * random.uniform(-1, 1, piece.shape).astype(np.float32)
             moved = self._point(engine, engine.arena, point.mode)
@@ -280,7 +285,16 @@ class _Prover:
         source, recipe, folder = self.checked.source, self.checked.recipe, self.folder / "final"
         values, threads = arena.values(), self.threads
         self.lines.append(
-            exported.line(source, self.shipped, values, self.batch, recipe, folder=folder, threads=threads)
+            exported.line(
+                source,
+                self.shipped,
+                values,
+                self.batch,
+                recipe,
+                moving=arena.moving(),
+                folder=folder,
+                threads=threads,
+            )
         )
 
     def _sparse_step(self, engine: Engine, arena: Arena) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +28,7 @@ from onnx.reference import ReferenceEvaluator
 from dsd_ort import runtime
 from dsd_ort.proof import operators
 from dsd_ort.rewrite.flow import cut_to
+from dsd_ort.rewrite.operators import key
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -60,11 +61,21 @@ class TooSlow(Exception):  # noqa: N818 - it is no error
 class InRuntime:
     """The graph in ONNX Runtime, in float32 or, *double*, in float64."""
 
-    def __init__(self, graph: onnx.ModelProto, loss: str, *, double: bool, threads: int = 0) -> None:
+    def __init__(
+        self,
+        graph: onnx.ModelProto,
+        loss: str,
+        *,
+        double: bool,
+        threads: int = 0,
+        still: Collection[str] = (),
+    ) -> None:
         self.exact, self.seconds, self.loss = double, 0.0, loss
         self.name = f"float{64 if double else 32}, ONNX Runtime"
         options = runtime.session_options(threads)
-        self.session = runtime.session(in_double(graph) if double else graph, options, where="the evaluate graph")
+        self.session = runtime.session(
+            in_double(graph, still) if double else graph, options, where="the evaluate graph"
+        )
         self.inputs = {value.name: _FLOATS.get(value.type) for value in self.session.get_inputs()}
 
     def __call__(self, inputs: Arrays) -> float:
@@ -83,19 +94,30 @@ class InNumPy:
         loss: its output.
         training: batch norm by the statistics of the batch.
         limit: seconds that an evaluation may take; :class:`TooSlow` is raised behind it.
+        still: see :func:`best`.
     """
 
     exact = True
     name = "float64, ONNX reference"
 
-    def __init__(self, graph: onnx.ModelProto, loss: str, *, training: bool = False, limit: float = math.inf) -> None:
+    def __init__(
+        self,
+        graph: onnx.ModelProto,
+        loss: str,
+        *,
+        training: bool = False,
+        limit: float = math.inf,
+        still: Collection[str] = (),
+    ) -> None:
         self.loss, self.seconds, self.limit, self.deadline = loss, 0.0, limit, math.inf
         own = [*operators.ALWAYS]
         if training:
             own.append(operators.BatchNormalization)
         graph = ir.to_proto(cut_to(ir.from_proto(graph), [loss]))  # the evaluator runs every node
-        self.evaluator = ReferenceEvaluator(in_double(graph), new_ops=own)
-        self.inputs = set(self.evaluator.input_names)
+        double = in_double(graph, still)
+        self.evaluator = ReferenceEvaluator(double, new_ops=own)
+        narrow = onnx.TensorProto.FLOAT
+        self.inputs = {v.name: v.type.tensor_type.elem_type == narrow for v in double.graph.input}
         for node in self.evaluator.rt_nodes_:
             node.run = self._timed(node.run)
 
@@ -110,7 +132,7 @@ class InNumPy:
     def __call__(self, inputs: Arrays) -> float:
         began = time.monotonic()
         self.deadline = began + self.limit
-        feeds: Any = {k: _in_double(v) for k, v in inputs.items() if k in self.inputs}
+        feeds: Any = {k: v if self.inputs[k] else _in_double(v) for k, v in inputs.items() if k in self.inputs}
         with np.errstate(all="ignore"):
             (loss,) = self.evaluator.run([self.loss], feeds)
         value = float(loss)
@@ -128,6 +150,7 @@ def best(
     training: bool,
     threads: int,
     forward: float = 0.0,
+    still: Collection[str] = (),
 ) -> tuple[Reference | None, str]:
     """The best reference whose loss for *inputs* is *expected*, and why no better one was taken.
 
@@ -142,16 +165,18 @@ def best(
         training: batch norm by the statistics of the batch.
         threads: of ONNX Runtime.
         forward: seconds of an evaluation in float32, if that is known.
+        still: inputs that are always the same; tables among them stay in float32, and what is looked up is cast.
     """
     why = []
-    held = sum(array.size for array in inputs.values())
+    tables = looked_up(graph, still)
+    held = sum(array.size for name, array in inputs.items() if name not in tables)
     if not training and NATIVE_SLOWDOWN * forward < limit and held < NATIVE_LARGEST:
         with contextlib.suppress(Exception):  # a kernel is missing, as most often
-            native = InRuntime(graph, loss, double=True, threads=threads)
+            native = InRuntime(graph, loss, double=True, threads=threads, still=tables)
             if _agree(native(inputs), expected):
                 return native, ""
     try:
-        found = InNumPy(graph, loss, training=training, limit=limit)
+        found = InNumPy(graph, loss, training=training, limit=limit, still=tables)
         value = found(inputs)
         found.limit = math.inf
         if _agree(value, expected):
@@ -183,8 +208,23 @@ def _in_double(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def in_double(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of *graph* that computes in float64 everywhere; a cross-entropy becomes elementary operators."""
+def looked_up(graph: onnx.ModelProto, names: Collection[str]) -> set[str]:
+    """Those inputs of *names* in float32 that nothing but Gathers of the main graph read, as tables."""
+    main = ir.from_proto(graph).graph
+    found = (v for v in main.inputs if v.name in names and v.dtype == ir.DataType.FLOAT and not v.is_graph_output())
+    return {
+        str(value.name)
+        for value in found
+        if value.uses()
+        and all(key(use.node) == "Gather" and use.idx == 0 and use.node.graph is main for use in value.uses())
+    }
+
+
+def in_double(graph: onnx.ModelProto, tables: Collection[str] = ()) -> onnx.ModelProto:
+    """A copy of *graph* that computes in float64 everywhere; a cross-entropy becomes elementary operators.
+
+    *tables*, see :func:`looked_up`, stay in float32, and what is looked up in them is cast: the same, and smaller.
+    """
     double: onnx.ModelProto = onnx.ModelProto.FromString(graph.SerializeToString())
     losses = [("", "SoftmaxCrossEntropyLoss"), ("", "NegativeLogLikelihoodLoss")]
     if any((node.domain, node.op_type) in losses for node in double.graph.node):
@@ -193,6 +233,18 @@ def in_double(graph: onnx.ModelProto) -> onnx.ModelProto:
         double = onnx.shape_inference.infer_shapes(double)
         double = onnx.inliner.inline_selected_functions(double, losses[1:], inline_schema_functions=True)
     _to_double(double.graph)
+    for value in (value for value in double.graph.input if value.name in tables):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    nodes = list(double.graph.node)
+    del double.graph.node[:]
+    for node in nodes:
+        double.graph.node.append(node)
+        if node.op_type == "Gather" and node.input[0] in tables:
+            row, wide = f"{node.output[0]}/row", onnx.AttributeProto(name="to", type=onnx.AttributeProto.INT)
+            wide.i = onnx.TensorProto.DOUBLE
+            cast = onnx.NodeProto(op_type="Cast", input=[row], output=node.output[:1], attribute=[wide])
+            double.graph.node[-1].output[0] = row
+            double.graph.node.append(cast)
     return double
 
 

@@ -80,7 +80,7 @@ class Subject:
 
     def program(self, folder: Path) -> Program:
         """It as the new run folder *folder*."""
-        return write_program(folder, self.source, self.manifest, self.graphs)
+        return write_program(folder, self.source, self.manifest, self.graphs, linked=True)
 
 
 @contextmanager

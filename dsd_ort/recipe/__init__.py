@@ -34,7 +34,7 @@ from dsd_ort.recipe.names import (
     MetricName,
     OptimizerName,
 )
-from dsd_ort.recipe.reading import BUILTIN, builtin_names, parse_value
+from dsd_ort.recipe.reading import BUILTIN, builtin_names, parse_value, read_toml
 from dsd_ort.recipe.recipe import Recipe
 from dsd_ort.recipe.tables import (
     Audio,
@@ -72,5 +72,6 @@ __all__ = [
     "Schedule",
     "builtin_names",
     "parse_value",
+    "read_toml",
     "to_toml",
 ]

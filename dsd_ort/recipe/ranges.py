@@ -121,7 +121,7 @@ def _check_loss(loss: Loss, require: Require) -> None:
 
 
 def _check_data(data: Data, blanks: set[int], require: Require) -> None:
-    require(all(s > 0 for s in data.std), "data.std must be positive", "give one number a channel")
+    require(all(s > 0 for s in data.spread), "data.std must be positive", "give one number a channel")
     require(data.pad_to >= 1, f"data.pad_to = {data.pad_to} is not positive", "give a length, as 50")
     for key in ("resize", "crop"):
         size = getattr(data.image, key)

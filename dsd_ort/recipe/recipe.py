@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,18 @@ class Recipe(Content, frozen=True, kw_only=True):
         return recipe
 
     @classmethod
-    def load(cls, path: str | Path) -> Recipe:
+    def load(cls, path: str | Path, *, rest: Mapping[str, Any] | None = None) -> Recipe:
         """Reads a TOML file, or a recipe that ships with the package, by its name: ``paper/resnet50``.
 
-        The path in ``data.without`` is taken as relative to the file.
+        *rest* has the keys and tables that the file leaves out.  The path in the file's ``data.without`` is taken as
+        relative to it.
 
         Raises:
             RecipeError: no such file or name, not TOML, or not a recipe.
         """
-        recipe = cls.from_dict(read_toml(path), where=str(path))
-        if recipe.data.without is None:
+        given = read_toml(path)
+        recipe = cls.from_dict({**(rest or {}), **given}, where=str(path))
+        if recipe.data.without is None or "data" not in given:
             return recipe
         listed = str(Path(path).parent / recipe.data.without)
         return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, without=listed))

@@ -96,6 +96,9 @@ class Prune(_Table, frozen=True, kw_only=True):
     alive: bool = False
     """No layer is pruned by the phase's ``sparsity`` so far that one of its inputs or outputs has to die: it keeps at
     least as many weights as its longer side has entries."""
+    keep_zeros: bool = False
+    """Weights that are zero in the file, as somebody pruned it, stay zero in all phases, also of layers that are
+    excluded here."""
 
 
 class Schedule(_Table, frozen=True, kw_only=True):
@@ -179,8 +182,9 @@ class Data(_Table, frozen=True, kw_only=True):
     """
 
     scale: float = 1 / 255
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    mean: tuple[float, ...] | None = None
+    """0 where it is not given, and ``std`` 1; where neither is, a note says what that may cost."""
+    std: tuple[float, ...] | None = None
     layout: Literal["nchw", "nhwc"] = "nchw"
     shuffle: bool = True
     drop_last: bool = False
@@ -195,6 +199,21 @@ class Data(_Table, frozen=True, kw_only=True):
     """The text of each class, from class 0 on, a character each or a list; that of ctc's blank is never read."""
     image: Image = Image()
     audio: Audio = Audio()
+
+    @property
+    def shift(self) -> tuple[float, ...]:
+        """``mean``, whether it is given or not."""
+        return (0.0,) if self.mean is None else self.mean
+
+    @property
+    def spread(self) -> tuple[float, ...]:
+        """``std``, whether it is given or not."""
+        return (1.0,) if self.std is None else self.std
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether anything is said of how 8-bit numbers become the model's."""
+        return (self.scale, self.mean, self.std) != (1 / 255, None, None)
 
 
 class Input(_Table, frozen=True, kw_only=True):

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
 
-def to_toml(recipe: msgspec.Struct) -> str:
-    """The text, which ends in a newline."""
+def to_toml(recipe: msgspec.Struct, *, only: Collection[str] = (), also: Collection[str] = ()) -> str:
+    """The text, which ends in a newline: of the *only* keys at its top, if any; keys called *also* by default too."""
     values: list[str] = []
     tables: list[str] = []
-    for key, value in _given(recipe).items():
+    for key, value in _given(recipe, also).items():
+        if only and key not in only:
+            continue
         if isinstance(value, dict):
             tables += _table(key, value)
         elif isinstance(value, list) and value and isinstance(value[0], dict):
@@ -27,23 +30,23 @@ def to_toml(recipe: msgspec.Struct) -> str:
     return "\n".join([*values, *tables]).lstrip("\n") + "\n"
 
 
-def _given(table: msgspec.Struct) -> dict[str, Any]:
-    """Plain values of the keys that are not their defaults, in the format's order."""
+def _given(table: msgspec.Struct, also: Collection[str]) -> dict[str, Any]:
+    """Plain values of the keys that are not their defaults or are called *also*, in the format's order."""
     found = {}
     for field in msgspec.structs.fields(table):
         value = getattr(table, field.name)
         default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-        if value != default:
-            found[field.name] = _plain(value)
+        if value != default or (field.name in also and value is not None):
+            found[field.name] = _plain(value, also)
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, also: Collection[str]) -> Any:
     if isinstance(value, msgspec.Struct):
-        return _given(value)
+        return _given(value, also)
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, (tuple, list)) else value
+        return {key: _plain(inner, also) for key, inner in value.items()}
+    return [_plain(inner, also) for inner in value] if isinstance(value, (tuple, list)) else value
 
 
 def _table(name: str, content: dict[str, Any]) -> list[str]:

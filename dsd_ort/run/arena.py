@@ -1,20 +1,21 @@
-"""Flat buffers: all weights in one array, and likewise gradients, optimizer slots, masks and statistics.
+"""Flat buffers: all trained weights in one array, and likewise gradients, optimizer slots, masks and statistics.
 
 A parameter is a slice, the same slice in each buffer::
 
-    weights    │ prunable … │ other trained … │ frozen … │
+    weights    │ prunable … │ other trained … │
     gradients  │ prunable … │ other trained … │
     slots      │ prunable … │ other trained … │            one buffer a slot
     masks      │ prunable … │
     statistics │ running means and variances │            and a second one for their new values
 
 Slices begin on cache lines; the gaps between them hold zeros and stay so.  What treats all parameters alike (update,
-accumulation, norm, checkpoint) is then one operation on one array.
+accumulation, norm, checkpoint) is then one operation on one array.  Frozen parameters are in no buffer: they are read
+where the run folder's copy of the model has them, however large they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,33 +45,56 @@ class Arena:
         self.parameters, self.statistic_slices = tuple(parameters), tuple(statistics)
         self.trained = tuple(p for p in parameters if p.trained)
         self.prunable = tuple(p for p in parameters if p.prunable)
-        self.weights = aligned_zeros(_end(self.parameters))
+        self.weights = aligned_zeros(_end(self.trained))
         self.gradients = aligned_zeros(_end(self.trained))
         self.slots = {slot: aligned_zeros(_end(self.trained)) for slot in slots}
         self.masks = aligned_zeros(_end(self.prunable))
         self.masks += 1
         self.statistics = aligned_zeros(_end(self.statistic_slices))
         self.next_statistics = aligned_zeros(_end(self.statistic_slices))
+        self._frozen: dict[str, Array] | None = None
+        self._source: Callable[[], Source] | None = None
 
     @classmethod
     def of(cls, program: Program) -> Arena:
         """Buffers of zeros for *program*."""
         slots = OPTIMIZERS[program.recipe.optimizer.name].slots
-        return cls(program.manifest.parameters, program.manifest.statistics, slots)
+        arena = cls(program.manifest.parameters, program.manifest.statistics, slots)
+        arena._source = program.source
+        return arena
+
+    @property
+    def frozen(self) -> dict[str, Array]:
+        """The parameters that are not trained, by name: read-only, in memory only as far as somebody reads them."""
+        if self._frozen is None:
+            names = [p.name for p in self.parameters if not p.trained]
+            assert self._source is not None or not names, "nobody said what the frozen parameters are"
+            source = self._source() if self._source is not None and names else None
+            self._frozen = {} if source is None else {name: source.start(name) for name in names}
+        return self._frozen
 
     def fill(self, values: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Copies a value for each parameter and statistic into its slice."""
-        for buffer, slices in ((self.weights, self.parameters), (self.statistics, self.statistic_slices)):
-            for piece in slices:
-                view(buffer, piece)[...] = values[piece.name]
+        """Copies a value for each trained parameter and statistic into its slice, and takes frozen ones as they are."""
+        self._fill(values.__getitem__)
+        self._frozen = {p.name: values[p.name] for p in self.parameters if not p.trained}
 
     def fill_from(self, source: Source) -> None:
-        """Copies the model's own weights and statistics."""
-        self.fill({piece.name: source.start(piece.name) for piece in (*self.parameters, *self.statistic_slices)})
+        """Copies the model's own weights and statistics, one after the other."""
+        self._fill(source.start)
+        self._source = lambda: source
+
+    def _fill(self, value: Callable[[str], npt.NDArray[np.float32]]) -> None:
+        for buffer, slices in ((self.weights, self.trained), (self.statistics, self.statistic_slices)):
+            for piece in slices:
+                view(buffer, piece)[...] = value(piece.name)
 
     def values(self) -> dict[str, Array]:
-        """Views of all parameters and statistics by name."""
-        named = {p.name: view(self.weights, p) for p in self.parameters}
+        """All parameters and statistics by name: views of the buffers, and what is frozen."""
+        return self.moving() | self.frozen
+
+    def moving(self) -> dict[str, Array]:
+        """Views of what training changes: trained parameters and statistics, by name."""
+        named = {p.name: view(self.weights, p) for p in self.trained}
         return named | {s.name: view(self.statistics, s) for s in self.statistic_slices}
 
     def apply_masks(self) -> None:

@@ -1,7 +1,8 @@
 """The whole state of a run, in one file that is replaced atomically.
 
-A safetensors file: ``weights/NAME``, ``statistics/NAME``, ``slots/SLOT/NAME`` (f32) and ``masks/NAME`` (u8), and in its
-header, under ``dsd_ort``, a JSON record: position, best metric so far, digest of the Program.  Randomness needs no
+A safetensors file: ``weights/NAME`` of what is trained, ``statistics/NAME``, ``slots/SLOT/NAME`` (f32) and
+``masks/NAME`` (u8), and in its header, under ``dsd_ort``, a JSON record: position, best metric so far, digest of the
+Program.  Randomness needs no
 state of its own: shuffles are functions of (seed, epoch), dropout masks of (seed, epoch, batch).  So a resumed run
 continues to the bit (law 6).
 """
@@ -43,7 +44,7 @@ def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = T
     Raises:
         RunError: it cannot be written (the old one is still there then).
     """
-    tensors: dict[str, npt.NDArray[Any]] = {f"weights/{p.name}": view(arena.weights, p) for p in arena.parameters}
+    tensors: dict[str, npt.NDArray[Any]] = {f"weights/{p.name}": view(arena.weights, p) for p in arena.trained}
     tensors |= {f"statistics/{s.name}": view(arena.statistics, s) for s in arena.statistic_slices}
     if training:
         for slot, buffer in arena.slots.items():
@@ -66,7 +67,7 @@ def load(path: Path, arena: Arena, program: str) -> dict[str, Any]:
     found = read_record(path, program)
     with _reading(path), safetensors.safe_open(path, framework="numpy") as file:
         names = set(file.keys())
-        for piece in arena.parameters:
+        for piece in arena.trained:
             view(arena.weights, piece)[...] = file.get_tensor(f"weights/{piece.name}")
         for piece in arena.statistic_slices:
             view(arena.statistics, piece)[...] = file.get_tensor(f"statistics/{piece.name}")

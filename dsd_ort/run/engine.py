@@ -10,7 +10,7 @@ somebody asks for it (:mod:`dsd_ort.run.step_results`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import onnx_ir as ir
@@ -113,8 +113,15 @@ class Engine:
 
     def values(self) -> dict[str, Tensor]:
         """All parameters and statistics by name, where the device has them."""
-        named = {piece.name: at(self.weights, piece) for piece in self.arena.parameters}
-        return named | {piece.name: at(self.statistics, piece) for piece in self.arena.statistic_slices}
+        named = {piece.name: at(self.weights, piece) for piece in self.arena.trained}
+        return (
+            self._frozen[1] | named | {piece.name: at(self.statistics, piece) for piece in self.arena.statistic_slices}
+        )
+
+    @cached_property
+    def _frozen(self) -> tuple[Arrays, dict[str, Tensor]]:
+        """The arena's arrays, which the sessions keep reading, and where the device has them."""
+        return self.arena.frozen, self.memory.place(self.arena.frozen)
 
     def first_bad_tensor(self, batch: Arrays, *, seed: int) -> str:
         """Names the first tensor, in the order of computation, that is not finite in the step that was just done."""
@@ -122,7 +129,7 @@ class Engine:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 return f"the data's array {name!r}"
         self.download(training=False)
-        for name, value in self.arena.values().items():
+        for name, value in self.arena.moving().items():
             if not np.isfinite(value).all():
                 return f"the weight {name!r}"
         runtime.seed(seed)

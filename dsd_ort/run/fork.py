@@ -23,6 +23,8 @@ def shared_phases(recipe: Recipe, other: Recipe) -> int:
     """How many phases both recipes begin with; 0 where they differ in more than phases and what those prune."""
     if msgspec.structs.replace(recipe, phase=other.phase, prune=other.prune) != other:
         return 0
+    if recipe.prune.keep_zeros != other.prune.keep_zeros:
+        return 0
     pairs = takewhile(lambda pair: pair[0] == pair[1], zip(recipe.phase, other.phase, strict=False))
     if recipe.prune != other.prune:  # of no account until something is pruned
         pairs = takewhile(lambda pair: pair[0].kind == "dense", pairs)

@@ -25,6 +25,7 @@ from dsd_ort.run.journal import AS_IT_CAME, Journal, read
 from dsd_ort.run.memory import Sent
 from dsd_ort.run.metrics import better
 from dsd_ort.run.position import MeasuredOn, Position
+from dsd_ort.run.prune import is_masked
 from dsd_ort.run.schedule import learning_rate
 from dsd_ort.run.state import State
 from dsd_ort.run.suspects import find
@@ -191,7 +192,7 @@ class Trainer:
         with closing(prefetch((send(batch), last) for batch, last in left)) as stream:
             waiting = Waiting(stream)
             for batch, last in waiting:
-                self._forward_backward(batch, sparse=phase.kind == "sparse")
+                self._forward_backward(batch, sparse=is_masked(phase, self.recipe.prune))
                 state.position = state.position.after_batch()
                 if state.position.batch % accumulate and not last:
                     continue

@@ -5,19 +5,22 @@ broken by position, the first are pruned, so a mask is a function of the weights
 
 With ``prune.alive``, a layer of r rows (its first axis) and c = N / r columns has at most the sparsity
 1 - max(r, c) / N, so that each row and each column can keep a weight.
+
+With ``prune.keep_zeros``, weights that are 0 in the model's file are pruned in every phase, sparse or dense.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from dsd_ort.graph.program import Slice
 from dsd_ort.model import select
 from dsd_ort.model.parameters import Parameter
-from dsd_ort.recipe import Prune
+from dsd_ort.model.source import Source
+from dsd_ort.recipe import Phase, Prune
 from dsd_ort.run.arena import Arena, Array, view
 
 
@@ -40,6 +43,27 @@ def magnitude_mask(weights: Array, sparsity: float) -> Array:
     return mask.reshape(weights.shape)
 
 
+def is_masked(phase: Phase, rules: Prune) -> bool:
+    """Whether some weights stay zero in *phase*: it is sparse, or the file's zeros are kept."""
+    return phase.kind == "sparse" or rules.keep_zeros
+
+
+def prune(arena: Arena, phase: Phase, rules: Prune, source: Callable[[], Source]) -> None:
+    """Prunes the weights as *phase* begins, which :func:`is_masked`, and leaves the masks in ``arena.masks``.
+
+    *source* gives the model as it came.
+    """
+    if phase.kind == "sparse":
+        write_masks(arena, phase.sparsity or 0.0, rules)
+    else:
+        arena.masks[:] = 1
+    if rules.keep_zeros:
+        model = source()
+        for piece in arena.prunable:
+            view(arena.masks, piece)[model.start(piece.name) == 0] = 0
+    arena.apply_masks()
+
+
 def write_masks(arena: Arena, sparsity: float, rules: Prune) -> None:
     """Fills ``arena.masks`` from ``arena.weights``.
 
@@ -48,7 +72,7 @@ def write_masks(arena: Arena, sparsity: float, rules: Prune) -> None:
     """
     arena.masks[:] = 1
     shared = []
-    for piece in arena.prunable:
+    for piece in (piece for piece in arena.prunable if not piece.spared):
         own = _own_sparsity(piece, rules)
         if own is None and rules.scope == "global":
             shared.append(piece)

@@ -30,7 +30,7 @@ from dsd_ort.run.epoch import batches_left
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.position import Position
-from dsd_ort.run.prune import write_masks
+from dsd_ort.run.prune import is_masked, prune
 
 RATES = tuple(float(f"{10 ** (exponent / 2):.2g}") for exponent in range(-10, 1))
 UPDATES = 32
@@ -147,9 +147,8 @@ class _Test:
     def begin(self) -> float:
         """Prunes where the first phase is sparse; the loss then."""
         phase = self.recipe.phase[0]
-        if phase.kind == "sparse":
-            write_masks(self.arena, phase.sparsity or 0.0, self.recipe.prune)
-            self.arena.apply_masks()
+        if is_masked(phase, self.recipe.prune):
+            prune(self.arena, phase, self.recipe.prune, self.program.source)
             self.engine.upload()
         self.weights, self.statistics = self.arena.weights.copy(), self.arena.statistics.copy()
         return self.loss()
@@ -168,7 +167,7 @@ class _Test:
 
     def _epoch(self, rate: float, position: Position) -> Position:
         """The batches of an epoch, or as many as are wanted."""
-        sparse, accumulate = self.recipe.phase[0].kind == "sparse", self.recipe.optimizer.accumulate
+        sparse, accumulate = is_masked(self.recipe.phase[0], self.recipe.prune), self.recipe.optimizer.accumulate
         for batch, last in with_last(batches_left(self.recipe, self.parts.rest, position)):
             self.engine.queue(batch, sparse=sparse, seed=position.step)
             position = position.after_batch()

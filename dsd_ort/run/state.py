@@ -26,7 +26,7 @@ from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Journal
 from dsd_ort.run.position import Position, Progress
-from dsd_ort.run.prune import write_masks
+from dsd_ort.run.prune import is_masked, prune
 from dsd_ort.run.queued_steps import Pending, bad_weights
 
 
@@ -81,12 +81,14 @@ class State:
         self.journal.resume(self.position.step, min(record["events"], self.journal.count))
 
     def enter(self, phase: Phase) -> None:
-        """Prunes, in a sparse phase; in a dense one the pruned weights are simply free again, from 0.0."""
+        """Prunes, in a sparse phase; in a dense one the pruned weights are simply free again, from 0.0.
+
+        Where the file's zeros are kept, these are pruned in both.
+        """
         self.progress = Progress()
-        if phase.kind == "sparse":
+        if is_masked(phase, self.program.recipe.prune):
             self.engine.download()
-            write_masks(self.arena, phase.sparsity or 0.0, self.program.recipe.prune)
-            self.arena.apply_masks()
+            prune(self.arena, phase, self.program.recipe.prune, self.program.source)
             self.engine.upload()
 
     def collect(self, culprit: Callable[[], str] | None = None) -> None:
@@ -101,7 +103,7 @@ class State:
         """
         self.collect()
         self.engine.download()
-        bad = next((name for name, value in self.arena.values().items() if not np.isfinite(value).all()), None)
+        bad = next((name for name, value in self.arena.moving().items() if not np.isfinite(value).all()), None)
         if bad is not None:
             raise bad_weights(bad, self.position.step)
         record = {

@@ -17,10 +17,8 @@ it, and :mod:`dsd_ort.ship.verify` compares a file with it.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,18 +26,25 @@ import numpy as np
 import onnx
 
 from dsd_ort.errors import DivergedError, ModelError, RunError, nearest
+from dsd_ort.file import reader
 from dsd_ort.file.payload import TYPES, Coding, Floats, Values, bits, from_float32
 from dsd_ort.file.protobuf import LARGEST, opened
 from dsd_ort.file.splice import Copy, Edit, Hole, Piece, splice
 from dsd_ort.file.tensors import Filled, Place, stored
+from dsd_ort.file.writing import write
+from dsd_ort.model import usage
 from dsd_ort.model.source import Source
+from dsd_ort.recipe import Recipe
 
 CHUNK = 1 << 20
 """Bytes that are copied or compared at a time."""
 
 
-def layout(source: Source, names: Iterable[str]) -> dict[Path, list[Piece]]:
-    """Each of the source's files → the pieces of its copy, with holes for the weights called *names*."""
+def layout(source: Source, names: Iterable[str], locations: Mapping[str, str] | None = None) -> dict[Path, list[Piece]]:
+    """Each of the source's files → the pieces of its copy, with holes for the weights called *names*.
+
+    *locations* are other names for external-data files, by those that they have.
+    """
     edits: dict[Path, list[Edit]] = {file: [] for file in source.files}
     for name in names:
         place = source.places[name]
@@ -57,6 +62,12 @@ def layout(source: Source, names: Iterable[str]) -> dict[Path, list[Piece]]:
                 hole = Hole(name, first, span.numbers, span.coding)
                 edits[source.path].append(Edit(span.body, span.end, (hole,), span.parent))
                 first += span.numbers
+    for tensor in source.file.tensors:
+        if (data := tensor.external) and data.entry:
+            location = (locations or {}).get(data.location, data.location)
+            if location != data.written:
+                value = opened(data.entry.number, len(location.encode())) + location.encode()
+                edits[source.path].append(Edit(data.entry.start, data.entry.end, (value,), data.entry.parent))
     return {file: splice(file.stat().st_size, edits[file]) for file in source.files}
 
 
@@ -82,7 +93,9 @@ def _opened(levels: list[tuple[int, bytes]], hole: Hole) -> bytes:
     return out
 
 
-def write_weights(source: Source, weights: Mapping[str, Floats], destination: Path) -> None:
+def write_weights(
+    source: Source, weights: Mapping[str, Floats], destination: Path, *, recipe: Recipe | None = None
+) -> None:
     """Writes the source with other weights to *destination*, and its external-data files beside it.
 
     The files appear under their names only when they are complete; the model file appears last.
@@ -91,6 +104,7 @@ def write_weights(source: Source, weights: Mapping[str, Floats], destination: Pa
         source: the model; its files are only read.
         weights: parameters and statistics by name, float32 of their shapes; what is not there stays as it is.
         destination: the new model file; an existing one is replaced.
+        recipe: how the model is used, which another file beside it then says (:mod:`dsd_ort.model.usage`).
 
     Raises:
         RunError: a name or shape that the model does not have, a destination that would overwrite the source or another
@@ -102,10 +116,10 @@ def write_weights(source: Source, weights: Mapping[str, Floats], destination: Pa
     _require_fitting(source, weights)
     source.require_unchanged()
     names = [name for name in weights if not (is_relaid(source.places[name]) and _same(source, name, weights[name]))]
-    pieces = layout(source, names)
-    targets = {file: destination.parent / file.relative_to(source.path.parent) for file in source.files}
-    targets[source.path] = destination
-    _require_room(source, pieces, targets)
+    locations = _locations(source, names, destination)
+    pieces = layout(source, names, locations)
+    targets = {source.path.parent / old: destination.parent / new for old, new in locations.items()}
+    targets = {source.path: destination, **targets}
     size = sum(len(piece) for piece in pieces[source.path])
     if size > LARGEST:
         raise ModelError(
@@ -113,25 +127,19 @@ def write_weights(source: Source, weights: Mapping[str, Floats], destination: Pa
             where=str(source.path),
             fix="save the model with external data first: onnx.save(model, path, save_as_external_data=True)",
         )
-    temporary = {file: _beside(target) for file, target in targets.items() if not _is_same(file, target)}
+    new: dict[Path, Callable[[BinaryIO], None]] = {}
+    if recipe is not None:
+        said = usage.text(recipe, destination)
+        usage.refuse_others(destination, said)
+        new[usage.beside(destination)] = partial(_put, content=said.encode())
+    for file in reversed(source.files):  # the model file last
+        if not _is_same(file, targets[file]):
+            new[targets[file]] = partial(_fill, file, pieces=pieces[file], source=source, weights=weights)
     try:
-        for file, path in temporary.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("rb") as old, path.open("xb") as new:
-                _fill(old, new, pieces[file], source, weights)
-                new.flush()
-                os.fsync(new.fileno())
-        for file in reversed(temporary):  # the model file last: whoever sees it finds its data
-            temporary[file].replace(targets[file])
-        for folder in {target.parent for target in targets.values()}:
-            _sync_folder(folder)
+        write(new)
     except OSError as error:
         what = f"the model cannot be written: {error.strerror}"
         raise RunError(what, where=str(destination), fix="choose another place for it") from error
-    finally:
-        for path in temporary.values():
-            with contextlib.suppress(OSError):
-                path.unlink()
 
 
 def _require_fitting(source: Source, weights: Mapping[str, Floats]) -> None:
@@ -189,57 +197,84 @@ def _is_same(one: Path, other: Path) -> bool:
     return other.exists() and one.samefile(other)
 
 
-def _require_room(source: Source, pieces: Mapping[Path, list[Piece]], targets: Mapping[Path, Path]) -> None:
-    """Refuses to overwrite the source, or data that another model may use."""
-    destination = targets[source.path]
+def _locations(source: Source, names: Iterable[str], destination: Path) -> dict[str, str]:
+    """The source's external-data files → what they are called beside *destination*: the same, where that is free.
+
+    Otherwise they are called after it: ``final.onnx.data``.  One in which nothing changes may be the source's own.
+
+    Raises:
+        RunError: a name would overwrite the source, or data that another model may use.
+    """
     if any(_is_same(file, destination) for file in source.files):
         raise RunError("the source is never overwritten", where=str(destination), fix="choose another name")
     if destination.is_dir():
         raise RunError("the destination is a folder", where=str(destination), fix="give the name of a new .onnx file")
-    for file, target in list(targets.items())[1:]:
-        if target == destination or not target.exists():
-            clash = target == destination
-        elif _is_same(file, target):
-            clash = any(isinstance(piece, Hole) for piece in pieces[file])
-        else:  # left from an earlier export to the same name, unless there is another model that it may belong to
-            others = [path for path in destination.parent.glob("*.onnx") if path != destination]
-            clash = bool(others) or not destination.exists()
-        if clash:
+    places = (source.places[name] for name in names)
+    changed = {p.external.location for p in places if not isinstance(p, Filled) and p.external}
+    found: dict[str, str] = {}
+    for file in source.files[1:]:
+        old = file.relative_to(source.path.parent).as_posix()
+        named = _called_after(destination, source.path, old)
+        free = (name for name in (old, named) if _is_free(destination, name, file, shared=old not in changed))
+        if (name := next(free, None)) is None or name in found.values():
             raise RunError(
-                f"the model's external data would overwrite {target.name!r}, whose name cannot be changed",
+                f"the model's external data would overwrite {named!r}, which another model may use",
                 where=str(destination),
                 fix=f"choose another folder, as {destination.parent / destination.stem / destination.name}",
             )
+        found[old] = name
+    return found
 
 
-def _fill(old: BinaryIO, new: BinaryIO, pieces: Iterable[Piece], source: Source, weights: Mapping[str, Floats]) -> None:
-    for piece in pieces:
-        if isinstance(piece, Hole):
-            values = _in_own_type(source, piece.name, weights[piece.name]).reshape(-1)
-            new.write(piece.encode(values[piece.first : piece.first + piece.count]).data)
-        elif isinstance(piece, Copy):
-            old.seek(piece.start)
-            left = len(piece)
-            while left:
-                chunk = old.read(min(left, CHUNK))
-                if not chunk:
-                    raise RunError("the model changed while it was in use", where=old.name, fix="start again with it")
-                new.write(chunk)
-                left -= len(chunk)
-        else:
-            new.write(piece)
+def _called_after(destination: Path, model: Path, location: str) -> str:
+    """``m.onnx.data`` of m.onnx becomes final.onnx.data, ``data/m.bin`` data/final.onnx.m.bin."""
+    *folders, name = location.split("/")
+    end = name.removeprefix(model.name).removeprefix(model.stem)
+    return "/".join([*folders, destination.name + (end if end.startswith((".", "_")) else f".{name}")])
 
 
-def _beside(path: Path) -> Path:
-    """A temporary name in the same folder, so that a rename is atomic."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+def _is_free(destination: Path, location: str, file: Path, *, shared: bool) -> bool:
+    """Whether the data of *file* may be written at *location* beside *destination*, or is there and may be *shared*."""
+    target = destination.parent / location
+    if target == destination or target.is_dir():
+        return False
+    if not target.exists():
+        return True
+    if _is_same(file, target):
+        return shared
+    others = [path for path in destination.parent.glob("*.onnx") if path != destination]
+    return location in _read_by(destination) and not any(location in _read_by(path) for path in others)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes the renames last through a power failure, where the system knows how to (not on Windows)."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _read_by(model: Path) -> set[str]:
+    """The external-data files that the model at *model* names, if it is there."""
+    try:
+        with reader.mapped(model) as data:
+            return {t.external.location for t in reader.read(data, model).tensors if t.external}
+    except ModelError:
+        return set()
+
+
+def _put(new: BinaryIO, content: bytes) -> None:
+    new.write(content)
+
+
+def _fill(file: Path, new: BinaryIO, pieces: Iterable[Piece], source: Source, weights: Mapping[str, Floats]) -> None:
+    """Writes the copy of *file* that *pieces* are."""
+    with file.open("rb") as old:
+        for piece in pieces:
+            if isinstance(piece, Hole):
+                values = _in_own_type(source, piece.name, weights[piece.name]).reshape(-1)
+                new.write(piece.encode(values[piece.first : piece.first + piece.count]).data)
+            elif isinstance(piece, Copy):
+                old.seek(piece.start)
+                left = len(piece)
+                while left:
+                    chunk = old.read(min(left, CHUNK))
+                    if not chunk:
+                        what = "the model changed while it was in use"
+                        raise RunError(what, where=str(file), fix="start again with it")
+                    new.write(chunk)
+                    left -= len(chunk)
+            else:
+                new.write(piece)

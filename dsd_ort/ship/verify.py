@@ -51,6 +51,10 @@ class Verdict:
     changed: tuple[Change, ...] = ()
     initialized: tuple[str, ...] = ()
     """ConstantOfShape nodes, by their output, in whose place their values are stored now."""
+    data: tuple[str, ...] = ()
+    """The files beside it that hold its external data."""
+    shared: tuple[str, ...] = ()
+    """Those of them that are the model's own: it reads them too."""
     reasons: tuple[str, ...] = ()
     """Why it is not the same."""
 
@@ -76,18 +80,31 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
     names = [p.name for p in _weights(source) if not _left_alone(p.name, source, file)]
     initialized = [name for name in names if isinstance(source.places[name], Filled)]
     comparison = _Comparison(source)
-    for old, pieces in layout(source, names).items():
-        comparison.file(
-            old, final if old == source.path else final.parent / old.relative_to(source.path.parent), pieces
-        )
+    locations = _locations(source, file)
+    files = {source.path.parent / old: final.parent / new for old, new in locations.items()} | {source.path: final}
+    for old, pieces in layout(source, names, locations).items():
+        comparison.file(old, files[old], pieces)
     if comparison.differs and (explained := _differences(source, file, set(initialized))):
         comparison.reasons[:0] = explained
     return Verdict(
         not comparison.reasons,
         tuple(comparison.changes()),
         tuple(initialized),
+        tuple(locations.values()),
+        tuple(files[old].name for old in source.files[1:] if files[old].exists() and files[old].samefile(old)),
         tuple(dict.fromkeys(comparison.reasons)),
     )
+
+
+def _locations(source: Source, file: contents.File) -> dict[str, str]:
+    """The external-data files of *source* → those of *file*: the same, unless each tensor of one is in one other."""
+    old, new = ([t.external.location for t in tensors if t.external] for tensors in (source.file.tensors, file.tensors))
+    found: dict[str, set[str]] = {}
+    for location, other in zip(old, new if len(new) == len(old) else old, strict=True):
+        found.setdefault(location, set()).add(other)
+    renamed = {old: next(iter(new)) for old, new in found.items() if len(new) == 1}
+    apart = len(set(renamed.values())) == len(found)
+    return {old: renamed[old] if apart else old for old in found}
 
 
 def _left_alone(name: str, source: Source, file: contents.File) -> bool:

@@ -58,7 +58,7 @@ def blank(arrays: Arrays) -> Arrays:
 def describe(folder: Path, split: Split, recipe: Recipe, threads: int) -> None:
     """What the exported model says of the pictures that it was measured on: BLEU, and all captions in a file."""
     model = decode.Captioner(folder / "final.onnx", threads=threads)
-    pictures = {"image": (split.test["image"].transpose(0, 3, 1, 2) / 255 - recipe.data.mean) / recipe.data.std}
+    pictures = {"image": (split.test["image"].transpose(0, 3, 1, 2) / 255 - recipe.data.shift) / recipe.data.spread}
     search = {"start": emoji.START, "end": emoji.END, "limit": split.test["words"].shape[1]}
     said = {
         "greedy": model.greedy(pictures, **search),

@@ -46,6 +46,7 @@ def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) 
     assert names == [
         "inspect",
         "check",
+        "dequantize",
         "fit-rates",
         "prepare",
         "train",
@@ -157,7 +158,7 @@ def test_verify_says_no_and_why_for_another_graph(dsd_ort: Command, folder: Path
 
 def test_phases_and_their_best_epochs_can_be_chosen(dsd_ort: Command, trained: Path) -> None:
     for options in (("--phase", 1), ("--phase", 2), ("--sparse",), ("--phase", 1, "--best")):
-        name = f"final{len(list(trained.glob('final*')))}.onnx"
+        name = f"final{len(list(trained.glob('final*.onnx')))}.onnx"
         assert dsd_ort("export", "run", "-o", name, *options).status == 0
     files = [(trained / f"final{i}.onnx").read_bytes() for i in range(4)]
     assert files[0] == files[3] != files[1] == files[2]
@@ -167,7 +168,8 @@ def test_phases_and_their_best_epochs_can_be_chosen(dsd_ort: Command, trained: P
     ("arguments", "text"),
     [
         (("export", "run", "-o", "x.onnx", "--phase", 1, "--sparse"), "leave --phase out"),
-        (("evaluate", "run", "--data", "data.npz", "--recipe", "recipe.toml"), "leave --recipe out"),
+        (("evaluate", "run", "--data", "data.npz", "--recipe", "recipe.toml"), "leave --recipe and --set out"),
+        (("evaluate", "run", "--data", "data.npz", "--set", "monitor=loss"), "leave --recipe and --set out"),
         (("evaluate", "model.onnx", "--data", "data.npz", "--phase", 1), "are for runs"),
         (("prepare", "model.onnx", "-o", "x", "--loss", "mae"), "'cross-entropy'"),
         (("train", "run", "--data", "data.npz", "--checkpoint-seconds", -1), "x>=0"),

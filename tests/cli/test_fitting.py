@@ -75,9 +75,7 @@ def test_a_batch_that_the_file_fixes_is_not_the_size_of_a_step(folder: Path) -> 
     assert package.prepare("fixed.onnx", "run", package.default_recipe("fixed.onnx")).recipe.batch_size == 32
 
 
-def test_a_loss_beside_a_recipe_or_a_run_is_refused(dsd_ort: Command, prepared: Path) -> None:
-    beside = ("evaluate", "model.onnx", *DATA, "--recipe", "recipe.toml", "--loss", "mse")
-    refuse(dsd_ort, prepared, beside, "given beside a recipe that has its own")
+def test_a_loss_beside_a_run_is_refused(dsd_ort: Command, prepared: Path) -> None:
     of_run = dsd_ort("evaluate", "run", *DATA, "--output", "scores")
     assert of_run.status == 2 and "a run has its own loss" in of_run.err
     with pytest.raises(RecipeError, match="beside a recipe that has its own"):

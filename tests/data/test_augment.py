@@ -120,7 +120,7 @@ def test_the_crop_decides_on_the_size_that_the_model_gets(layout, model):
 
 
 def test_what_arrays_do_not_need_is_noted():
-    assert open_data({"x": PIXELS}, [X], Data(image=Image(resize=5))).notes == (
+    assert open_data({"x": PIXELS}, [X], Data(mean=(0,), image=Image(resize=5))).notes == (
         "data.image.resize is for images from files: these arrays keep their size",
     )
 

@@ -97,6 +97,33 @@ def test_floats_are_cast_to_the_inputs_float(source):
     np.testing.assert_array_equal(feed(values, Field("x", "float32", ("N", 2))), values.astype(np.float32))
 
 
+PLAIN = (
+    "array 'x' is 8-bit and goes in as numbers from 0 to 1, as the recipe's [data] gives neither mean nor std: a model "
+    "that was trained on normalised pictures answers as if by chance then; give them, or mean = [0]"
+)
+
+
+@pytest.mark.parametrize("source", ["arrays", "examples", "a stream"])
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, (PLAIN,)),
+        ({"mean": (0.0,)}, ()),
+        ({"std": (1.0,)}, ()),
+        ({"scale": 1.0}, ()),
+        ({"layout": "nhwc"}, (PLAIN,)),
+    ],
+)
+def test_that_8_bit_numbers_are_not_normalised_is_noted_unless_the_recipe_says_so(source, said, expected):
+    def stream(epoch, seed):
+        yield whole
+
+    whole = {"x": np.zeros((2, 4), np.uint8)}
+    spec = {"arrays": whole, "examples": [{"x": row} for row in whole["x"]], "a stream": stream}[source]
+    assert open_data(spec, [Field("x", "float32", ("N", 4))], Data(**said)).notes == expected
+    assert open_data(spec, [Field("x", "uint8", ("N", 4))], Data(**said)).notes == ()
+
+
 def test_a_cast_between_floats_is_noted():
     field = Field("x", "float32", ("N",))
     assert open_data({"x": np.zeros(2)}, [field]).notes == ("array 'x' is cast from float64 to float32",)

@@ -44,7 +44,7 @@ def test_sub_folders_are_classes_in_the_order_of_their_names(write):
     (folder / "notes.txt").write_text("of mine")
     (folder / "cat" / "Thumbs.db").write_text("")
     (folder / "cat" / ".1.png").write_text("a Mac's")
-    dataset = open_data(folder, RGB)
+    dataset = open_data(folder, RGB, Data(mean=(0,)))
     assert dataset.examples == 4
     assert dataset.notes == (
         "3 classes: 0 bird, 1 cat, 2 dog",
@@ -59,7 +59,7 @@ def test_sub_folders_are_classes_in_the_order_of_their_names(write):
 def test_many_classes_are_noted_in_short(write):
     for i in range(25):
         folder = write(f"c{i:02}/1.png", pixels())
-    dataset = open_data(folder, [RGB[0], Field("label", "int64", ("N",), label=True, classes=25)])
+    dataset = open_data(folder, [RGB[0], Field("label", "int64", ("N",), label=True, classes=25)], Data(std=(1,)))
     assert dataset.notes == ("25 classes: 0 c00, 1 c01, 2 c02, …, 24 c24",)
 
 

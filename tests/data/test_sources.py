@@ -9,6 +9,7 @@ import pytest
 from dsd_ort.data import open_data
 from dsd_ort.data.dataset import ArrayData
 from dsd_ort.fields import Field
+from dsd_ort.recipe import Data
 
 FIELDS = [Field("image", "float32", ("N", 1, 4, 4)), Field("label", "int64", ("N",), label=True, classes=10)]
 EVERYTHING = np.arange(12)
@@ -33,14 +34,14 @@ def test_npz_by_name(tmp_path, images, labels):
 
 def test_compressed_npz_by_position_in_the_order_of_the_archive(tmp_path, images, labels):
     np.savez_compressed(tmp_path / "d.npz", z=images, a=labels)
-    dataset = open_data(str(tmp_path / "d.npz"), FIELDS)
+    dataset = open_data(str(tmp_path / "d.npz"), FIELDS, Data(mean=(0,)))
     assert_holds(dataset, images, labels)
     assert dataset.notes == ("array 'z' feeds input 'image'", "array 'a' feeds label 'label'")
 
 
 def test_npz_arrays_that_no_one_wants_are_not_read(tmp_path, images, labels):
     np.savez(tmp_path / "d.npz", image=images, names=np.array([{}, 1], dtype=object), label=labels)
-    dataset = open_data(tmp_path / "d.npz", FIELDS)
+    dataset = open_data(tmp_path / "d.npz", FIELDS, Data(mean=(0,)))
     assert_holds(dataset, images, labels)
     assert dataset.notes == ("not used: 'names'",)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsd_ort.file.copying import copy
+from dsd_ort.file.copying import copy, link
 
 
 def sparse(path: Path) -> Path:
@@ -53,3 +53,16 @@ def test_a_file_that_cannot_be_written_raises_os_error(tmp_path):
     (tmp_path / "old").write_bytes(b"x")
     with pytest.raises(OSError, match="No such file"):
         copy(tmp_path / "old", tmp_path / "nowhere" / "new")
+
+
+def test_a_link_is_the_file_itself_or_a_copy_where_there_are_none(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"weights")
+    link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").samefile(tmp_path / "a")
+
+    def none(path: Path, target: Path) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", none)
+    link(tmp_path / "a", tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == b"weights" and not (tmp_path / "c").samefile(tmp_path / "a")

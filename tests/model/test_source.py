@@ -229,12 +229,60 @@ def test_external_data_outside_of_the_folder_is_refused(tmp_path, location):
     (tmp_path / "m.bin").write_bytes(bytes(100))
     (folder / "link.bin").symlink_to(tmp_path / "m.bin")
     if location == "absolute":
-        location = str(folder / "m.bin")
+        location = str(tmp_path / "m.bin")
     path = chain(folder, v=(0, 2, location))
+    (folder / "m.bin").unlink()
     with pytest.raises(ModelError, match="is outside of the model's folder") as caught:
         source.load(path)
     assert caught.value.where == f"{path}: initializer 'v'"
     assert "in the model's own folder" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("written", "there"),
+    [
+        ("elsewhere/m.bin", "m.bin"),
+        ("../m.bin", "m.bin"),
+        ("/home/somebody/m.bin", "m.bin"),
+        ("C:\\models\\m.bin", "m.bin"),
+        ("old.onnx.data", "m.onnx.data"),
+        ("old.onnx_data", "m.onnx_data"),
+        ("old.bin", "m.bin"),
+    ],
+)
+def test_external_data_that_was_moved_with_its_model_is_found_and_told(tmp_path, written, there):
+    path = chain(tmp_path, v=(0, 2, written), w=(16, 2, written))
+    (tmp_path / "m.bin").write_bytes((tmp_path / "m.bin").read_bytes()[:32])
+    (tmp_path / "m.bin").rename(tmp_path / there)
+    found = source.load(path)
+    np.testing.assert_array_equal(found.value("w"), np.arange(4, 8, dtype=np.float32).reshape(2, 2))
+    assert found.files == (path, tmp_path / there)
+    (note,) = found.notes
+    said = Path(written).as_posix()
+    assert note.words == f"the file says that weights stand in {said!r}; they are read from {there!r}, and shipped so"
+
+
+@pytest.mark.parametrize("what", ["another size", "one of two", "another name"])
+def test_a_file_that_may_be_another_models_is_not_taken(tmp_path, what):
+    places = {"v": (0, 2, "old.data")} | ({"w": (0, 2, "older.data")} if what == "one of two" else {})
+    path = chain(tmp_path, **places)
+    (tmp_path / "m.bin").unlink()
+    name = "another.data" if what == "another name" else "m.data"
+    (tmp_path / name).write_bytes(bytes(17 if what == "another size" else 16))
+    with pytest.raises(ModelError, match=r"the external data file 'old\.data' is missing"):
+        source.load(path)
+
+
+def test_links_of_a_model_and_its_data_into_one_folder_are_followed(tmp_path):
+    """As caches of downloaded models lay them out."""
+    blobs, folder = tmp_path / "blobs", tmp_path / "snapshots" / "1"
+    blobs.mkdir()
+    folder.mkdir(parents=True)
+    model = chain(blobs, v=(8, 2, "m.onnx_data"))
+    for name, blob in (("m.onnx", model), ("m.onnx_data", blobs / "m.bin")):
+        (folder / name).symlink_to(blob)
+    found = source.load(folder / "m.onnx")
+    assert found.value("v")[0, 0] == 2.0 and found.notes == ()
 
 
 def test_files_without_a_model_are_refused(tmp_path):

@@ -26,6 +26,7 @@ from dsd_ort.errors import DivergedError, ModelError, RunError
 from dsd_ort.model import source
 from dsd_ort.ship import export
 from dsd_ort.ship.verify import verify
+from tests import cases
 from tests.file.test_reader import field, varint
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -446,17 +447,82 @@ def test_a_destination_that_cannot_be_made_is_refused(tmp_path):
 
 def test_external_data_of_the_source_or_another_model_is_never_overwritten(tmp_path):
     built = build(tmp_path, ["external", "raw"])
-    weights = {"w0": built.values["w0"] + 1}
-    message = refused(tmp_path, RunError, built, weights, tmp_path / "final.onnx")
-    assert message == (
-        "the model's external data would overwrite 'm.bin', whose name cannot be changed\n"
+    data = (tmp_path / "data" / "m.bin").read_bytes()
+    for folder, names in ((tmp_path, ("final", "second")), (tmp_path / "other", ("one", "two"))):
+        for change, name in enumerate(names, 1):
+            for again in (0, 10):
+                weights = {"w0": built.values["w0"] + change + again}
+                export.write_weights(source.load(built.path), weights, folder / f"{name}.onnx")
+                verdict = verify(built.path, folder / f"{name}.onnx")
+                of_its_own = "data/m.bin" if name == "one" else f"data/{name}.onnx.bin"
+                assert (verdict.same, verdict.data, verdict.shared) == (True, (of_its_own,), ())
+    for name, change in (("final", 11), ("second", 12), ("other/one", 11), ("other/two", 12)):
+        np.testing.assert_array_equal(source.load(tmp_path / f"{name}.onnx").value("w0"), built.values["w0"] + change)
+    assert (tmp_path / "data" / "m.bin").read_bytes() == data
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
+        "final.onnx.bin",
+        "m.bin",
+        "second.onnx.bin",
+    ]
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another model's"])
+def test_a_file_under_the_name_of_its_external_data_is_never_overwritten(tmp_path, whose):
+    built = build(tmp_path, ["external", "raw"])
+    taken = tmp_path / "data" / "final.onnx.bin"
+    if whose == "another model's":
+        export.write_weights(source.load(built.path), {"w0": built.values["w0"] + 1}, tmp_path / "final.onnx")
+        (tmp_path / "final.onnx").rename(tmp_path / "better.onnx")
+    else:
+        taken.write_text("notes")
+    before = taken.read_bytes()
+    weights = {"w0": built.values["w0"] + 2}
+    assert refused(tmp_path, RunError, built, weights, tmp_path / "final.onnx") == (
+        "the model's external data would overwrite 'data/final.onnx.bin', which another model may use\n"
         f"  where: {tmp_path / 'final.onnx'}\n  fix:   choose another folder, as {tmp_path / 'final' / 'final.onnx'}"
     )
-    other = tmp_path / "other"
-    export.write_weights(source.load(built.path), weights, other / "one.onnx")
-    assert "would overwrite 'm.bin'" in refused(tmp_path, RunError, built, {}, other / "two.onnx")
-    export.write_weights(source.load(built.path), {"w0": built.values["w0"] + 2}, other / "one.onnx")
-    np.testing.assert_array_equal(source.load(other / "one.onnx").value("w0"), built.values["w0"] + 2)
+    assert taken.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [
+        ("m.onnx.data", "final.onnx.data"),
+        ("m.onnx_data", "final.onnx_data"),
+        ("m.data", "final.onnx.data"),
+        ("weights.bin", "final.onnx.weights.bin"),
+        ("m-weights", "final.onnx.m-weights"),
+    ],
+)
+def test_its_external_data_are_called_after_a_model_where_their_own_name_is_taken(tmp_path, location, name):
+    found = source.load(cases.external(tmp_path / "m.onnx", location))
+    export.write_weights(found, {"W": found.value("W") + 1}, tmp_path / "final.onnx")
+    assert verify(found.path, tmp_path / "final.onnx").data == (name,)
+    assert ort.InferenceSession(tmp_path / "final.onnx").get_outputs()[0].name == "y"
+
+
+def test_several_external_data_files_are_renamed_one_by_one(tmp_path):
+    built = build(tmp_path, ["external", "external", "raw"])
+    proto = onnx.load(built.path, load_external_data=False)
+    (tmp_path / "second.bin").write_bytes((tmp_path / "data" / "m.bin").read_bytes())
+    moved = next(t for t in proto.graph.initializer if t.name == "w1")
+    next(entry for entry in moved.external_data if entry.key == "location").value = "second.bin"
+    built.path.write_bytes(proto.SerializeToString())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    export.write_weights(source.load(built.path), {"w0": built.values["w0"] + 1}, tmp_path / "final.onnx")
+    verdict = verify(built.path, tmp_path / "final.onnx")
+    assert (verdict.same, verdict.data) == (True, ("data/final.onnx.bin", "second.bin"))
+    assert verdict.shared == ("second.bin",)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_model_whose_data_was_moved_ships_with_the_name_that_is_there(tmp_path):
+    built = build(tmp_path, ["external", "raw"])
+    (tmp_path / "data" / "m.bin").rename(tmp_path / "m.bin")
+    found = source.load(built.path)
+    export.write_weights(found, {"w0": built.values["w0"] + 1}, tmp_path / "out" / "final.onnx")
+    assert verify(built.path, tmp_path / "out" / "final.onnx").data == ("m.bin",)
+    assert onnx.load(tmp_path / "out" / "final.onnx").graph.initializer
 
 
 def test_data_that_stays_as_it_is_is_shared(tmp_path):

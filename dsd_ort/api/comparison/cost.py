@@ -119,6 +119,6 @@ def seconds_per_update(program: Program, data: Dataset, execution: Execution) ->
 def _bytes(program: Program) -> int:
     """What a complete run takes: its copy of the model, the checkpoint, each phase's weights at its end and best."""
     slots = len(OPTIMIZERS[program.recipe.optimizer.name].slots)
-    parameters = 4 * sum(p.size for p in program.manifest.parameters)
+    parameters = 4 * sum(p.size for p in program.manifest.trained)
     copies = sum(file.stat().st_size for file in (program.folder / "source").rglob("*") if file.is_file())
     return copies + parameters * (1 + slots + 2 * len(program.recipe.phase))

@@ -24,7 +24,7 @@ from dsd_ort.api.comparison.lab import FINAL, MADE, Book, Lab
 from dsd_ort.api.comparison.training import Listener, once
 from dsd_ort.errors import ModelError, RecipeError, RunError
 from dsd_ort.graph.inference import write_inference_form
-from dsd_ort.model import artifacts
+from dsd_ort.model import artifacts, usage
 from dsd_ort.model import source as source_files
 from dsd_ort.recipe import MetricName, Recipe
 from dsd_ort.recipe.tables import Experiment as Wish
@@ -209,12 +209,11 @@ def _refuse(model: str | Path, seeds: int, keep: str, jobs: int) -> None:
 
 
 def _refuse_files_of_others(folder: Path) -> None:
-    if (folder / FINAL).exists() and not (folder / document.FILE).exists():
-        raise RunError(
-            "a file is there that the experiment would replace",
-            where=str(folder / FINAL),
-            fix="choose another folder",
-        )
+    for file in (folder / FINAL, usage.beside(folder / FINAL)):
+        if file.exists() and not (folder / document.FILE).exists():
+            raise RunError(
+                "a file is there that the experiment would replace", where=str(file), fix="choose another folder"
+            )
 
 
 def _begun(lab: Lab, evaluator: Evaluator) -> tuple[Document, float]:
@@ -288,7 +287,7 @@ def _finished(lab: Lab, doc: Document, plan: Sequence[answer.Known]) -> Document
     if final.arm != AS_IT_CAME:
         best = source_files.load(lab.best_file(final.arm))
         values = {p.name: best.start(p.name) for p in (*best.parameters, *best.statistics)}
-    export_files.write_weights(lab.source, values, path)
+    export_files.write_weights(lab.source, values, path, recipe=lab.sets.recipe)
     if values:
         write_inference_form(path)
     doc = msgspec.structs.replace(doc, final=final)

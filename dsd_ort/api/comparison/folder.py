@@ -15,7 +15,7 @@ from dsd_ort.api.rates import fit_rates
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.prepare import listed, prepare
 from dsd_ort.graph.program import MANIFEST, Program, open_program, write_again
-from dsd_ort.model import artifacts
+from dsd_ort.model import artifacts, usage
 from dsd_ort.model import source as source_files
 from dsd_ort.recipe import Recipe, to_toml
 from dsd_ort.run.journal import Event
@@ -78,7 +78,7 @@ def prepared(folder: Path, model: str | Path, recipe: Recipe) -> Runs:
         RecipeError, ModelError: see :func:`prepare`.
     """
     dsd, dense_only = (folder / name for name in FOLDERS.values())
-    for file in (folder / FINAL, folder / REPORT):
+    for file in (folder / FINAL, usage.beside(folder / FINAL), folder / REPORT):
         if file.exists() and not dsd.exists():
             raise RunError(
                 "a file is there that the comparison would replace", where=str(file), fix="choose another folder"

@@ -222,9 +222,9 @@ class Book:
         monitor, arm, file = self.lab.monitor, self.arms[result.arm], self.lab.best_file(result.arm)
         if answer.top([*answer.of_arm(self.doc, arm.name).values(), result], monitor).seed == result.seed:
             run = open_program(self.lab.folder / "runs" / f"seed-{result.seed}" / arm.run)
-            values = measuring.weights(run, measuring.chosen(arm, run, monitor)).values()
+            values = measuring.weights(run, measuring.chosen(arm, run, monitor)).moving()
             file.parent.mkdir(parents=True, exist_ok=True)
-            export_files.write_weights(self.lab.source, values, file)
+            export_files.write_weights(self.lab.source, values, file, recipe=self.lab.sets.recipe)
 
     def _write(self, doc: Document) -> None:
         """In the plan's order, seed by seed, whatever came first."""

@@ -46,7 +46,7 @@ OPTIONALS = Stop(
 )
 QUANTISED = Stop(
     "computes with quantised numbers, through which no gradient passes",
-    "train the model that it was quantised from, and quantise the result",
+    "make floats of it, which train: dsd-ort dequantize MODEL -o float.onnx; or train the model that it was made of",
 )
 CLASSICAL_DOMAIN = "ai.onnx.ml"
 _CLASSICAL = {

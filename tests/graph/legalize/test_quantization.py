@@ -101,7 +101,7 @@ def test_what_is_quantised_for_good_is_refused(body: str, what: str) -> None:
     with pytest.raises(UnsupportedError, match=what) as refused:
         legalize(ir.from_proto(proto), ["x"], outputs=["y"])
     assert "'here'" in str(refused.value.where)
-    assert refused.value.fix == "train the float model, and quantise the result"
+    assert "dsd-ort dequantize MODEL -o float.onnx" in str(refused.value.fix)
 
 
 def test_float_weights_in_front_of_a_pair_are_parameters(tmp_path: Path) -> None:

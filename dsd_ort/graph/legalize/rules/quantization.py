@@ -15,9 +15,10 @@ import onnx_ir as ir
 
 from dsd_ort.rewrite.autograd import Operator, operator
 from dsd_ort.rewrite.nodes import Operand, constant_value
+from dsd_ort.rewrite.operators.stops import QUANTISED
 from dsd_ort.rewrite.site import Site
 
-FIX = "train the float model, and quantise the result"
+FIX = QUANTISED.fix
 _RANGES = {
     ir.DataType.INT4: (-8, 7),
     ir.DataType.INT8: (-128, 127),
