@@ -12,10 +12,10 @@
     dsd_ort.verify("model.onnx", "better.onnx")             # … and the proof that only they differ
 
 ``compare`` does all of it, and the same budget dense only beside it; ``experiment`` does so in several ways and with
-several seeds.  ``evaluate`` measures a file or a run, ``phases`` reads what a run has measured, ``status`` how far it
-is, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says what there is to train
-with.  ``differentiate`` adds gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised weights,
-so that they train.  What is refused raises :class:`DsdError`.
+several seeds.  ``evaluate`` measures a file or a run, ``predict`` is what it says, ``phases`` reads what a run has
+measured, ``status`` how far it is, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor``
+says what there is to train with.  ``differentiate`` adds gradients to a graph and trains nothing, ``dequantize`` makes
+floats of quantised weights, which then train.  What is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Diagnosis,
         Experiment,
         FittedRates,
+        Predicted,
         Status,
         Suspects,
         check,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         fit_rates,
         inspect,
         phases,
+        predict,
         prepare,
         status,
         suspects,
@@ -59,6 +61,7 @@ __all__ = [
     "DsdError",
     "Experiment",
     "FittedRates",
+    "Predicted",
     "Recipe",
     "Status",
     "Suspects",
@@ -75,6 +78,7 @@ __all__ = [
     "fit_rates",
     "inspect",
     "phases",
+    "predict",
     "prepare",
     "status",
     "suspects",

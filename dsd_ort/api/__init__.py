@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dsd_ort.api.comparison.compare import Comparison, compare
     from dsd_ort.api.comparison.experiment import Experiment, experiment
     from dsd_ort.api.environment import Diagnosis, doctor
+    from dsd_ort.api.evaluation import evaluate, predict
     from dsd_ort.api.gradients import differentiate
     from dsd_ort.api.labels import Suspects, suspects
     from dsd_ort.api.models import check, inspect, verify
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from dsd_ort.api.quantised import Dequantization, dequantize
     from dsd_ort.api.rates import FittedRates, fit_rates
     from dsd_ort.api.recipes import completed, default_recipe, usage_note
-    from dsd_ort.api.runs import as_it_came, evaluate, export, phases, train
+    from dsd_ort.api.runs import as_it_came, export, phases, train
     from dsd_ort.graph.prepare import prepare
+    from dsd_ort.run.predict import Predicted
 
 __all__ = [
     "Comparison",
@@ -36,6 +38,7 @@ __all__ = [
     "Diagnosis",
     "Experiment",
     "FittedRates",
+    "Predicted",
     "Status",
     "Suspects",
     "as_it_came",
@@ -52,6 +55,7 @@ __all__ = [
     "fit_rates",
     "inspect",
     "phases",
+    "predict",
     "prepare",
     "status",
     "suspects",
@@ -70,7 +74,9 @@ _MODULES = {
     "dsd_ort.api.rates": ("FittedRates", "fit_rates"),
     "dsd_ort.api.models": ("check", "inspect", "verify"),
     "dsd_ort.api.recipes": ("completed", "default_recipe", "usage_note"),
-    "dsd_ort.api.runs": ("as_it_came", "evaluate", "export", "phases", "train"),
+    "dsd_ort.api.evaluation": ("evaluate", "predict"),
+    "dsd_ort.run.predict": ("Predicted",),
+    "dsd_ort.api.runs": ("as_it_came", "export", "phases", "train"),
     "dsd_ort.api.progress": ("Status", "status"),
     "dsd_ort.graph.prepare": ("prepare",),
 }

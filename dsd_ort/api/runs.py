@@ -1,4 +1,4 @@
-"""What is done with a run folder: train, evaluate, export."""
+"""What is done with a run folder: train, export."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from dsd_ort import runtime
-from dsd_ort.api.recipes import fitting_recipe, refuse_beside_recipe, usage_note
 from dsd_ort.data import Dataset, Field, open_data
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import artifacts
-from dsd_ort.model import source as source_files
-from dsd_ort.recipe import LossName, Recipe
-from dsd_ort.run import checkpoint, memory
+from dsd_ort.recipe import Recipe
+from dsd_ort.run import checkpoint
 from dsd_ort.run.arena import Arena
-from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution, Precision
 from dsd_ort.run.health import Watch
@@ -126,60 +123,6 @@ def as_it_came(run: str | Path) -> dict[str, float]:
     return found
 
 
-def evaluate(
-    model: str | Path,
-    data: Any,
-    recipe: Recipe | None = None,
-    *,
-    loss: LossName | None = None,
-    output: str | None = None,
-    phase: int | None = None,
-    best: bool = False,
-    device: str = "auto",
-    threads: int = 0,
-    listener: Callable[[str], None] = lambda text: None,
-) -> dict[str, float]:
-    """Metrics of an ONNX file, or of a run's weights, over *data*.
-
-    Args:
-        model: an ONNX file or a run folder.
-        data: see :func:`train`.
-        recipe: loss, metrics, batch size and data section, for a file; by default :func:`default_recipe`, which
-            takes them from the file beside an exported one.  A run has its own.
-        loss: without a recipe, the kind of loss.
-        output: without a recipe, the output that the loss reads; by default the one that most weights lead to.
-        phase: of a run, from 1; by default the last one that is complete.
-        best: take that phase's best epoch.
-        device: see :func:`train`.
-        threads: of ONNX Runtime; 0 means one a core.
-        listener: is told what people should know of the recipe and the data.
-
-    Raises:
-        ModelError, RunError, DataError: see :func:`train`.
-    """
-    runtime.require_runtime()
-    refuse_beside_recipe(recipe, loss, output)
-    execution = Execution(runtime.choose_device(device), threads)
-    place = memory.of(execution.device)
-    if Path(model).is_dir():
-        program = open_program(model)
-        refuse_beside_recipe(program.recipe, loss, output)
-        arena = _weights(program, phase, best, sparse=False)
-        weights = place.place(arena.values())
-        evaluator = Evaluator.of_program(program, weights, execution=execution, memory=place)
-    else:
-        source = source_files.load(model)
-        if recipe is None:
-            recipe = fitting_recipe(source, loss=loss, output=output)
-            for note in usage_note(model, own_loss=bool(loss or output)):
-                listener(note.words)
-        evaluator = Evaluator.of_source(source, recipe, execution=execution, memory=place)
-    opened = open_data(data, evaluator.fields, evaluator.recipe.data)
-    for text in opened.notes:
-        listener(f"data: {text}")
-    return evaluator(opened)
-
-
 def export(
     run: str | Path, final: str | Path, *, phase: int | None = None, best: bool = False, sparse: bool = False
 ) -> Verdict:
@@ -202,7 +145,7 @@ def export(
         DsdError: the written file does not verify, which is a defect of dsd-ort.
     """
     program = open_program(run)
-    arena = _weights(program, phase, best, sparse)
+    arena = weights_at(program, phase, best, sparse)
     source = program.source()
     export_files.write_weights(source, arena.moving(), Path(final), recipe=program.recipe)
     if (exported := artifacts.find(program.artifacts)) is not None:
@@ -218,7 +161,7 @@ def export(
     return verdict
 
 
-def _weights(program: Program, phase: int | None, best: bool, sparse: bool) -> Arena:
+def weights_at(program: Program, phase: int | None, best: bool, sparse: bool) -> Arena:
     """The arena with the weights of a phase."""
     kinds = [p.kind for p in program.recipe.phase]
     done = [e["phase"] for e in phases(program.folder)]

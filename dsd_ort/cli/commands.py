@@ -32,6 +32,7 @@ COMMANDS = {
     "status": _Where("looking", "Tell how far RUN is, also while it trains elsewhere, and whether it goes well."),
     "journal": _Where("looking", "Write what RUN recorded: losses, rates and metrics by update."),
     "evaluate": _Where("models", "Measure an ONNX file, or a run's weights, on data."),
+    "predict": _Where("predictions", "Write what an ONNX file, or a run's weights, say of each example."),
     "suspects": _Where(
         "suspects", "List the training examples whose labels the sparse network of RUN does not believe."
     ),

@@ -20,7 +20,7 @@ from dsd_ort.cli.options import (
     loss_option,
     note,
     output_option,
-    recipe_from,
+    recipe_of_file_or_run,
     settings_option,
     threads_option,
     weights_options,
@@ -151,14 +151,7 @@ def evaluate(
         dsd-ort evaluate model.onnx --data test.npz --set data.mean=[0.286] --set data.std=[0.353]
         dsd-ort evaluate run --data test.npz --phase 2
     """
-    if model.is_dir() and (recipe or settings):
-        raise click.UsageError("a run has its own recipe: leave --recipe and --set out")
-    if model.is_dir() and (options["loss"] or options["output"]):
-        raise click.UsageError("a run has its own loss: leave --loss and --output out")
-    if model.is_file() and (options["phase"] is not None or options["best"]):
-        raise click.UsageError("--phase and --best are for runs, and this is a file")
-    loss = {key: options.pop(key) for key in ("loss", "output")}
-    chosen = None if model.is_dir() else recipe_from(recipe, loss, settings, model, part=True)
+    chosen = recipe_of_file_or_run(model, recipe, settings, options)
     metrics = api.evaluate(model, data, chosen, listener=note, **options)
     if json_:
         click.echo(json.dumps(metrics, indent=1))

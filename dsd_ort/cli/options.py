@@ -205,3 +205,17 @@ def _set(table: dict[str, Any], setting: str) -> None:
         raise RecipeError(
             f"--set {setting} names nothing in the recipe", fix="write it as optimizer.momentum=0.8 or phase.0.epochs=3"
         ) from error
+
+
+def recipe_of_file_or_run(
+    model: Path, recipe: Path | None, settings: tuple[str, ...], options: dict[str, Any]
+) -> Recipe | None:
+    """The recipe by which a file is understood, taken out of *options*; None of a run, which has its own."""
+    if model.is_dir() and (recipe or settings):
+        raise click.UsageError("a run has its own recipe: leave --recipe and --set out")
+    if model.is_dir() and (options["loss"] or options["output"]):
+        raise click.UsageError("a run has its own loss: leave --loss and --output out")
+    if model.is_file() and (options["phase"] is not None or options["best"]):
+        raise click.UsageError("--phase and --best are for runs, and this is a file")
+    loss = {key: options.pop(key) for key in ("loss", "output")}
+    return None if model.is_dir() else recipe_from(recipe, loss, settings, model, part=True)

@@ -18,7 +18,7 @@ from dsd_ort.graph.loss import value_read
 from dsd_ort.graph.prepare import evaluation
 from dsd_ort.graph.program import Program
 from dsd_ort.model.source import Source
-from dsd_ort.recipe import Recipe
+from dsd_ort.recipe import Loss, Recipe
 from dsd_ort.rewrite.nodes import Nodes, named
 from dsd_ort.run import metrics
 from dsd_ort.run.execution import Execution
@@ -66,7 +66,7 @@ class Evaluator:
         self.arrays: Arrays = {}
         """What the weights are in, where nobody else keeps it."""
         self.execution = replace(execution, precision="fp32", cuda_graphs=False)
-        self.graph = self._sessions(load)
+        self.graph = self.sessions(load)
 
     @classmethod
     def of_program(
@@ -114,16 +114,13 @@ class Evaluator:
         load, loss, output = self.graph.load, self.recipe.losses[0], self.output
 
         def showing() -> ir.Model:
-            model, new = load(), Nodes()
-            shown = named(new.Cast(value_read(model, loss, output), to=ir.DataType.FLOAT.value), LOGITS)
-            shown.type = ir.TensorType(ir.DataType.FLOAT)
-            new.append_to(model.graph)
-            model.graph.outputs.append(shown)
+            model = load()
+            model.graph.outputs.append(shown_value(model, loss, output))
             return model
 
         other = copy(self)
         other.output = LOGITS
-        other.graph = other._sessions(showing)
+        other.graph = other.sessions(showing)
         return other
 
     def __call__(self, data: Dataset) -> dict[str, float]:
@@ -166,20 +163,34 @@ class Evaluator:
 
     def run(self, batch: Sent) -> dict[str, npt.NDArray[Any]]:
         """The output that the metrics are of, the loss, and lengths where they are an output, for one batch."""
+        return self.fetch(batch, (self.output, self.loss, self.lengths or ""))
+
+    def fetch(self, batch: Sent, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+        """Those of the outputs *names* that there are, by default all, for one batch."""
         opened = self.graph({name: array.shape for name, array in batch.arrays.items()})
         for name, tensor in self.memory.stage(batch).items():
             opened.read(name, tensor)
-        fetched = [name for name in (self.output, self.loss, self.lengths or "") if name in opened.outputs]
+        fetched = [name for name in names or opened.outputs if name in opened.outputs]
         for name in fetched:
             opened.binding.bind_output(name, "cpu")
         opened.run(where="the model in evaluation")
         opened.binding.synchronize_outputs()
         return dict(zip(fetched, opened.binding.copy_outputs_to_cpu(), strict=True))
 
-    def _sessions(self, load: Callable[[], ir.Model]) -> Graph:
+    def sessions(self, load: Callable[[], ir.Model]) -> Graph:
+        """Sessions on another graph with these weights."""
         where = "the evaluate graph"
         return Graph(load, evaluated, self._bind, execution=self.execution, memory=self.memory, where=where)
 
     def _bind(self, opened: Opened) -> None:
         for name, tensor in self.weights.items():
             opened.read(name, tensor)
+
+
+def shown_value(model: ir.Model, loss: Loss, output: str) -> ir.Value:
+    """What *loss* reads at *output*, in float32: a new value of *model*, :data:`LOGITS`."""
+    new = Nodes()
+    shown = named(new.Cast(value_read(model, loss, output), to=ir.DataType.FLOAT.value), LOGITS)
+    shown.type = ir.TensorType(ir.DataType.FLOAT)
+    new.append_to(model.graph)
+    return shown

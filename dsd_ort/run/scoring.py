@@ -11,7 +11,7 @@ values; and 1 for ctc.  (A label of weight 0 does not count here; with label smo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -64,7 +64,7 @@ def score(evaluator: Evaluator, data: Dataset) -> Scored:
 def _cross_entropy(answers: Answers) -> Scored:
     loss, examples = answers.loss, len(answers.label)
     scores = np.moveaxis(answers.output, loss.axis_of_classes(answers.output.ndim), -1)
-    logp = _log_softmax(scores.reshape(examples, -1, scores.shape[-1]))
+    logp = log_softmax(scores.reshape(examples, -1, scores.shape[-1]))
     counting = answers.counting.reshape(examples, -1)
     label = np.where(counting, answers.label.reshape(examples, -1), 0)
     weights = np.ones(logp.shape[-1]) if loss.class_weights is None else np.asarray(loss.class_weights, np.float64)
@@ -106,7 +106,7 @@ def _huber(d: Floats, loss: Loss) -> Floats:
 
 
 def _ctc(answers: Answers) -> Scored:
-    loss, frames = answers.loss, _log_softmax(answers.frames)
+    loss, frames = answers.loss, log_softmax(answers.frames)
     label = np.where(answers.counting, answers.label, -1)
     values = -ctc.log_likelihood(frames, label, answers.lengths, loss.blank)
     if loss.zero_infinity:
@@ -116,9 +116,8 @@ def _ctc(answers: Answers) -> Scored:
     agreed = np.array([max(0.0, 1 - distance(said, right) / max(1, len(right))) for said, right in pairs])
     read = np.arange(frames.shape[1]) < (frames.shape[1] if answers.lengths is None else answers.lengths[:, None])
     path = np.exp(np.where(read, frames.max(-1), 0.0).sum(1))
-    return Scored(
-        values, np.ones(len(values)), agreed, _texts(answers.right, answers), _texts(answers.said, answers), path
-    )
+    given, believed = (texts(labels, answers.alphabet) for labels in (answers.right, answers.said))
+    return Scored(values, np.ones(len(values)), agreed, given, believed, path)
 
 
 SCORES: dict[LossName, Callable[[Answers], Scored]] = {
@@ -148,14 +147,13 @@ def _share(right: npt.NDArray[np.bool_], counting: npt.NDArray[np.bool_]) -> Flo
     return share
 
 
-def _texts(labels: list[list[int]], answers: Answers) -> Values:
+def texts(labels: list[list[int]], alphabet: str | Sequence[str]) -> Values:
     """What they say by the alphabet; without one, the classes as numbers."""
-    alphabet = answers.alphabet
-    texts = ["".join(alphabet[c] for c in row) if alphabet else " ".join(map(str, row)) for row in labels]
-    return np.array(texts, np.str_)
+    found = ["".join(alphabet[c] for c in row) if alphabet else " ".join(map(str, row)) for row in labels]
+    return np.array(found, np.str_)
 
 
-def _log_softmax(scores: Values) -> Floats:
+def log_softmax(scores: Values) -> Floats:
     """Over the last axis.  NaN where the scores have no meaning: NaN or +infinity among them."""
     wide = scores.astype(np.float64)
     with np.errstate(invalid="ignore"):

@@ -17,8 +17,9 @@ from dsd_ort.api.comparison.arms import require_sparse_phase
 from dsd_ort.api.comparison.folder import FINAL, FOLDERS, RECIPE, Runs, fitted, held, prepared
 from dsd_ort.api.comparison.report import Report, Row
 from dsd_ort.api.comparison.training import Trainings, once
+from dsd_ort.api.evaluation import evaluate
 from dsd_ort.api.models import verify
-from dsd_ort.api.runs import evaluate, export, phases, train
+from dsd_ort.api.runs import export, phases, train
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import checkpoint
