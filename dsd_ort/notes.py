@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["rewrite", "training", "evaluation", "recipe", "weights", "file"]
+Kind = Literal["rewrite", "training", "evaluation", "recipe", "weights", "constants", "file"]
 """What a note is about: a node that training computes otherwise; training as a whole; what measures weights; what the
-recipe leaves unsaid; stored tensors, and what training does not do to them; what is wrong or unusual in the file."""
+recipe leaves unsaid; stored tensors, and what training does not do to them; those that count as constants; what is
+wrong or unusual in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)

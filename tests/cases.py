@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -244,3 +245,163 @@ def external(path: Path, location: str) -> Path:
     proto = onnx.load(write(path, text, {"W": drawn(8, 12), "V": drawn(12, 5)}))
     onnx.save(proto, path, save_as_external_data=True, location=location, size_threshold=0)
     return path
+
+
+class Outside(NamedTuple):
+    """A network with weights that sit in no slot for weights: a graph, what it stores, and which of these are such."""
+
+    text: str
+    weights: dict[str, Array]
+    others: set[str]
+
+
+def _whole(**numbers: int | list[int]) -> dict[str, Array]:
+    """Stored whole numbers."""
+    return {name: np.array(value, np.int64) for name, value in numbers.items()}
+
+
+_ROWS = "(float[N, 8] x) => (float[N, 5] y) "
+_PICTURE = "(float[N, 3, 8, 8] x) => (float[N, 5] y) "
+_HEAD = "g = GlobalAveragePool (f) v = Flatten (g) y = MatMul (v, U) "
+_STATE = "(float[N, 7, 4] x) => (float[N, 5] y) { t = Transpose <perm = [1, 0, 2]> (x) "
+_EXPANDED = "n = Shape <start = 0, end = 1> (x) s = Concat <axis = 0> (one, n, six) h = Expand (h0, s) "
+_LAST = "f = Squeeze (last, zero) y = MatMul (f, U) }"
+OUTSIDE = {
+    "a kernel that is standardised": Outside(
+        _PICTURE + "{ r = Reshape (W, rows) s = InstanceNormalization (r, ones, zeros) k = Reshape (s, kernel) "
+        "c = Conv (x, k) f = Relu (c) " + _HEAD + "}",
+        {"W": drawn(6, 3, 3, 3), "U": drawn(6, 5), "ones": np.ones(6, np.float32), "zeros": np.zeros(6, np.float32)}
+        | _whole(rows=[1, 6, 27], kernel=[6, 3, 3, 3]),
+        {"W"},
+    ),
+    "a kernel that is standardised as the batch of a batch norm, over sequences": Outside(
+        "(float[N, 3, 9] x) => (float[N, 5] y) { r = Reshape (W, rows) "
+        "s, m, w = BatchNormalization <training_mode = 1> (r, ones, zeros, means, variances) k = Reshape (s, kernel) "
+        "c = Conv (x, k) f = Relu (c) " + _HEAD + "}",
+        {"W": drawn(6, 3, 3), "U": drawn(6, 5), "ones": np.ones(6, np.float32), "zeros": np.zeros(6, np.float32)}
+        | {"means": np.zeros(6, np.float32), "variances": np.ones(6, np.float32)}
+        | _whole(rows=[1, 6, 9], kernel=[6, 3, 3]),
+        {"W"},
+    ),
+    "a kernel that is standardised by a batch norm whose statistics are written out": Outside(
+        "(float[N, 3, 9] x) => (float[N, 5] y) { r = Reshape (W, rows) m = ReduceMean <keepdims = 0> (r, both) "
+        "d = ReduceMean (r, both) c0 = Sub (r, d) q = Mul (c0, c0) v0 = ReduceMean <keepdims = 0> (q, both) "
+        "s = BatchNormalization (r, ones, zeros, m, v0) k = Reshape (s, kernel) "
+        "c = Conv (x, k) f = Relu (c) " + _HEAD + "}",
+        {"W": drawn(6, 3, 3), "U": drawn(6, 5), "ones": np.ones(6, np.float32), "zeros": np.zeros(6, np.float32)}
+        | _whole(rows=[1, 6, 9], kernel=[6, 3, 3], both=[0, 2]),
+        {"W"},
+    ),
+    "weights behind an activation, and behind a projection": Outside(
+        _ROWS + "{ p = Relu (W) h = MatMul (x, p) u = LpNormalization <axis = 0> (V) y = MatMul (h, u) }",
+        {"W": drawn(8, 12), "V": drawn(12, 5)},
+        {"W", "V"},
+    ),
+    "a kernel that is the largest of two": Outside(
+        _PICTURE + "{ k = Max (W, V) c = Conv (x, k) f = Relu (c) " + _HEAD + "}",
+        {"W": drawn(6, 3, 3, 3), "V": drawn(6, 3, 3, 3, seed=1), "U": drawn(6, 5)},
+        {"W", "V"},
+    ),
+    "centres and widths of radial basis functions": Outside(
+        _ROWS + "{ c = Unsqueeze (x, one) d = Sub (c, centres) q = Mul (d, d) s = ReduceSum <keepdims = 0> (q, two) "
+        "w = Exp (widths) z = Mul (s, w) n = Neg (z) b = Exp (n) y = MatMul (b, U) }",
+        {"centres": drawn(1, 10, 8), "widths": drawn(10), "U": drawn(10, 5)} | _whole(one=[1], two=[2]),
+        {"centres", "widths"},
+    ),
+    "centres of one feature": Outside(
+        _ROWS + "{ h = MatMul (x, W) c = Unsqueeze (h, two) d = Sub (centres, c) q = Abs (d) n = Neg (q) b = Exp (n) "
+        "v = Flatten (b) y = MatMul (v, U) }",
+        {"W": drawn(8, 3), "centres": drawn(1, 1, 6), "U": drawn(18, 5)} | _whole(two=[2]),
+        {"centres"},
+    ),
+    "scores of transitions": Outside(
+        _ROWS
+        + "{ s = MatMul (x, W) c = Unsqueeze (s, two) p = Add (c, T) y = ReduceLogSumExp <keepdims = 0> (p, one) }",
+        {"W": drawn(8, 5), "T": drawn(1, 5, 5)} | _whole(one=[1], two=[2]),
+        {"T"},
+    ),
+    "scores of transitions, of which the best count": Outside(
+        _ROWS + "{ s = MatMul (x, W) c = Unsqueeze (s, one) p = Add (T, c) y = ReduceMax <keepdims = 0> (p, two) }",
+        {"W": drawn(8, 5), "T": drawn(5, 5)} | _whole(one=[1], two=[2]),
+        {"T"},
+    ),
+    "first states of an LSTM": Outside(
+        _STATE + _EXPANDED + "c = Expand (c0, s) all, last = LSTM <hidden_size = 6> (t, W, R, , , h, c) " + _LAST,
+        {"h0": drawn(1, 1, 6), "c0": drawn(1, 1, 6, seed=1), "W": drawn(1, 24, 4), "R": drawn(1, 24, 6)}
+        | {"U": drawn(6, 5)}
+        | _whole(one=[1], six=[6], zero=[0]),
+        {"h0", "c0"},
+    ),
+    "the first state of a GRU, as a vector": Outside(
+        _STATE + _EXPANDED + "all, last = GRU <hidden_size = 6> (t, W, R, , , h) " + _LAST,
+        {"h0": drawn(6), "W": drawn(1, 18, 4), "R": drawn(1, 18, 6), "U": drawn(6, 5)}
+        | _whole(one=[1], six=[6], zero=[0]),
+        {"h0"},
+    ),
+    "positions that are resized": Outside(
+        _PICTURE
+        + '{ p = Conv (x, W) r = Resize <mode = "cubic"> (places, , , size) a = Add (p, r) f = Conv (a, M) '
+        + _HEAD
+        + "}",
+        {"W": drawn(6, 3, 3, 3), "places": drawn(1, 6, 9, 9), "M": drawn(6, 6, 1, 1), "U": drawn(6, 5)}
+        | _whole(size=[1, 6, 6, 6]),
+        {"places"},
+    ),
+    "positions of a sequence that are resized by a factor": Outside(
+        "(float[N, 4, 6] x) => (float[N, 5] y) <float[3] by = {1.0, 1.0, 2.0}> { p = Conv (x, W) "
+        'r = Resize <mode = "linear"> (places, , by) a = Add (p, r) f = Conv (a, M) ' + _HEAD + "}",
+        {"W": drawn(6, 4, 1), "places": drawn(1, 6, 3), "M": drawn(6, 6, 1), "U": drawn(6, 5)},
+        {"places"},
+    ),
+    "a gate between two ways, and scales of the scores": Outside(
+        _ROWS + "{ a = MatMul (x, W) b = MatMul (x, V) d = Sub (a, b) g = Sigmoid (gate) m = Mul (d, g) s = Add (m, b) "
+        "e = Exp (scales) y = Mul (s, e) }",
+        {"W": drawn(8, 5), "V": drawn(8, 5, seed=1), "gate": drawn(5), "scales": drawn(1, 5)},
+        {"gate", "scales"},
+    ),
+}
+"""Weights that sit in no slot of an operator."""
+
+
+def counted(path: Path, *, p: float = 2.71, temperature: float = 1.37) -> Path:
+    """Single learned numbers: the exponent of a pooling by powers, and a temperature."""
+    text = (
+        _PICTURE + "<float low = {0.000001}> { c = Conv (x, W) l = Clip (c, low) q = Pow (l, gem) "
+        "m = GlobalAveragePool (q) i = Reciprocal (gem) r = Pow (m, i) f = Flatten (r) s = MatMul (f, U) "
+        "y = Mul (s, temperature) }"
+    )
+    weights = {"W": drawn(6, 3, 3, 3), "U": drawn(6, 5), "gem": np.array([p], np.float32)}
+    return write(path, text, weights | {"temperature": np.array(temperature, np.float32)})
+
+
+def waves(steps: int, count: int, *, base: float = 50.0) -> Array:
+    """Sinusoidal positions ``[steps, count]``."""
+    angle = np.arange(steps)[:, None] / base ** (np.arange(count) // 2 / (count / 2))
+    return np.where(np.arange(count) % 2, np.cos(angle), np.sin(angle)).astype(np.float32)
+
+
+def transform(size: int, count: int) -> Array:
+    """The cosine transform ``[size, count]``, type II."""
+    return np.cos(np.pi / size * (np.arange(size)[:, None] + 0.5) * np.arange(count)).astype(np.float32)
+
+
+def bank(size: int, count: int) -> Array:
+    """Triangles over *size* frequencies, *count* of them, wider and wider: ``[size, count]``."""
+    edges = np.linspace(0, 1, count + 2) ** 1.5 * (size - 1)
+    left, top, right = edges[:-2], edges[1:-1], edges[2:]
+    bins = np.arange(size)[:, None]
+    return np.maximum(0, np.minimum((bins - left) / (top - left), (right - bins) / (right - top))).astype(np.float32)
+
+
+def spectral(path: Path, *, dtype: type[np.generic] = np.float32, opset: int = 18) -> Path:
+    """Frames of sound through constants that look like weights: f32[N, 6, 24] → f32[N, 5]."""
+    kind = "float" if dtype is np.float32 else "float16"
+    text = (
+        f"({kind}[N, 6, 24] x) => ({kind}[N, 5] y) {{ c = Sub (x, mean) n = Div (c, deviation) w = Mul (n, window) "
+        "s = MatMul (w, cosine) e = Mul (s, s) b = MatMul (e, bank) m = MatMul (b, M) p = Add (m, places) "
+        "r = Relu (p) f = Flatten (r) y = MatMul (f, U) }"
+    )
+    weights = {"mean": drawn(24) + 0.3, "deviation": np.abs(drawn(1, 24, seed=1)) + 0.1, "window": np.hanning(24)}
+    weights |= {"cosine": transform(24, 24), "bank": bank(24, 9), "places": waves(6, 10)[None]}
+    weights |= {"M": drawn(9, 10), "U": drawn(60, 5)}
+    return write(path, text, {name: value.astype(dtype) for name, value in weights.items()}, opset=opset)

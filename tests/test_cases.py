@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx.numpy_helper
 import pytest
 
 import dsd_ort
+from dsd_ort.graph.program import open_program
 from dsd_ort.recipe import BUILTIN, BuilderName, Recipe
 from tests import cases
 
@@ -251,3 +253,130 @@ def test_the_line_that_fixes_a_sample_rate_is_told_and_works(tmp_path: Path, at:
 def test_where_a_builder_cannot_pass_the_switch_its_message_has_the_line(tmp_path: Path) -> None:
     (error,) = dsd_ort.inspect(cases.switched(tmp_path / "m.onnx"), builder="ort").refusals
     assert error.fix == "fix the input in the recipe: [input.sr] value = 16000; or use dsd-ort's own builder"
+
+
+@pytest.mark.parametrize("kind", cases.OUTSIDE)
+def test_weights_that_sit_in_no_slot_are_trained_exactly(tmp_path: Path, kind: str) -> None:
+    text, weights, others = cases.OUTSIDE[kind]
+    model = cases.write(tmp_path / "m.onnx", text, weights)
+    found = dsd_ort.inspect(model)
+    assert {p.name for p in found.parameters if p.role == "other"} == others
+    assert not others & found.pruned
+    report = dsd_ort.check(model, isolate=False)
+    assert report.ok and {name for row in report.rows for name in row.tensors} >= others
+    shape = {x.name: x.shape[1:] for x in found.inputs}["x"]
+    data = cases.data(tmp_path / "d.npz", x=tuple(map(int, shape)))  # type: ignore[arg-type]
+    prune = {} if found.pruned else {"include": list(others)}
+    after = trained(model, data, tmp_path, prune=prune)
+    assert all((after[name] != weights[name]).any() for name in others)
+
+
+def test_what_sits_in_no_slot_has_no_weight_decay_unless_a_group_says_so(tmp_path: Path) -> None:
+    text, weights, _ = cases.OUTSIDE["centres and widths of radial basis functions"]
+    model = cases.write(tmp_path / "m.onnx", text, weights)
+    table = dsd_ort.default_recipe(model).to_dict()
+    groups = [{"match": ["widths"], "weight_decay": 0.5}]
+    table["optimizer"] |= {"weight_decay": 0.1, "groups": groups}
+    program = dsd_ort.prepare(model, tmp_path / "run", Recipe.from_dict(table))
+    decays = {p.name: p.weight_decay for p in program.manifest.parameters}
+    assert decays == {"centres": 0.0, "widths": 0.5, "U": 0.1}
+
+
+def test_single_numbers_are_named_and_train_where_the_recipe_includes_them(tmp_path: Path) -> None:
+    model = cases.counted(tmp_path / "m.onnx")
+    found = dsd_ort.inspect(model)
+    assert [p.name for p in found.parameters] == ["W", "U"]
+    (note,) = [note.words for note in found.notes if note.kind == "constants"]
+    assert note == (
+        "2 constants, not trained: one number: 'gem', 'temperature' (to train one: parameters.include = [\"gem\"])"
+    )
+    wanted = {"include": ["gem", "temp*"]}
+    recipe = Recipe.from_dict(dsd_ort.default_recipe(model).to_dict() | {"parameters": wanted})
+    report = dsd_ort.check(model, recipe, isolate=False)
+    assert report.ok and {name for row in report.rows for name in row.tensors} == {"W", "U", "gem", "temperature"}
+    data = cases.data(tmp_path / "d.npz", x=(3, 8, 8))
+    before, after = stored(model), trained(model, data, tmp_path, parameters=wanted)
+    assert all((before[name] != after[name]).all() for name in ("gem", "temperature"))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_tables_that_a_formula_made_stay_and_are_named_with_their_rules(
+    tmp_path: Path, dtype: type[np.generic]
+) -> None:
+    model = cases.spectral(tmp_path / "m.onnx", dtype=dtype)
+    found = dsd_ort.inspect(model)
+    assert found.trainable and [p.name for p in found.parameters] == ["M", "U"]
+    words = [note.words for note in found.notes if note.kind == "constants"]
+    assert [line.partition(" (to train")[0].partition("not trained: ")[2] for line in words] == [
+        "between an input of the model and all layers: its mean, or its deviation: 'mean', 'deviation'",
+        "a window: it rises, and falls as it rose: 'window'",
+        "sampled waves: a cosine or Fourier transform, or sinusoidal positions: 'cosine', 'places'",
+        "a filter bank: bands one behind the other: 'bank'",
+    ]
+    before, after = stored(model), trained(model, cases.data(tmp_path / "d.npz", x=(6, 24)), tmp_path)
+    assert {name for name in before if not np.array_equal(before[name], after[name])} == {"M", "U"}
+
+
+def test_a_table_that_a_formula_made_is_trained_where_the_recipe_includes_it(tmp_path: Path) -> None:
+    model = cases.spectral(tmp_path / "m.onnx")
+    wanted = {"include": ["bank", "window"], "exclude": ["M"]}
+    recipe = Recipe.from_dict(dsd_ort.default_recipe(model).to_dict() | {"parameters": wanted})
+    report = dsd_ort.check(model, recipe, isolate=False)
+    assert report.ok and {name for row in report.rows for name in row.tensors} == {"bank", "window", "U"}
+    assert any("excluded by the recipe: 'M'" in note for note in report.notes)
+    data = cases.data(tmp_path / "d.npz", x=(6, 24))
+    before, after = stored(model), trained(model, data, tmp_path, parameters=wanted)
+    assert {name for name in before if not np.array_equal(before[name], after[name])} == {"bank", "window", "U"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "what"),
+    [
+        ({"include": ["tempo"]}, "the pattern 'tempo' matches no parameter"),
+        ({"exclude": ["role:matrices"]}, "the pattern 'role:matrices' matches no parameter"),
+        ({"include": ["low"]}, "no gradient arrives at 'low', so it cannot be trained"),
+    ],
+)
+def test_a_recipe_that_names_what_cannot_be_a_parameter_is_told(
+    tmp_path: Path, wanted: dict[str, list[str]], what: str
+) -> None:
+    model = cases.counted(tmp_path / "m.onnx")
+    recipe = Recipe.from_dict(dsd_ort.default_recipe(model).to_dict() | {"parameters": wanted})
+    with pytest.raises(dsd_ort.errors.RecipeError, match=what):
+        dsd_ort.prepare(model, tmp_path / "run", recipe)
+
+
+def test_a_run_that_was_prepared_when_other_tensors_counted_goes_on_with_these(tmp_path: Path) -> None:
+    """As version 0.x prepared it: the cosine transform a matrix that is trained, and no list of constants."""
+    model = cases.spectral(tmp_path / "m.onnx")
+    table = dsd_ort.default_recipe(model).to_dict() | {"batch_size": 8, "parameters": {"include": ["cosine", "places"]}}
+    table["phase"] = [{"kind": "dense", "epochs": 1, "learning_rate": 0.05}]
+    dsd_ort.prepare(model, tmp_path / "run", Recipe.from_dict(table))
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["recipe"]["parameters"]
+    path.write_text(json.dumps(manifest))
+    dsd_ort.train(tmp_path / "run", cases.data(tmp_path / "d.npz", x=(6, 24)))
+    dsd_ort.export(tmp_path / "run", tmp_path / "final.onnx")
+    assert dsd_ort.verify(model, tmp_path / "final.onnx").same
+    before, after = stored(model), stored(tmp_path / "final.onnx")
+    assert {name for name in before if not np.array_equal(before[name], after[name])} == {"M", "U", "cosine", "places"}
+    manifest["parameters"][0]["name"] = "lost"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(dsd_ort.errors.RunError, match="the run trains 'lost', which this version") as caught:
+        open_program(tmp_path / "run").source()
+    assert caught.value.fix == "prepare the model anew into another folder"
+
+
+def test_where_nothing_is_pruned_the_default_recipe_is_dense_and_says_so(tmp_path: Path) -> None:
+    text, weights, others = cases.OUTSIDE["weights behind an activation, and behind a projection"]
+    model = cases.write(tmp_path / "m.onnx", text, weights)
+    program = dsd_ort.prepare(model, tmp_path / "run", dsd_ort.default_recipe(model))
+    assert {p.name for p in program.manifest.trained} == others and not program.manifest.prunable
+    assert {phase.kind for phase in program.recipe.phase} == {"dense"}
+    (note,) = [note.words for note in program.notes if note.kind == "weights"]
+    assert note.startswith("no weight sits where a sparse phase prunes by itself: the default recipe is dense only")
+    named = dsd_ort.default_recipe().to_dict() | {"prune": {"include": ["W"]}}
+    assert [p.name for p in dsd_ort.prepare(model, tmp_path / "named", Recipe.from_dict(named)).manifest.prunable] == [
+        "W"
+    ]

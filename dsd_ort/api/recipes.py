@@ -39,9 +39,11 @@ def default_recipe(
 
 
 def fitting_recipe(source: Source, *, loss: LossName | None = None, output: str | None = None) -> Recipe:
-    """The default recipe as it fits *source*; see :func:`default_recipe`."""
+    """The default recipe as it fits *source*, dense only where none of its weights would be pruned."""
     fitting = default_loss.fitting_loss(source, name=loss, output=output)
-    return msgspec.structs.replace(default_loss.used_as_before(unfitted(), source), loss=fitting)
+    recipe = default_loss.used_as_before(unfitted(), source)
+    recipe = recipe if any(p.prunable for p in source.parameters) else recipe.dense_only()
+    return msgspec.structs.replace(recipe, loss=fitting)
 
 
 def completed(path: str | Path, model: str | Path, *, part: bool = False) -> Recipe:

@@ -29,7 +29,10 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
         "producer": found.producer,
         "inputs": [_tensor_data(tensor) for tensor in found.inputs],
         "outputs": [_tensor_data(tensor) for tensor in found.outputs],
-        "constants": [_tensor_data(tensor) for tensor in found.constants],
+        "constants": [
+            {"name": tensor.name, "type": tensor.dtype, "shape": list(tensor.shape), "why": tensor.why}
+            for tensor in found.constants
+        ],
         "loss": None if found.loss is None else {"name": found.loss.name, "output": found.loss.output},
         "rewrites": [{"node": note.node, "what": note.words} for note in found.rewrites],
         "notes": [msgspec.to_builtins(note) for note in found.notes if note.kind != "rewrite"],
@@ -96,16 +99,19 @@ def show_inspection(found: Inspection, *, verbose: bool = False) -> None:
 
 
 def _show_constants(found: Inspection, verbose: bool) -> None:
-    """What is stored and not trained, so that a weight among it does not go unnoticed."""
-    sizes = {tensor: math.prod(int(n or 1) for n in tensor.shape or ()) for tensor in found.constants}
-    if not sizes:
-        return
-    largest = sorted(sizes, key=lambda tensor: -sizes[tensor])
-    count = f"{len(sizes)} {'tensor' if len(sizes) == 1 else 'tensors'}, {sum(sizes.values()):,} numbers"
-    click.echo(f"  stored where no weights sit, and not trained: {count}")
-    for tensor in largest if verbose else largest[:3]:
-        click.echo(f"    {tensor.name!r}: {tensor.dtype} {_sizes(tensor.shape)}")
-    if not verbose and len(largest) > 3:
+    """What is stored where no gradient arrives, so that a weight among it does not go unnoticed; *verbose* names also
+    the constants that notes only count.
+    """
+    unreached = [tensor for tensor in found.constants if not tensor.reached]
+    shown = sorted(found.constants if verbose else unreached, key=lambda tensor: -math.prod(tensor.shape))
+    if unreached:
+        numbers = sum(math.prod(tensor.shape) for tensor in unreached)
+        count = f"{len(unreached)} {'tensor' if len(unreached) == 1 else 'tensors'}, {numbers:,} numbers"
+        click.echo(f"  stored where no gradient arrives, and not trained: {count}")
+    for tensor in shown if verbose else shown[:3]:
+        why = f": {tensor.why}" if verbose else ""
+        click.echo(f"    {tensor.name!r}: {tensor.dtype} {_sizes(tensor.shape)}{why}")
+    if not verbose and len(shown) > 3:
         click.echo("    … (-v names all)")
 
 

@@ -148,18 +148,41 @@ def read(path: Path, place: Place) -> Floats:
 
 def sample(path: Path, place: Place, most: int) -> Floats:
     """About *most* entries ``[n]`` of the same, spread over all of them in stretches; all, if there are not more."""
-    whole = None
-    if isinstance(place, contents.Tensor) and place.external:
-        file, begin, whole = path.parent / place.external.location, place.external.offset, place.size
-    elif isinstance(place, contents.Tensor) and len(place.spans) == 1 and place.spans[0].plain:
-        file, begin, whole = path, place.spans[0].body, place.spans[0].numbers
-    if whole is None or whole <= most:
+    if place.size <= most or (found := _in_one_piece(path, place)) is None:
         return read(path, place).reshape(-1)[:: -(-place.size // most)]
-    coding = payload.Coding(payload.TYPES[place.dtype])
     length = most // _STRETCHES
+    return _stretches(*found, place, np.linspace(0, place.size - length, _STRETCHES, dtype=np.int64), length)
+
+
+def leading(path: Path, place: Place, most: int) -> Floats:
+    """The first entries of the same, about *most*: ``[k, …]``, the first k of what it holds along its longer axes."""
+    dims = [dim for dim in place.dims if dim != 1]
+    while len(dims) > 1 and math.prod(dims[1:]) > most:
+        del dims[0]
+    if dims and math.prod(dims) > most:
+        dims[0] = max(1, most // math.prod(dims[1:]))
+    count = math.prod(dims)
+    if isinstance(place, Filled):
+        return np.full(dims, place.value, np.float32)
+    if count < place.size and (found := _in_one_piece(path, place)) is not None:
+        return _stretches(*found, place, np.zeros(1, np.int64), count).reshape(dims)
+    return read(path, place).reshape(-1)[:count].reshape(dims)
+
+
+def _in_one_piece(path: Path, place: Place) -> tuple[Path, int] | None:
+    """The file, and where in it the entries stand one behind the other; None where they do not."""
+    if isinstance(place, contents.Tensor) and place.external:
+        return path.parent / place.external.location, place.external.offset
+    if isinstance(place, contents.Tensor) and len(place.spans) == 1 and place.spans[0].plain:
+        return (path, place.spans[0].body) if place.spans[0].numbers == place.size else None
+    return None
+
+
+def _stretches(file: Path, begin: int, place: Place, starts: npt.NDArray[np.int64], length: int) -> Floats:
+    """*length* entries from each of *starts*, one behind the other."""
+    coding = payload.Coding(payload.TYPES[place.dtype])
     with file.open("rb") as stream:
-        starts = np.linspace(0, whole - length, _STRETCHES, dtype=np.int64) * coding.width
-        parts = [_decoded(stream, begin + int(start), length * coding.width, coding) for start in starts]
+        parts = [_decoded(stream, begin + int(at) * coding.width, length * coding.width, coding) for at in starts]
     return payload.to_float32(np.concatenate([part for part in parts if part is not None]))
 
 

@@ -32,6 +32,17 @@ class Tensor(NamedTuple):
     shape: tuple[int | str | None, ...] | None
 
 
+class Untrained(NamedTuple):
+    """A stored tensor that training leaves as it is."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    why: str
+    reached: bool
+    """Whether a gradient arrives at it: the recipe can have it trained."""
+
+
 @dataclass(frozen=True)
 class TrainingGraph:
     """What a training graph of ONNX Runtime's own exporter brings (:mod:`dsd_ort.model.artifacts`)."""
@@ -80,16 +91,24 @@ class Inspection:
         return self.source.statistics if self.source else ()
 
     @property
-    def constants(self) -> tuple[Tensor, ...]:
-        """Stored tensors of floating-point numbers, more than one each, that training leaves as they are."""
+    def constants(self) -> tuple[Untrained, ...]:
+        """Stored tensors of floating-point numbers that training leaves as they are, and why; of those that no gradient
+        arrives at, such with more than one number.
+        """
         if self.source is None:
             return ()
+        why = {constant.parameter.name: constant.why for constant in self.source.constants}
         trained = {name for p in (*self.parameters, *self.statistics) for name in (p.name, *p.aliases)}
-        places = ((name, place) for name, place in self.source.places.items() if name not in trained)
         return tuple(
-            Tensor(name, ir.DataType(place.dtype).name.lower(), place.dims)
-            for name, place in places
-            if ir.DataType(place.dtype).is_floating_point() and place.size > 1
+            Untrained(
+                name,
+                ir.DataType(place.dtype).name.lower(),
+                place.dims,
+                why.get(name, "no gradient arrives"),
+                name in why,
+            )
+            for name, place in self.source.places.items()
+            if name not in trained and ir.DataType(place.dtype).is_floating_point() and (place.size > 1 or name in why)
         )
 
     @property
@@ -132,7 +151,7 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
     known: tuple[Note, ...] = ()
     trained: Container[str] | None = None
     try:
-        source = source_files.load(path)
+        source = source_files.load(path, recipe.parameters)
     except UnsupportedError as error:
         refusals += _all(error)
         model = source_files.outline(path)
@@ -168,7 +187,7 @@ def _exported(path: Path, files: Artifacts, recipe: Recipe, chosen: str | None) 
     source: Source | None = None
     facts = TrainingGraph(files, tuple(artifacts.label_names(files)), frozenset(), None)
     try:
-        with artifacts.shipped_source(files) as source:
+        with artifacts.shipped_source(files, recipe.parameters) as source:
             graph = exported.training_graph(files, [s.name for s in source.statistics])
             notes = graph.notes
             facts = replace(facts, gradients=frozenset(graph.gradients))

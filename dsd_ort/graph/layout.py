@@ -41,11 +41,13 @@ def parameter_slices(
 
     def describe(parameter: Parameter) -> dict[str, Any]:
         group = settings[group_of(parameter)]
+        # What sits in no slot may be anything, as an exponent or a position: 0 is no better a value than others.
+        decay = 0.0 if parameter.role == "other" else recipe.optimizer.weight_decay
         return {
             "prunable": parameter.name in masked,
             "spared": (parameter.name in masked and parameter.name not in prunable) or msgspec.UNSET,
             "trained": parameter.name in gradients,
-            "weight_decay": recipe.optimizer.weight_decay if group.weight_decay is None else group.weight_decay,
+            "weight_decay": decay if group.weight_decay is None else group.weight_decay,
             "learning_rate_factor": group.learning_rate_factor,
             "successor": gradients.get(parameter.name, ""),
         }

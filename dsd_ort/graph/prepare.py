@@ -56,9 +56,9 @@ def prepare(model: str | Path, run: str | Path, recipe: Recipe) -> Program:
     refuse_existing(Path(run))
     files, without = artifacts.find(model), listed(recipe)
     if files is None:
-        source = source_files.load(model)
+        source = source_files.load(model, recipe.parameters)
         return write_program(Path(run), source, *build(source, recipe), without=without)
-    with artifacts.shipped_source(files) as source:
+    with artifacts.shipped_source(files, recipe.parameters) as source:
         graphs = build_exported(files, source, recipe)
         return write_program(Path(run), source, *graphs, artifacts=files.files, without=without)
 

@@ -136,7 +136,7 @@ class Program:
         """The copy of the model in the run folder.
 
         Raises:
-            RunError: it is not the model that was prepared.
+            RunError: it is not the model that was prepared, or another version of dsd-ort found other weights in it.
         """
         source = source_files.load(self.source_path)
         if source.digest != self.manifest.source_digest:
@@ -145,7 +145,7 @@ class Program:
                 where=str(self.source_path),
                 fix="put the original file back, or prepare the model anew into another folder",
             )
-        return source
+        return source.with_parameters([p.name for p in self.manifest.parameters])
 
     def graph_path(self, name: str) -> Path:
         """The file of a prepared graph, one of :data:`GRAPHS`.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
+import numpy as np
+
+from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note, listing
 
@@ -14,7 +17,34 @@ _PRUNED = 0.05
 def remarks(source: Source, trained: Container[str], *, keep_zeros: bool = False) -> tuple[Note, ...]:
     """Notes of *source*: entries that are not finite, tensors that serve several layers, weights pruned already."""
     words = [*_not_finite(source), *_shared(source, trained), *_pruned(source, trained, keep_zeros=keep_zeros)]
-    return tuple(Note(kind="weights", words=text) for text in words)
+    words += _unprunable(source, trained)
+    return (*(Note(kind="weights", words=text) for text in words), *_constants(source))
+
+
+def _unprunable(source: Source, trained: Container[str]) -> Iterator[str]:
+    if not any(p.prunable for p in source.parameters) and (
+        names := [p.name for p in source.parameters if p.name in trained]
+    ):
+        yield (
+            "no weight sits where a sparse phase prunes by itself: the default recipe is dense only, and prune.include "
+            f'names what is to be pruned, as ["{names[0]}"]'
+        )
+
+
+def _constants(source: Source) -> Iterator[Note]:
+    """What is not trained though a gradient arrives at it, by the rule; single numbers by how many digits they have."""
+    found: dict[str, list[str]] = {}
+    for constant in sorted(source.constants, key=lambda constant: -_digits(source, constant.parameter)):
+        found.setdefault(constant.why, []).append(constant.parameter.name)
+    for why, names in found.items():
+        count = f"{len(names)} constants, not trained" if len(names) > 1 else "a constant, not trained"
+        remedy = f'to train {"one" if len(names) > 1 else "it"}: parameters.include = ["{names[0]}"]'
+        yield Note(kind="constants", words=f"{count}: {why}: {listing(names)} ({remedy})")
+
+
+def _digits(source: Source, p: Parameter) -> int:
+    """How many digits a single number is written with: a learned one has as many as there are."""
+    return len(str(np.abs(source.value(p.name).reshape(())))) if p.size == 1 else 0
 
 
 def _not_finite(source: Source) -> Iterator[str]:

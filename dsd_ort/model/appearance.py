@@ -14,7 +14,7 @@ from dsd_ort.file.tensors import Place, read, sample
 
 _LOOKED_AT = 1 << 16
 """Entries, evenly spread, that a large tensor is judged by."""
-_HIDDEN = -100
+HIDDEN = -100
 """Of a score that this or less is added to, softmax makes a zero."""
 
 
@@ -36,7 +36,7 @@ def is_zero(path: Path, place: Place) -> bool:
 
 def is_mask(path: Path, place: Place) -> bool:
     """Whether it hides positions from attention: it has entries that softmax turns into zeros."""
-    return not bool((read(path, place) > _HIDDEN).all())
+    return not bool((read(path, place) > HIDDEN).all())
 
 
 def is_pattern(path: Path, place: Place) -> bool:

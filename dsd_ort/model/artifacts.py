@@ -32,7 +32,7 @@ from dsd_ort import runtime
 from dsd_ort.errors import ModelError, UnsupportedError
 from dsd_ort.model import source as source_files
 from dsd_ort.model.source import Source
-from dsd_ort.recipe import Optimizer
+from dsd_ort.recipe import Optimizer, Parameters
 
 TRAINING = "training_model.onnx"
 _LARGEST = 1 << 30
@@ -185,8 +185,8 @@ def inference_model(artifacts: Artifacts) -> ir.Model:
 
 
 @contextmanager
-def shipped_source(artifacts: Artifacts) -> Iterator[Source]:
-    """The inference model as a file of its own, while the context is open.
+def shipped_source(artifacts: Artifacts, wanted: Parameters | None = None) -> Iterator[Source]:
+    """The inference model as a file of its own, while the context is open; *wanted* as :func:`.source.load` takes it.
 
     Raises:
         UnsupportedError: it has a weight that no rule of :mod:`dsd_ort.model.roles` takes for one.
@@ -195,7 +195,7 @@ def shipped_source(artifacts: Artifacts) -> Iterator[Source]:
         path = Path(folder) / f"{artifacts.prefix.rstrip('_-.') or artifacts.folder.resolve().name}.onnx"
         model = inference_model(artifacts)
         ir.save(model, path, external_data=f"{path.name}.data" if _size(model) > _LARGEST else None)
-        yield source_files.load(path)
+        yield source_files.load(path, wanted)
 
 
 def _size(model: ir.Model) -> int:

@@ -4,6 +4,7 @@
 ``kernel``, ``matrix``         normal, variance 2 / (inputs of an output): He et al. 2015
 ``recurrent``                  normal, variance 1 / (3 · inputs): PyTorch's variance
 ``embedding``                  normal, of the deviation that it has
+``other``                      normal, of the mean and deviation that it has
 ``bias``, a shift, a mean      0
 a scale, a variance            1; the slope of PRelu 1/4
 =============================  ====================================================================================
@@ -38,11 +39,12 @@ def _draw(parameter: Parameter, node: ir.Node | None, slot: int, source: Source,
     shape, role = parameter.shape, parameter.role
     if role in ("bias", "norm", "statistic"):
         return np.full(shape, _constant(role, node, slot), np.float32)
-    if role == "embedding":
+    if role in ("embedding", "other"):
         variance = float(np.var(source.start(parameter.name), dtype=np.float64))
     else:
         variance = (1 / 3 if role == "recurrent" else 2) / max(1, _inputs(parameter, node, slot))
-    values: Floats = (math.sqrt(variance) * rng.standard_normal(shape)).astype(np.float32)
+    mean = float(np.mean(source.start(parameter.name), dtype=np.float64)) if role == "other" else 0.0
+    values: Floats = (mean + math.sqrt(variance) * rng.standard_normal(shape)).astype(np.float32)
     return values
 
 

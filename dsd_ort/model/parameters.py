@@ -1,15 +1,17 @@
 """Parameters: the tensors that training changes.
 
-A *parameter* is a floating-point tensor, of the main graph or of a branch of If in it, that sits where weights sit
-(:mod:`dsd_ort.model.roles`) on a path to an output.  Two tensors that are the same bytes (``Identity(initializer)``,
+A *parameter* is a floating-point tensor, of the main graph or of a branch of If in it, that a gradient of an output
+arrives at, in the role of where it sits (:mod:`dsd_ort.model.roles`), unless it is recognisably a *constant*
+(:mod:`dsd_ort.model.constants`).  Two tensors that are the same bytes (``Identity(initializer)``,
 equal places in an external file) are tied: one parameter.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -18,6 +20,8 @@ from onnx_ir.passes.common import InlinePass
 from dsd_ort.errors import ModelError, UnsupportedError
 from dsd_ort.file import contents
 from dsd_ort.file.tensors import Filled, Place, identity
+from dsd_ort.model.appearance import is_even
+from dsd_ort.model.constants import Seen, constant
 from dsd_ort.model.roles import PRUNABLE_ROLES, Use, uses
 from dsd_ort.rewrite.flattened import flatten
 
@@ -58,6 +62,16 @@ class Parameter:
         return self.role in PRUNABLE_ROLES
 
 
+@dataclass(frozen=True)
+class Constant:
+    """A tensor that training could change, and does not unless the recipe says so."""
+
+    parameter: Parameter
+    """What it would be."""
+    why: str
+    """What it is, in words for people."""
+
+
 def inlined(model: ir.Model) -> ir.Model:
     """*model*, changed: without functions of its own."""
     try:
@@ -72,8 +86,8 @@ def inlined(model: ir.Model) -> ir.Model:
     return model
 
 
-def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> Iterator[Parameter]:
-    """Parameters and statistics, in the order in which the graph uses them.
+def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> Iterator[Parameter | Constant]:
+    """Parameters, statistics and constants, in the order in which the graph uses them.
 
     Raises:
         UnsupportedError: a weight that shares bytes with another tensor; a statistic that is also
@@ -86,17 +100,20 @@ def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> I
     for use in uses(graph, places, file.path):
         groups.setdefault(identity(places[use.name]), []).append(use)
     _refuse_overlaps(groups, file)
+    others_differ = cache(partial(_others_differ, tuple(groups.values()), places, file.path))
     names: dict[object, list[str]] = {}
     for name, origin in {**{name: name for name in places}, **_identity_copies(graph, places)}.items():
         names.setdefault(identity(places[origin]), []).append(name)
-    for key, group in groups.items():
+    for key, every in groups.items():
+        group = [use for use in every if use.role != "other"] or every
         first, place, roles = group[0], places[group[0].name], [use.role for use in group]
         _refuse_unusable(place, group, file.path)
-        yield Parameter(
+        # A table that is looked up and also multiplied by (tied embeddings) is not pruned.
+        role = next((role for role in roles if role not in PRUNABLE_ROLES), roles[0])
+        found = Parameter(
             first.name,
             place.dims,
-            # A table that is looked up and also multiplied by (tied embeddings) is not pruned.
-            next((role for role in roles if role not in PRUNABLE_ROLES), roles[0]),
+            role,
             first.layer,
             "constant-of-shape" if isinstance(place, Filled) else "initializer" if place.initializer else "constant",
             any(use.first_conv for use in group),
@@ -104,6 +121,20 @@ def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> I
             ir.DataType(place.dtype).name.lower(),
             tuple(dict.fromkeys(use.layer for use in group if use.layer != first.layer)),
         )
+        seen = Seen(file.path, place, role, group, partial(others_differ, place))
+        why = None if role == "statistic" else constant(seen)
+        yield found if why is None else Constant(found, why)
+
+
+def _others_differ(groups: Sequence[list[Use]], places: Mapping[str, Place], path: Path, place: Place) -> bool:
+    """Whether norms of the file have many numbers, or its factors are initializers and *place* is a node's constant."""
+    kinds = [(group[0].role, places[group[0].name]) for group in groups]
+    if isinstance(place, contents.Tensor) and not place.initializer:
+        factors = [other for role, other in kinds if role in PRUNABLE_ROLES and isinstance(other, contents.Tensor)]
+        if any(factor.initializer for factor in factors):
+            return True
+    norms = [other for role, other in kinds if role == "norm" and other.size > 1 and not isinstance(other, Filled)]
+    return any(not is_even(path, norm) for norm in norms)
 
 
 def _identity_copies(graph: ir.Graph, places: Mapping[str, Place]) -> dict[str, str]:

@@ -17,9 +17,10 @@ Add, Mul, Concat and Where say nothing about their constants, so these count by 
 
 An Add between two layers is not counted where it is an attention mask: a constant with an entry ≤ -100.
 
-So neither the normalisation of an image before the first layer nor the decoding of boxes after the last is a parameter,
-and neither are constants of other operators (Resize scales, Clip bounds, epsilons, exponents), nor anything inside
-a Loop that is no Scan (:mod:`dsd_ort.rewrite.loops`).
+Whatever else is stored, in floating point, where a gradient arrives, has the role ``other``: centres, first states,
+transition scores, weights behind what is no product.  Settings of operators (Resize scales, Clip bounds: ``numbers``
+in the table of operators) get none, nor does anything inside a Loop that is no Scan (:mod:`dsd_ort.rewrite.loops`).
+Which of all these are no parameters but constants, :mod:`dsd_ort.model.constants` says.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from dsd_ort.file.tensors import Place
 from dsd_ort.model.appearance import axes, is_even, is_mask, is_pattern, is_token, is_zero
 from dsd_ort.rewrite import flow
 from dsd_ort.rewrite.operators import Does, facts
+from dsd_ort.rewrite.parts import bodies
 
 ROLES = {
     "kernel": "convolution kernel",
@@ -42,10 +44,12 @@ ROLES = {
     "bias": "added, one number a channel",
     "norm": "scale, shift or slope of a channel: normalisation, layer scale, PRelu, peephole",
     "embedding": "table that is looked up, or added position by position",
+    "other": "stored elsewhere, where a gradient arrives",
     "statistic": "running mean or variance of a batch norm; not trained by gradient",
 }
 PRUNABLE_ROLES = {"kernel", "matrix", "recurrent"}
 
+_ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
 _FLOATING = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
 
@@ -57,6 +61,8 @@ class Use(NamedTuple):
     node: ir.Node
     slot: int
     first_conv: bool = False
+    normalises: bool = False
+    """Whether what it meets is an input of the model, or what arithmetic with stored numbers has made of one."""
 
     @property
     def layer(self) -> str:
@@ -79,6 +85,7 @@ class _Finder:
 
     def __init__(self, graph: ir.Graph, places: Mapping[str, Place], path: Path) -> None:
         self.places, self.path = places, path
+        self.inputs, self.outputs = list(graph.inputs), list(graph.outputs)
         self.nodes = flow.live(graph)
         self.varying = flow.varying(graph, self.nodes, places)
         self.found: dict[ir.Value, tuple[str, ...]] = {}
@@ -91,9 +98,16 @@ class _Finder:
         behind, ahead = flow.behind(nodes, layers), flow.ahead(nodes, layers)
         behind_product = flow.behind(nodes, {node for node in nodes if PRUNABLE_ROLES & {*_slots(node).values()}})
         scales: set[ir.Node | None] = set()
+        arrives, raw = self.arrives(), self.raw()
         for node in nodes:
             for use in listed[node]:
                 yield use._replace(first_conv=use.role == "kernel" and behind_product.isdisjoint(node.inputs))
+            for slot in _numbers(node) if not arrives.isdisjoint(node.outputs) else ():
+                value = node.inputs[slot]
+                if value is not None and (name := str(value.name)) in self.places and self.is_floating(name):
+                    reader = _reader(node)
+                    normalises = reader.op_type in _ARITHMETIC and not raw.isdisjoint(reader.inputs)
+                    yield Use(name, "other", reader, slot, normalises=normalises)
             for slot, name, x in self.operands(node):
                 between, origin = x in behind and node.outputs[0] in ahead, _origin(x)
                 role: str | None
@@ -104,9 +118,30 @@ class _Finder:
                     role = "embedding" if between and self.is_token(name, node) else None
                 else:
                     directly = "norm" if origin in scales else "bias" if origin in products else None
-                    role = self.summand(name, between, directly)
+                    role = None if self.hides_nothing(name, node) else self.summand(name, between, directly)
                 if role:
                     yield Use(name, role, node, slot)
+
+    def arrives(self) -> set[ir.Value | None]:
+        """The values that a gradient of an output arrives at."""
+        found: set[ir.Value | None] = {value for value in self.outputs if value in self.varying}
+        for node in reversed(self.nodes):
+            if not found.isdisjoint(node.outputs):
+                found.update(node.inputs[slot] for slot in _numbers(node))
+        return found
+
+    def raw(self) -> set[ir.Value | None]:
+        """The inputs of the model, and what arithmetic with stored numbers makes of them."""
+        found: set[ir.Value | None] = {value for value in self.inputs if value in self.varying}
+        for node in self.nodes:
+            data = [x for x in node.inputs if x in self.varying]
+            if data and found.issuperset(data) and (node.op_type in _ARITHMETIC or Does.PASSES in facts(node).does):
+                found.update(node.outputs)
+        return found
+
+    def is_floating(self, name: str) -> bool:
+        """Whether the tensor that carries *name* is one of floating-point numbers."""
+        return self.places[name].dtype in _FLOATING and 0 not in self.places[name].dims
 
     def listed(self, node: ir.Node) -> Iterator[Use]:
         """The weights of an operator that has slots for them."""
@@ -148,6 +183,11 @@ class _Finder:
         joined = node.op_type == "Concat" and len(place.dims) == 3 and node.attributes.get_int("axis", 0) in (1, -2)
         return is_token(self.path, place, in_sequence=joined)
 
+    def hides_nothing(self, name: str, node: ir.Node) -> bool:
+        """Whether a summand of scores in front of a Softmax is the same for all: a mask that hides none of them."""
+        place, readers = self.places[name], [use.node.op_type for use in node.outputs[0].uses()]
+        return axes(place) > 1 and readers == ["Softmax"] and is_even(self.path, place)
+
     def summand(self, name: str, between: bool, directly: str | None) -> str | None:
         """The role of a constant that is added between two layers, or *directly* behind a scale or product."""
         place = self.places[name]
@@ -168,8 +208,7 @@ class _Finder:
     def _carriers(self, value: ir.Value) -> Iterator[str]:
         own = value.name or ""
         if own in self.places:
-            place = self.places[own]
-            if place.dtype in _FLOATING and 0 not in place.dims:
+            if self.is_floating(own):
                 yield own
             return
         node = value.producer()
@@ -184,6 +223,24 @@ class _Finder:
                     place = self.places[name]
                     if node.op_type == "Concat" or (place.size > 1 and not is_pattern(self.path, place)):
                         yield name
+
+
+def _numbers(node: ir.Node) -> Iterator[int]:
+    """The inputs of *node* that a gradient of its outputs goes on to."""
+    known = facts(node)
+    if Does.FLAT in known.does or known.stops or bodies(node):
+        return
+    for slot, value in enumerate(node.inputs[: 1 if Does.LAYOUT in known.does else known.numbers]):
+        numbers = value is not None and (value.dtype is None or value.dtype.is_floating_point())
+        if numbers and known.weights.get(slot) != "statistic":
+            yield slot
+
+
+def _reader(node: ir.Node) -> ir.Node:
+    """*node*, or where its numbers are only handed on, the first node behind it that computes with them."""
+    while Does.PASSES in facts(node).does and (uses := node.outputs[0].uses()):
+        node = next(iter(uses)).node
+    return node
 
 
 def _slots(node: ir.Node) -> Mapping[int, str]:

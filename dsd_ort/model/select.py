@@ -7,11 +7,13 @@ role;  ``"first-conv"``: the convolutions that read the model's input.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from dsd_ort.errors import RecipeError, nearest
-from dsd_ort.model.parameters import Parameter
+from dsd_ort.model.constants import EXCLUDED
+from dsd_ort.model.parameters import Constant, Parameter
 from dsd_ort.model.roles import ROLES
+from dsd_ort.recipe import Parameters
 
 FIRST_CONV = "first-conv"
 
@@ -48,3 +50,39 @@ def select(selectors: Iterable[str], parameters: Sequence[Parameter], *, key: st
             raise RecipeError(f"the pattern {selector!r} matches no parameter", where=f"recipe, {key}", fix=hint)
         chosen |= found
     return chosen
+
+
+def chosen(
+    tensors: Sequence[Parameter | Constant], wanted: Parameters, stored: Iterable[str]
+) -> tuple[Parameter | Constant, ...]:
+    """*tensors* as a recipe wants them: constants that it includes are parameters, and what it excludes is a constant.
+
+    Args:
+        tensors: what was found by the rules.
+        wanted: from the recipe.
+        stored: the names of all that the file stores, for the message.
+
+    Raises:
+        RecipeError: a selector that names none of them.
+    """
+    all_of_them = [t.parameter if isinstance(t, Constant) else t for t in tensors]
+    gradients = [p for p in all_of_them if p.role != "statistic"]
+    for selector in wanted.include:
+        unreached = [name for name in stored if fnmatch.fnmatchcase(name, selector)]
+        if unreached and not any(matches(selector, p) for p in gradients):
+            raise RecipeError(
+                f"no gradient arrives at {unreached[0]!r}, so it cannot be trained",
+                where="recipe, parameters.include",
+                fix="leave it out; dsd-ort inspect -v lists what can be trained",
+            )
+    included = select(wanted.include, gradients, key="parameters.include")
+    excluded = select(wanted.exclude, gradients, key="parameters.exclude")
+    return tuple(_as_wanted(tensor, included, excluded) for tensor in tensors)
+
+
+def _as_wanted(
+    tensor: Parameter | Constant, included: Container[str], excluded: Container[str]
+) -> Parameter | Constant:
+    if isinstance(tensor, Constant):
+        return tensor.parameter if tensor.parameter.name in included else tensor
+    return Constant(tensor, EXCLUDED) if tensor.name in excluded else tensor

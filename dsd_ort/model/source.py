@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from dsd_ort.file import contents, external, reader
 from dsd_ort.file.payload import Floats
 from dsd_ort.file.splice import without_payloads
 from dsd_ort.file.tensors import Numbers, Place, count, locate, read
-from dsd_ort.model.parameters import Parameter, find
-from dsd_ort.notes import Note
+from dsd_ort.model.parameters import Constant, Parameter, find
+from dsd_ort.model.select import chosen
+from dsd_ort.notes import Note, listing
+from dsd_ort.recipe import Parameters
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,8 @@ class Source:
     model: ir.Model
     """Large tensors are external tensors that point into the files; values of subgraphs have their public names
     (:meth:`contents.File.public`).  Never modified."""
-    parameters: tuple[Parameter, ...]
-    """What gradients train, in the order in which the graph uses it."""
-    statistics: tuple[Parameter, ...]
-    """Running statistics of batch norms."""
+    tensors: tuple[Parameter | Constant, ...]
+    """What it stores and training changes, or could, in the order in which the graph uses it."""
     places: Mapping[str, Place]
     """Where the tensors of the main graph and its subgraphs stand."""
     file: contents.File
@@ -43,6 +43,46 @@ class Source:
     """Size and time of change of each of the files when they were read."""
     notes: tuple[Note, ...] = ()
     """What people should know of the file."""
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What gradients train, in the order in which the graph uses it."""
+        return tuple(t for t in self.tensors if isinstance(t, Parameter) and t.role != "statistic")
+
+    @cached_property
+    def statistics(self) -> tuple[Parameter, ...]:
+        """Running statistics of batch norms."""
+        return tuple(t for t in self.tensors if isinstance(t, Parameter) and t.role == "statistic")
+
+    @cached_property
+    def constants(self) -> tuple[Constant, ...]:
+        """What gradients arrive at and nobody learned, so that it is no parameter."""
+        return tuple(t for t in self.tensors if isinstance(t, Constant))
+
+    @property
+    def changeable(self) -> tuple[Parameter, ...]:
+        """Parameters, statistics, and the constants that a recipe can make parameters of."""
+        return (*self.parameters, *self.statistics, *(constant.parameter for constant in self.constants))
+
+    def with_parameters(self, names: Collection[str]) -> Source:
+        """The same with exactly these parameters, as a run was prepared with.
+
+        Raises:
+            RunError: no gradient arrives at one of them.
+        """
+        known = {p.name for p in self.changeable}
+        if missing := [name for name in names if name not in known]:
+            raise RunError(
+                f"the run trains {listing(missing)}, which this version of dsd-ort knows as no weight of the model",
+                where=str(self.path),
+                fix="prepare the model anew into another folder",
+            )
+        made = []
+        for tensor in self.tensors:
+            p = tensor.parameter if isinstance(tensor, Constant) else tensor
+            known_as = p.role == "statistic" or p.name in names
+            made.append(p if known_as else Constant(p, "no parameter when the run was prepared"))
+        return replace(self, tensors=tuple(made))
 
     @cached_property
     def digest(self) -> str:
@@ -104,13 +144,14 @@ class Source:
                 raise RunError("the model changed while it was in use", where=str(file), fix="start again with it")
 
 
-def load(path: str | Path) -> Source:
-    """Reads an ONNX file.
+def load(path: str | Path, wanted: Parameters | None = None) -> Source:
+    """Reads an ONNX file; *wanted* is what a recipe says of its parameters.
 
     Raises:
         ModelError: no such file, not ONNX, truncated, without a graph or outputs, external data missing, too short or
             outside of the model's folder.
         UnsupportedError: a weight that is sparse; a statistic that is also something else.
+        RecipeError: *wanted* names what no gradient arrives at.
     """
     path = Path(path)
     with reader.mapped(path) as data:
@@ -125,12 +166,10 @@ def load(path: str | Path) -> Source:
     model = _deserialize(slim, file)
     found = locate(model.graph, file)
     _sort(model.graph, path)
-    parameters = list(find(model, found, file))
     return Source(
         path=path,
         model=model,
-        parameters=tuple(p for p in parameters if p.role != "statistic"),
-        statistics=tuple(p for p in parameters if p.role == "statistic"),
+        tensors=chosen(tuple(find(model, found, file)), wanted or Parameters(), found),
         places=found,
         file=file,
         files=files,

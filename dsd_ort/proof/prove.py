@@ -71,7 +71,7 @@ def run(request: Request, tell: Callable[[str], None], data: Any = None) -> Repo
         told = [note for note in checked.manifest.notes if isinstance(note, Note)]
         own_loss = bool(request.loss or request.output)
         used = usage.note(Path(request.model), own_loss=own_loss) if request.fit else ()
-        of_weights = [note.words for note in told if note.kind in ("weights", "file")]
+        of_weights = [note.words for note in told if note.kind in ("weights", "constants", "file")]
         return Report(
             model=str(request.model),
             output=next(iter(shipped.outputs)),

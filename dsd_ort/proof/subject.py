@@ -94,7 +94,7 @@ def opened(request: Request, tell: Callable[[str], None]) -> Iterator[Subject]:
     recipe = Recipe.from_dict(request.recipe)
     files = artifacts.find(request.model)
     if files is None:
-        source = source_files.load(request.model)
+        source = source_files.load(request.model, recipe.parameters)
         if request.fit:
             recipe = fitted(recipe, source, name=cast(LossName | None, request.loss), output=request.output)
             recipe = _dense(recipe)
@@ -106,7 +106,7 @@ def opened(request: Request, tell: Callable[[str], None]) -> Iterator[Subject]:
         raise RecipeError(
             what, where=str(files.training), fix="leave out --loss and --output, or give the model itself"
         )
-    with artifacts.shipped_source(files) as source:
+    with artifacts.shipped_source(files, recipe.parameters) as source:
         recipe = _dense(recipe) if request.fit else recipe
         tell("making the training graphs")
         yield _subject(source, recipe, *build_exported(files, source, recipe), exported=True)

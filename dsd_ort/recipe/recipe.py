@@ -26,6 +26,7 @@ class Recipe(Content, frozen=True, kw_only=True):
     ``seed``        of shuffles, crops, mirrors, masks and dropout
     ``loss``        one loss, or several that are added, each at an output of the model
     ``optimizer``   ``sgd``, ``adam`` or ``adamw``, with clipping, accumulation and groups of parameters
+    ``parameters``  which stored tensors are parameters, where dsd-ort's own rules are wrong
     ``prune``       which parameters a sparse phase prunes
     ``data``        how arrays, images and recordings become the model's inputs
     ``input``       what is fixed of the model's inputs, by their names

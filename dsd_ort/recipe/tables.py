@@ -1,8 +1,9 @@
 """The recipe's format: one class a table, with every key, its type and its default, and nowhere else.
 
-*Selectors* (``freeze``, ``prune.include``, ``prune.exclude``, ``prune.layers``, ``optimizer.groups.match``) name
-parameters: a glob over parameter names (``"layer4.*"``), the role of a parameter (``"role:bias"``, see
-:data:`dsd_ort.model.roles.ROLES`), or ``"first-conv"``, the convolutions that read the model's input.
+*Selectors* (``freeze``, ``parameters.include``, ``parameters.exclude``, ``prune.include``, ``prune.exclude``,
+``prune.layers``, ``optimizer.groups.match``) name parameters: a glob over parameter names (``"layer4.*"``), the role
+of a parameter (``"role:bias"``, see :data:`dsd_ort.model.roles.ROLES`), or ``"first-conv"``, the convolutions that read
+the model's input.
 """
 
 from __future__ import annotations
@@ -77,11 +78,24 @@ class Optimizer(_Table, frozen=True, kw_only=True):
     epsilon_hat: bool = False
     """Adam and AdamW: ``epsilon`` is added in front of the bias correction (ε̂ of Kingma & Ba 2015), not behind it."""
     weight_decay: float = 0.0
+    """Of all parameters but those of role ``other``, which only a group can give one."""
     clip_norm: float | None = None
     """Gradients are scaled down to this global L2 norm where they exceed it."""
     accumulate: int = 1
     """Batches whose gradients are averaged before one update."""
     groups: tuple[Group, ...] = ()
+
+
+class Parameters(_Table, frozen=True, kw_only=True):
+    """Which stored tensors are parameters, where their numbers and places say otherwise.
+
+    What a gradient arrives at is one, unless it is recognisably a constant; ``dsd-ort inspect`` lists both.
+    """
+
+    include: tuple[str, ...] = ()
+    """Constants that are trained: a temperature, a filter bank to begin with."""
+    exclude: tuple[str, ...] = ()
+    """What is a constant, although nothing shows it."""
 
 
 class Prune(_Table, frozen=True, kw_only=True):
@@ -252,6 +266,7 @@ class Content(_Table, frozen=True, kw_only=True):
     seed: int = 0
     loss: Loss | tuple[Loss, ...] = Loss()
     optimizer: Optimizer = Optimizer()
+    parameters: Parameters = Parameters()
     prune: Prune = Prune()
     data: Data = Data()
     input: dict[str, Input] = {}

@@ -144,7 +144,7 @@ def write_weights(
 
 def _require_fitting(source: Source, weights: Mapping[str, Floats]) -> None:
     """Names, shapes and values."""
-    parameters = {parameter.name: parameter for parameter in (*source.parameters, *source.statistics)}
+    parameters = {parameter.name: parameter for parameter in source.changeable}
     for name, value in weights.items():
         if name not in parameters:
             what, fix = f"the model has no parameter {name!r}", nearest(name, parameters) or None

@@ -21,7 +21,6 @@ from dsd_ort.file import contents, reader
 from dsd_ort.file.payload import Values, bits
 from dsd_ort.file.splice import Copy, Hole, Piece, without_payloads
 from dsd_ort.file.tensors import Filled, stored
-from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source, load
 from dsd_ort.ship.export import CHUNK, is_relaid, layout
 
@@ -77,7 +76,7 @@ def verify(model: str | Path, final: str | Path) -> Verdict:
             file = reader.read(data, final)
         except ModelError as error:
             return Verdict(False, reasons=(f"{final.name}: {error.what}",))
-    names = [p.name for p in _weights(source) if not _left_alone(p.name, source, file)]
+    names = [p.name for p in source.changeable if not _left_alone(p.name, source, file)]
     initialized = [name for name in names if isinstance(source.places[name], Filled)]
     comparison = _Comparison(source)
     locations = _locations(source, file)
@@ -122,10 +121,6 @@ def _content(tensor: contents.Tensor, path: Path) -> bytes:
     with path.open("rb") as stream:
         stream.seek(tensor.field.start)
         return stream.read(tensor.field.end - tensor.field.start)
-
-
-def _weights(source: Source) -> tuple[Parameter, ...]:
-    return (*source.parameters, *source.statistics)
 
 
 @dataclass
@@ -214,7 +209,7 @@ class _Comparison:
         return f"{new.name} differs at byte {position}" + (f", in {here[0]}" if here else "")
 
     def changes(self) -> Iterator[Change]:
-        for parameter in _weights(self.source):
+        for parameter in self.source.changeable:
             count = self.counts.get(parameter.name, _Count())
             if count.changed:
                 share, density = count.changed / parameter.size, count.nonzero / parameter.size
@@ -226,7 +221,7 @@ class _Comparison:
 
 def _differences(source: Source, file: contents.File, initialized: set[str]) -> list[str]:
     """What differs between the two models apart from their weights, in ONNX's terms."""
-    weights = {parameter.name for parameter in _weights(source)}
+    weights = {parameter.name for parameter in source.changeable}
     old, new = (_skeleton(file, weights, initialized) for file in (source.file, file))
     if new is None:
         return [f"{file.path.name}: damaged"]

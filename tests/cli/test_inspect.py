@@ -160,12 +160,19 @@ def test_no_weight_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_is_stored_and_not_trained_is_named(dsd_ort: Command, tmp_path: Path) -> None:
     model = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 17]>
-        g (float[N, 2] x) => (float[N, 2] y) <float[2, 2] w = {1, 2, 3, 4}, float[2] last = {1, 2}>
-        { h = MatMul (x, w) y = Mul (h, last) }"""
+        g (float[N, 2] x) => (float[N, 2] y)
+        <float[2, 2] w = {1, 2, 3, 4}, float[2] last = {1, 2}, float[2] low = {1, 2}>
+        { h = MatMul (x, w) m = Mul (h, last) b = Greater (m, low) c = Cast <to = 1> (b) y = Add (m, c) }"""
     )
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     answer = dsd_ort("inspect", tmp_path / "model.onnx")
-    assert "not trained: 1 tensor, 2 numbers\n    'last': float [2]" in answer.out
+    assert "where no gradient arrives, and not trained: 1 tensor, 2 numbers\n    'low': float [2]\n" in answer.out
+    assert "a constant, not trained: whole numbers: 'last' (to train it: parameters.include = [" in answer.out
+    named = dsd_ort("inspect", tmp_path / "model.onnx", "-v").out
+    assert "    'last': float [2]: whole numbers\n    'low': float [2]: no gradient arrives\n" in named
     found = json.loads(dsd_ort("inspect", tmp_path / "model.onnx", "--json").out)
-    assert found["constants"] == [{"name": "last", "type": "float", "shape": [2]}]
+    assert found["constants"] == [
+        {"name": "last", "type": "float", "shape": [2], "why": "whole numbers"},
+        {"name": "low", "type": "float", "shape": [2], "why": "no gradient arrives"},
+    ]
     assert [tensor["name"] for tensor in found["tensors"]] == ["w"]

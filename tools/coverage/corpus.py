@@ -172,8 +172,12 @@ def export(
 ) -> None:
     """Writes a network with a symbolic batch, or where that cannot be had, with a batch of 2."""
     torch.manual_seed(0)
+    write(perturbed(make_network()), example(2), path, exporter)
+
+
+def write(network: nn.Module, inputs: tuple[torch.Tensor, ...], path: Path, exporter: str) -> None:
+    """The same of a network as it is, and its inputs with a batch of 2."""
     torch.backends.mha.set_fastpath_enabled(False)
-    network, inputs = perturbed(make_network()), example(2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

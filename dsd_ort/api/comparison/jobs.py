@@ -60,7 +60,8 @@ def opened(opening: Opening, stop: Callable[[], bool]) -> tuple[Lab, Evaluator]:
     Raises:
         ModelError, DataError, RecipeError: see :func:`dsd_ort.train`.
     """
-    source, recipe = source_files.load(opening.model), opening.recipe
+    recipe = opening.recipe
+    source = source_files.load(opening.model, recipe.parameters)
     chosen = {name: value for name, value in opening.options.items() if name in CHOICES and value is not None}
     execution = Execution(runtime.choose_device(opening.device), opening.threads, **chosen)
     evaluator = Evaluator.of_source(source, recipe, execution=execution, memory=memory.of(execution.device))

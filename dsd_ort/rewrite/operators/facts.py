@@ -91,6 +91,9 @@ class Facts(NamedTuple):
     does: Does = Does(0)
     weights: Mapping[int, str] = MappingProxyType({})
     """Input → role: where weights sit (:data:`dsd_ort.model.roles.ROLES`)."""
+    numbers: int = ALL
+    """How many of its first inputs are numbers to compute with; the others are settings that nobody learns: bounds,
+    factors of size, what an empty place is filled with."""
     native: int = 0
     """With respect to how many of its first inputs ONNX Runtime's builder has a right gradient."""
     every_output: bool = False
