@@ -4,8 +4,8 @@
 
     python -m tools.maintenance.reference reference/recipe.md      # prints one
 
-What a key, option or argument means stands where it is defined, and here nowhere; ``examples.toml`` with an example of each
-key of a recipe is the one thing that these pages add.
+What a key, option or argument means stands where it is defined, and nowhere here; an example of each key of a recipe
+(``examples.toml``) is the one thing that these pages add.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def page() -> str:
 
 
 def _help(command: click.Command) -> list[str]:
-    """Paragraphs; what ``\\b`` stands before keeps its lines."""
+    """Paragraphs; one behind click's mark for it keeps its lines."""
     parts = []
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         if paragraph.startswith("\b"):

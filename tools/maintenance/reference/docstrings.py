@@ -78,7 +78,6 @@ def attributes(kind: type) -> dict[str, str]:
             text = behind.value if isinstance(behind, ast.Expr) else None
             said = text.value if isinstance(text, ast.Constant) else ""
             found[node.target.id] = inspect.cleandoc(str(said))
-        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            if any(isinstance(by, ast.Name) and by.id == "property" for by in node.decorator_list):
-                found[node.name] = ast.get_docstring(node) or ""
+        elif isinstance(node, ast.FunctionDef) and "property" in map(ast.unparse, node.decorator_list):
+            found[node.name] = ast.get_docstring(node) or ""
     return found

@@ -90,15 +90,15 @@ def _is_table(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
-def _described(kind: Any) -> str:
+def described(kind: Any) -> str:
     """A type in words."""
     if get_origin(kind) in (Union, types.UnionType):
         left_out = {type(None), int} if float in get_args(kind) else {type(None)}
-        return " or ".join(_described(part) for part in get_args(kind) if part not in left_out)
+        return " or ".join(described(part) for part in get_args(kind) if part not in left_out)
     if get_origin(kind) is tuple:
-        return f"list of {_described(get_args(kind)[0])}".replace("list of table", "tables")
+        return f"list of {described(get_args(kind)[0])}".replace("list of table", "tables")
     if get_origin(kind) is dict:
-        return f"{_described(get_args(kind)[1])} by name"
+        return f"{described(get_args(kind)[1])} by name"
     if get_origin(kind) is Literal:
         return ", ".join(f'`"{value}"`' for value in get_args(kind))
     return "table" if _is_table(kind) else _NAMES[kind]
@@ -132,7 +132,7 @@ def page() -> str:
             example = shown.get((table.header, key.name), "")
             inside = next((t for t in all_tables() if t.header and t.kind in _parts(key.type)), None)
             name = f"[`{key.name}`](#{_anchor(inside)})" if inside else f"`{key.name}`"
-            cells = [name, _described(key.type), _default(key), about, f"`{example}`" if example else ""]
+            cells = [name, described(key.type), _default(key), about, f"`{example}`" if example else ""]
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         parts.append("")
     return "\n".join(parts)
@@ -140,8 +140,8 @@ def page() -> str:
 
 _TOP = f"""# The recipe
 
-A recipe says how a model is retrained, as a TOML file. Every key has a default but the phases, and a wrong key is an error
-that names the right one. `dsd-ort recipes` lists those that ship with the package; `--set KEY=VALUE` overrides a key.
-Written from `dsd_ort/recipe/tables.py`.
+A recipe says how a model is retrained, as a TOML file. Every key has a default but the phases, and a wrong key is an
+error that names the right one. `dsd-ort recipes` lists those that ship with the package; `--set KEY=VALUE` overrides
+a key. Written from `dsd_ort/recipe/tables.py`.
 
 {markdown((tables.__doc__ or "").partition(chr(10) * 2)[2])}"""
