@@ -104,8 +104,8 @@ def test_all_tables_of_a_recipe_are_shown_once_with_all_their_keys() -> None:
         "[[optimizer.groups]]",
         "[prune]",
         "[data]",
-        "[data.audio]",
         "[data.image]",
+        "[data.audio]",
         "[input.NAME]",
         "[experiment]",
     ]
@@ -183,7 +183,7 @@ def test_every_module_that_is_named_is_there() -> None:
     named = {
         name for page in GUIDES for name in re.findall(r"python -m ((?:examples|tools|graphs)[\w.]*)", page.read_text())
     }
-    assert len(named) > 5
+    assert len(named) >= 5
     assert [name for name in named if find_spec(name) is None] == []
 
 

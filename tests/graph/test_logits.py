@@ -27,7 +27,8 @@ def test_peel_goes_back_through_identity_and_one_activation_over_the_classes(tai
 
 def test_peel_takes_the_rank_that_only_the_output_behind_an_identity_states() -> None:
     """As scikit-learn's classifiers behind a scaler: nothing is known of a value behind an operator of ai.onnx.ml."""
-    model = parse("(float[n, 4] x, int64[k] s) => (float[n, 4] out) { y = Reshape (x, s) p = Softmax (y) out = Identity (p) }")
+    nodes = "y = Reshape (x, s) p = Softmax (y) out = Identity (p)"
+    model = parse(f"(float[n, 4] x, int64[k] s) => (float[n, 4] out) {{ {nodes} }}")
     assert peel(model, "out") == Logits("y", "softmax", 1, 2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,19 +32,16 @@ class Key(NamedTuple):
     about: str
 
 
-def all_tables() -> list[Table]:
-    """All of them, each before those inside of it; the first is the recipe itself, whose header is empty."""
-    found = [Table("", tables.Content)]
-    for table in found:
-        for key in keys(table.kind):
-            inside = dict.fromkeys(part for part in _parts(key.type) if _is_table(part))
-            found += [Table(_header(table, key), kind) for kind in inside]
-    return sorted(found, key=lambda table: _place(found, table))
+RECIPE = Table("", tables.Content)
 
 
-def _place(found: list[Table], table: Table) -> tuple[int, str]:
-    root = re.split(r"[.\]= ]", table.header.lstrip("["))[0]
-    return [key.name for key in keys(tables.Content)].index(root) if root else -1, table.header.strip("[]")
+def all_tables(table: Table = RECIPE) -> list[Table]:
+    """*table*, and those inside of it, in the order of the format; the recipe itself has an empty header."""
+    found = [table]
+    for key in keys(table.kind):
+        for kind in dict.fromkeys(part for part in _parts(key.type) if _is_table(part)):
+            found += all_tables(Table(_header(table, key), kind))
+    return found
 
 
 def _header(table: Table, key: Key) -> str:
@@ -121,8 +117,8 @@ def _anchor(table: Table) -> str:
 
 def page() -> str:
     """Markdown."""
-    shown, parts = examples(), [_TOP]
-    for table in all_tables():
+    shown, known, parts = examples(), all_tables(), [_TOP]
+    for table in known:
         parts += [f"## `{table.header}` {{ #{_anchor(table)} }}" if table.header else "## At the top", ""]
         if table.header:
             parts += [markdown(table.kind.__doc__ or "")]
@@ -130,7 +126,7 @@ def page() -> str:
         for key in keys(table.kind):
             about = markdown(key.about).replace("\n", " ").strip()
             example = shown.get((table.header, key.name), "")
-            inside = next((t for t in all_tables() if t.header and t.kind in _parts(key.type)), None)
+            inside = next((t for t in known if t.header and t.kind in _parts(key.type)), None)
             name = f"[`{key.name}`](#{_anchor(inside)})" if inside else f"`{key.name}`"
             cells = [name, described(key.type), _default(key), about, f"`{example}`" if example else ""]
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
