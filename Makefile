@@ -42,9 +42,9 @@ types: $(VENV)/dev
 layers: $(VENV)/dev
 	$(VENV)/bin/lint-imports
 
-# A link that leads nowhere, or a page that no menu lists, is an error.
+# A link that leads nowhere, or a page that no menu lists, is an error (with --quiet, it would be none).
 docs: $(VENV)/docs
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 # Everything works without the training build; and where .venv has it, what it computes is computed again without it.
 stock: $(VENV)/test $(STOCK)/stock

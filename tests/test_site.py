@@ -102,6 +102,7 @@ def test_all_tables_of_a_recipe_are_shown_once_with_all_their_keys() -> None:
         "[loss]",
         "[optimizer]",
         "[[optimizer.groups]]",
+        "[parameters]",
         "[prune]",
         "[data]",
         "[data.image]",
