@@ -1,7 +1,8 @@
 # make demo    the whole job on bundled data, in its own environment (.venv)
 # make test    the tests, without PyTorch
 # make stock   demo and short tests without ONNX Runtime's training build, and its numbers again without it (.venv-stock)
-# make check   lint, types, layers, tests, stock, and the oracle tests against PyTorch in theirs (.venv-oracle)
+# make docs    the documentation as a site, in build/site
+# make check   lint, types, layers, docs, tests, stock, and the oracle tests against PyTorch in theirs (.venv-oracle)
 #
 # PYTHON=python3.12 make demo    chooses the interpreter, 3.10 or newer; otherwise the first that runs is taken.
 
@@ -20,7 +21,7 @@ SHORT = $(addprefix tests/,cli data recipe runtime ship test_readme.py run/test_
           graph/differentiate graph/test_gradients.py graph/test_loss.py)
 PIP = -m pip --disable-pip-version-check --quiet --no-input
 
-.PHONY: demo test check lint types layers stock oracle lock clean
+.PHONY: demo test check lint types layers docs stock oracle lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/runtime
@@ -29,7 +30,7 @@ demo: $(VENV)/runtime
 test: $(VENV)/test
 	$(VENV)/bin/python -m pytest -n $(JOBS)
 
-check: lint types layers test stock oracle
+check: lint types layers docs test stock oracle
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
@@ -40,6 +41,10 @@ types: $(VENV)/dev
 
 layers: $(VENV)/dev
 	$(VENV)/bin/lint-imports
+
+# A link that leads nowhere, or a page that no menu lists, is an error (with --quiet, it would be none).
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 # Everything works without the training build; and where .venv has it, what it computes is computed again without it.
 stock: $(VENV)/test $(STOCK)/stock
@@ -56,7 +61,7 @@ oracle: $(ORACLE)/oracle
 	$(ORACLE)/bin/python -m pytest -m "oracle and not slow" tests/oracle
 
 # One stamp file an environment and set of packages: a changed lock file installs again.
-$(VENV)/runtime $(VENV)/test $(VENV)/dev: $(VENV)/%: requirements/%.txt pyproject.toml
+$(VENV)/runtime $(VENV)/test $(VENV)/dev $(VENV)/docs: $(VENV)/%: requirements/%.txt pyproject.toml
 	@$(call make-environment,$(VENV),$(PYTHON))
 	$(VENV)/bin/python $(PIP) install -r $<
 	$(VENV)/bin/python $(PIP) install --no-deps --editable .
@@ -89,6 +94,7 @@ lock:
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml -o requirements/runtime.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group test -o requirements/test.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group dev -o requirements/dev.txt
+	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group docs -o requirements/docs.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group stock \
 	  $(addprefix --no-emit-package ,onnxruntime-training onnxruntime-training-cpu cerberus h5py setuptools) -o requirements/stock.txt
 

@@ -32,7 +32,8 @@ def peel(model: ir.Model, output: str) -> Logits:
 
     The activation is Softmax or LogSoftmax, over an axis that is known from the front, or Sigmoid.
     """
-    value = _through_identities(value_of(model.graph, output))
+    end = value_of(model.graph, output)
+    value = _through_identities(end)
     node = value.producer()
     if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in _ACTIVATIONS:
         return Logits(output)
@@ -41,7 +42,7 @@ def peel(model: ir.Model, output: str) -> Logits:
     name, activation = str(_through_identities(before).name), _ACTIVATIONS[node.op_type]
     if activation == "sigmoid":
         return Logits(name, activation)
-    shape, axis = shape_of(model, before, value), node.attributes.get_int("axis", -1)
+    shape, axis = shape_of(model, before, value) or end.shape, node.attributes.get_int("axis", -1)
     if axis < 0 and shape is None:
         return Logits(output)
     rank = None if shape is None else shape.rank()

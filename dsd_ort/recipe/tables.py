@@ -28,18 +28,22 @@ class Loss(_Table, frozen=True, kw_only=True):
     """
 
     name: LossName = "cross-entropy"
+    """What is minimised."""
     output: str | None = None
     """The model's output that the loss reads; may be left out where the model has only one."""
     label: str = "label"
     """The name of the target among the data's arrays."""
     weight: float = 1.0
+    """What the loss is multiplied by where several are added."""
     class_axis: int | None = None
     """The output's axis of class scores, examples first: by default 1, as PyTorch's, and the last for ctc; -1 for
     ``[N, T, C]``."""
     label_smoothing: float = 0.0
+    """Cross-entropy only: the share of each label that is spread over all classes."""
     ignore_index: int | None = None
     """Labels of this value do not count; ctc's labels are padded with it, by default -1."""
     class_weights: tuple[float, ...] | None = None
+    """Cross-entropy only: what an example of each class counts."""
     delta: float = 1.0
     """Huber only: where the square ends and the line begins."""
     blank: int = 0
@@ -61,29 +65,41 @@ class Group(_Table, frozen=True, kw_only=True):
     """Parameters with a weight decay or learning rate of their own; the first group that matches counts."""
 
     match: tuple[str, ...]
+    """Selectors of its parameters."""
     weight_decay: float | None = None
+    """In the place of the optimizer's."""
     learning_rate_factor: float = 1.0
+    """What the phase's learning rate is multiplied by."""
 
 
 class Optimizer(_Table, frozen=True, kw_only=True):
     """``sgd``, ``adam`` and ``adamw`` with PyTorch's meaning of every hyper-parameter."""
 
     name: OptimizerName = "sgd"
+    """Which one."""
     momentum: float = 0.9
+    """SGD only: the share of the last update that goes on."""
     dampening: float = 0.0
+    """SGD only: the share of a gradient that does not come into the momentum."""
     nesterov: bool = False
+    """SGD only: Nesterov's momentum."""
     beta1: float = 0.9
+    """Adam and AdamW: of the running mean of gradients."""
     beta2: float = 0.999
+    """Adam and AdamW: of the running mean of their squares."""
     epsilon: float = 1e-8
+    """Adam and AdamW: what is added to the root of that mean."""
     epsilon_hat: bool = False
     """Adam and AdamW: ``epsilon`` is added in front of the bias correction (ε̂ of Kingma & Ba 2015), not behind it."""
     weight_decay: float = 0.0
-    """Of all parameters but those of role ``other``, which only a group can give one."""
+    """Of all parameters but those of role ``other``, which only a group can give one: as PyTorch's added to the
+    gradient, and in AdamW taken off the weight."""
     clip_norm: float | None = None
     """Gradients are scaled down to this global L2 norm where they exceed it."""
     accumulate: int = 1
     """Batches whose gradients are averaged before one update."""
     groups: tuple[Group, ...] = ()
+    """Parameters that are treated otherwise."""
 
 
 class Parameters(_Table, frozen=True, kw_only=True):
@@ -104,7 +120,9 @@ class Prune(_Table, frozen=True, kw_only=True):
     scope: Literal["layer", "global"] = "layer"
     """``layer``: the same share of every layer; ``global``: the smallest weights of all layers together."""
     include: tuple[str, ...] = ()
+    """Selectors of what is pruned; none is every kernel, matrix and recurrent weight."""
     exclude: tuple[str, ...] = ("first-conv",)
+    """Selectors of what is not, of these."""
     layers: dict[str, float] = {}
     """Sparsity of single layers: selector → sparsity; the first that matches counts."""
     alive: bool = False
@@ -123,23 +141,32 @@ class Schedule(_Table, frozen=True, kw_only=True):
     """
 
     schedule: Literal["constant", "step", "cosine"] = "constant"
+    """How the rate changes."""
     initial: float
+    """The rate that the phase begins with, behind the warmup."""
     final: float = 0.0
+    """The rate that ``cosine`` ends with."""
     factor: float = 0.1
+    """What ``step`` multiplies the rate by."""
     every: float = 1.0
     """Epochs between two steps of ``step``."""
     warmup: int = 0
+    """Updates over which the rate rises first."""
 
 
 class Phase(_Table, frozen=True, kw_only=True):
     """One phase: dense, or sparse under a mask that is computed when it begins and then stays."""
 
     kind: Literal["dense", "sparse"]
+    """Whether all weights are trained, or those that are left when the smallest are pruned."""
     learning_rate: float | Schedule
+    """One rate, or a schedule."""
     epochs: int | float | None = None
     """May end within an epoch, as the paper's 1.25 epochs of VGG-16."""
     steps: int | None = None
+    """The length in updates, in the place of ``epochs``."""
     sparsity: float | None = None
+    """The share of the weights of a layer that a sparse phase prunes."""
     patience: int | None = None
     """The phase ends after this many epochs without a better ``monitor``; ``epochs`` is then the most it takes."""
     drop_suspects: bool = False
@@ -172,6 +199,7 @@ class Audio(_Table, frozen=True, kw_only=True):
     sample_rate: int = 16000
     """Hertz; recordings of another rate are resampled."""
     features: Literal["log-mel", "log-spectrogram"] = "log-mel"
+    """The logarithm of the energy in each mel band, or in each frequency of the spectrum."""
     window: float = 0.025
     """Seconds that a frame looks at."""
     hop: float = 0.01
@@ -196,12 +224,18 @@ class Data(_Table, frozen=True, kw_only=True):
     """
 
     scale: float = 1 / 255
+    """What uint8 arrays are multiplied by."""
     mean: tuple[float, ...] | None = None
-    """0 where it is not given, and ``std`` 1; where neither is, a note says what that may cost."""
+    """What is subtracted then, one number or one a channel: 0 where it is not given, and ``std`` 1; where neither is, a
+    note says what that may cost."""
     std: tuple[float, ...] | None = None
+    """What is divided by at last."""
     layout: Literal["nchw", "nhwc"] = "nchw"
+    """The order of the axes of image arrays."""
     shuffle: bool = True
+    """Whether each epoch has an order of its own."""
     drop_last: bool = False
+    """Whether the last batch of an epoch is left out where it is smaller."""
     bucket: bool = False
     """Batches are of examples of about the same length, where the data knows lengths: less is padding."""
     pad_to: int = 1
@@ -212,7 +246,9 @@ class Data(_Table, frozen=True, kw_only=True):
     alphabet: str | tuple[str, ...] = ()
     """The text of each class, from class 0 on, a character each or a list; that of ctc's blank is never read."""
     image: Image = Image()
+    """What is done to images."""
     audio: Audio = Audio()
+    """How recordings become features."""
 
     @property
     def shift(self) -> tuple[float, ...]:
@@ -262,16 +298,25 @@ class Content(_Table, frozen=True, kw_only=True):
     """All keys of a recipe, as data; :class:`dsd_ort.recipe.Recipe` is these, checked."""
 
     phase: tuple[Phase, ...]
+    """Dense and sparse phases, one behind the other; one or more."""
     batch_size: int = 32
+    """Examples of a step."""
     seed: int = 0
+    """Of shuffles, crops, mirrors, masks and dropout."""
     loss: Loss | tuple[Loss, ...] = Loss()
+    """One loss, or several that are added."""
     optimizer: Optimizer = Optimizer()
+    """What makes an update of gradients."""
     parameters: Parameters = Parameters()
+    """Which stored tensors are parameters."""
     prune: Prune = Prune()
+    """Which parameters a sparse phase prunes."""
     data: Data = Data()
+    """How arrays, images and recordings become the model's inputs."""
     input: dict[str, Input] = {}
     """What is fixed of the model's inputs, by their names."""
     batch_norm: Literal["train", "frozen"] = "train"
+    """Whether batch norms normalise by the batch, with running statistics that follow, or as in inference."""
     builder: BuilderName = "own"
     """What differentiates the model: dsd-ort's own rules, or ONNX Runtime's builder, which a training build has."""
     recompute: RecomputeName = "none"
@@ -279,6 +324,7 @@ class Content(_Table, frozen=True, kw_only=True):
     ``cheap``, for a few per cent more time, or all but what stands between ``blocks`` of layers, for a third more.
     The numbers are the same."""
     experiment: Experiment = Experiment()
+    """What ``dsd-ort compare`` puts beside what."""
     freeze: tuple[str, ...] = ()
     """Parameters that are not trained, and running statistics that do not follow the batch: ``["cnn.*"]``."""
     metrics: tuple[MetricName, ...] | None = None

@@ -25,6 +25,13 @@ def test_peel_goes_back_through_identity_and_one_activation_over_the_classes(tai
     assert peel(network((2, 5, 3), tail), "out") == TAILS[tail]
 
 
+def test_peel_takes_the_rank_that_only_the_output_behind_an_identity_states() -> None:
+    """As scikit-learn's classifiers behind a scaler: nothing is known of a value behind an operator of ai.onnx.ml."""
+    nodes = "y = Reshape (x, s) p = Softmax (y) out = Identity (p)"
+    model = parse(f"(float[n, 4] x, int64[k] s) => (float[n, 4] out) {{ {nodes} }}")
+    assert peel(model, "out") == Logits("y", "softmax", 1, 2)
+
+
 def test_peel_infers_the_rank_that_a_file_does_not_state() -> None:
     model = parse("(float[n, 4] x, float[4, 3] w) => (float[] out) { y = MatMul (x, w) out = Softmax (y) }")
     model.graph.outputs[0].shape = None
