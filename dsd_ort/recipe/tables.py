@@ -127,7 +127,7 @@ class Prune(_Table, frozen=True, kw_only=True):
     """Sparsity of single layers: selector → sparsity; the first that matches counts."""
     alive: bool = False
     """No layer is pruned by the phase's ``sparsity`` so far that one of its inputs or outputs has to die: it keeps at
-    least as many weights as its longer side has entries."""
+    least as many weights as it has inputs, or outputs where those are more."""
     keep_zeros: bool = False
     """Weights that are zero in the file, as somebody pruned it, stay zero in all phases, also of layers that are
     excluded here."""

@@ -3,8 +3,9 @@
 A layer of N weights keeps the N − round(N · sparsity) largest by magnitude (Han et al. 2017, algorithm 1).  Ties are
 broken by position, the first are pruned, so a mask is a function of the weights alone (law 4).
 
-With ``prune.alive``, a layer of r rows (its first axis) and c = N / r columns has at most the sparsity
-1 - max(r, c) / N, so that each row and each column can keep a weight.
+With ``prune.alive``, a layer of r outputs and c inputs has at most the sparsity 1 - k·max(r, c) / N, so that each of
+them can keep a weight: r and c are the first two axes of a kernel, whatever its size, and the last two of other
+weights, of which there may be k side by side.
 
 With ``prune.keep_zeros``, weights that are 0 in the model's file are pruned in every phase, sparse or dense.
 """
@@ -78,15 +79,16 @@ def write_masks(arena: Arena, sparsity: float, rules: Prune) -> None:
             shared.append(piece)
             continue
         if own is None:
-            own = min(sparsity, bearable(piece.shape)) if rules.alive else sparsity
+            own = min(sparsity, bearable(piece)) if rules.alive else sparsity
         view(arena.masks, piece)[...] = magnitude_mask(view(arena.weights, piece), own)
     _write_global(arena, shared, sparsity)
 
 
-def bearable(shape: Sequence[int]) -> float:
-    """The sparsity up to which no row and no column of a layer has to be all zeros."""
-    size, rows = math.prod(shape), shape[0]
-    return 1 - max(rows, size // rows) / size
+def bearable(piece: Slice) -> float:
+    """The sparsity up to which no input and no output of a layer has to lose all its weights."""
+    shape = piece.shape
+    sides, beside = (shape[:2], 1) if piece.role == "kernel" else (shape[-2:], math.prod(shape[:-2]))
+    return 1 - beside * max(sides) / piece.size
 
 
 def _write_global(arena: Arena, pieces: Sequence[Slice], sparsity: float) -> None:

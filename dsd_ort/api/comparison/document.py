@@ -63,6 +63,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     selection: dict[str, float]
     fit: float | None = None
     """The share of the training labels, as given, that the network gives; None for losses on values."""
+    deviation: float | None = None
+    """The standard error of the metric that decides, on the selection data; None where it is not known."""
 
 
 class Final(msgspec.Struct, frozen=True, kw_only=True):

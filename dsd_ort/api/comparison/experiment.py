@@ -274,7 +274,9 @@ def _climb(lab: Lab, doc: Document, listener: Listener, per_evaluation: float) -
     if doc.ladder:
         return doc
     measure = partial(lab.short_phases, listener=listener, per_evaluation=per_evaluation)
-    doc = msgspec.structs.replace(doc, ladder=ladder.climb(ladder.sparing(lab.sets.recipe), measure, doc.monitor))
+    examples = lab.sets.selection.examples
+    found = ladder.climb(ladder.sparing(lab.sets.recipe), measure, doc.monitor, examples)
+    doc = msgspec.structs.replace(doc, ladder=found)
     document.write(lab.folder, doc)
     shutil.rmtree(lab.folder / "ladder", ignore_errors=True)
     return doc
