@@ -110,11 +110,15 @@ def test_the_type_of_a_value_follows_that_of_the_input_that_the_row_names() -> N
 
 ELSEWHERE = {
     "dsd_ort/graph/autograd/recurrent.py": "texts that compute an activation and its derivative",
+    "dsd_ort/graph/batch_axis.py": "what stands between scores and the loss that they were exported with",
+    "dsd_ort/graph/dequantize/table.py": "what an operator on quantised numbers is on floats",
+    "dsd_ort/graph/dequantize/walk.py": "which of them fill in numbers of their own",
     "dsd_ort/graph/legalize/native/bugs.py": "of ONNX Runtime's builder, not of the operators",
     "dsd_ort/graph/legalize/legacy.py": "what operators were before opset 7",
     "dsd_ort/graph/legalize/rules/recurrent.py": "defaults in recurrent layers that ONNX and ONNX Runtime agree on",
     "dsd_ort/graph/legalize/rules/trigonometric.py": "texts that compute derivatives",
     "dsd_ort/graph/logits.py": "what a loss calls the activations that it contains",
+    "dsd_ort/graph/trial.py": "what ONNX Runtime ends the process on where an image is smaller than the window",
     "dsd_ort/model/roles.py": "where constants may meet data, each kind with its own question",
     "dsd_ort/proof/recurrence.py": "the judge knows nothing of what it judges",
 }
