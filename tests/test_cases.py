@@ -262,6 +262,7 @@ def test_weights_that_sit_in_no_slot_are_trained_exactly(tmp_path: Path, kind: s
     found = dsd_ort.inspect(model)
     assert {p.name for p in found.parameters if p.role == "other"} == others
     assert not others & found.pruned
+    assert not any("normalises by the batch" in note.words for note in found.notes)  # a kernel is none
     report = dsd_ort.check(model, isolate=False)
     assert report.ok and {name for row in report.rows for name in row.tensors} >= others
     shape = {x.name: x.shape[1:] for x in found.inputs}["x"]

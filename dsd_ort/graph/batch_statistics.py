@@ -21,6 +21,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
+from dsd_ort.rewrite.flow import sources
 from dsd_ort.rewrite.names import place
 from dsd_ort.rewrite.nodes import Nodes, constant_value
 
@@ -81,8 +82,16 @@ def content_of(source: Source) -> Content:
 
 
 def places(source: Source) -> list[str]:
-    """Which batch norms of *source* have none."""
-    return [place(node) for node in source.model.graph.all_nodes() if is_without(node, content_of(source))]
+    """Which batch norms of *source* have none, and normalise data: a kernel that one standardises is no batch."""
+    graph, content = source.model.graph, content_of(source)
+    found = (node for node in graph.all_nodes() if is_without(node, content))
+    return [place(node) for node in found if _is_of_data(node.inputs[0], graph)]
+
+
+def _is_of_data(value: ir.Value | None, graph: ir.Graph) -> bool:
+    """Whether an input that data feeds reaches *value*."""
+    inputs = {x for x in graph.inputs if x.name not in graph.initializers}
+    return value is not None and not inputs.isdisjoint(sources([value]))
 
 
 def notes(source: Source) -> tuple[Note, ...]:
