@@ -36,9 +36,10 @@ def found(file: File) -> tuple[Path, ...]:
             location = tensor.external.location
             ends[location] = max(ends.get(location, 0), tensor.external.end)
     there = {location: location for location in ends if _is_there(file.path, location)}
-    for location in ends.keys() - there.keys():
-        alone = len(ends) - len(there) == 1
-        names = (name for name in _meant(file.path, location, ends[location], alone=alone) if name not in ends)
+    missing = [location for location in ends if location not in there]
+    for location in missing:
+        meant = _meant(file.path, location, ends[location], alone=len(missing) == 1)
+        names = (name for name in meant if name not in ends)
         there[location] = next(names, location)
     for number, tensor in enumerate(file.tensors):
         if external := tensor.external:
