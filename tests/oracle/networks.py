@@ -175,7 +175,7 @@ class ResNet20(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
         maps = [(width, width), (width, 2 * width), (2 * width, 4 * width)]
         for number, (inputs, outputs) in enumerate(maps, 1):
-            blocks = [_Block(inputs if i == 0 else outputs, outputs) for i in range(depth)]
+            blocks = [_UnweightedBlock(inputs if i == 0 else outputs, outputs) for i in range(depth)]
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
         self.fc = nn.Linear(4 * width, 10)
 
@@ -186,7 +186,7 @@ class ResNet20(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-class _Block(nn.Module):
+class _UnweightedBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         stride = outputs // inputs
