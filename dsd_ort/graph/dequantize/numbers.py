@@ -8,17 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-Array = npt.NDArray[Any]
+from dsd_ort.rewrite.quantised import RANGES
 
-RANGES = {
-    ir.DataType.INT4: (-8, 7),
-    ir.DataType.INT8: (-128, 127),
-    ir.DataType.INT16: (-32768, 32767),
-    ir.DataType.UINT4: (0, 15),
-    ir.DataType.UINT8: (0, 255),
-    ir.DataType.UINT16: (0, 65535),
-}
-"""The types of quantised numbers, and what they reach."""
+Array = npt.NDArray[Any]
 
 
 def stands_for(q: Array, scale: Array, zero: Array | None, axis: int = -1, block: int = 0) -> Array:

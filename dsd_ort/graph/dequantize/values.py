@@ -13,6 +13,7 @@ from dsd_ort.graph.dequantize.table import KEEPS
 from dsd_ort.rewrite.names import Names, label, place
 from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.operators import key
+from dsd_ort.rewrite.quantised import RANGES
 
 _FIX = "train the model that it was quantised from"
 _ENDINGS = ("_quantized", "_DequantizeLinear_Output", "_q", "/DequantizeLinear_output_0")
@@ -88,7 +89,7 @@ class Values:
         """
         scale, zero, q = constant_value(grid.scale), constant_value(grid.zero), node.outputs[0]
         dtype = q.dtype or (grid.zero.dtype if grid.zero is not None else None) or ir.DataType.UINT8
-        if x.is_graph_input() or scale is None or dtype not in numbers.RANGES or (grid.zero is None) != (zero is None):
+        if x.is_graph_input() or scale is None or dtype not in RANGES or (grid.zero is None) != (zero is None):
             return x
         (least, most), (low, high), slack = _range(x), numbers.bounds(scale, zero, dtype), float(scale.max()) / 2
         below, above = least < low - slack, most > high + slack and not end

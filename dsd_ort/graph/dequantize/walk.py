@@ -18,6 +18,7 @@ from dsd_ort.graph.dequantize.values import Grid, Values, needed, optional, refu
 from dsd_ort.model.source import outline
 from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.operators import key
+from dsd_ort.rewrite.quantised import RANGES
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 _NOTHING, _WEIGHT = "nothing", "a float weight"
@@ -168,7 +169,7 @@ class _Walk:
             grid = self.values.grids[value]
         elif (
             first is None
-            or first.dtype not in numbers.RANGES
+            or first.dtype not in RANGES
             or constant_value(first) is None
             or (found := next(self._ahead(node.outputs[0]), None)) is None
         ):
@@ -246,7 +247,7 @@ class _Walk:
 
     def _is_padding(self, node: ir.Node, i: int) -> bool:
         value = node.inputs[i]
-        return node.op_type in ("Pad", "Concat", "Where") and value is not None and value.dtype in numbers.RANGES
+        return node.op_type in ("Pad", "Concat", "Where") and value is not None and value.dtype in RANGES
 
     def _replace(self, old: ir.Value, new: ir.Value) -> None:
         """Who reads *old* reads *new*; an output of the model keeps its name."""

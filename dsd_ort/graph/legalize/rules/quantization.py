@@ -16,17 +16,10 @@ import onnx_ir as ir
 from dsd_ort.rewrite.autograd import Operator, operator
 from dsd_ort.rewrite.nodes import Operand, constant_value
 from dsd_ort.rewrite.operators.stops import QUANTISED
+from dsd_ort.rewrite.quantised import RANGES
 from dsd_ort.rewrite.site import Site
 
 FIX = QUANTISED.fix
-_RANGES = {
-    ir.DataType.INT4: (-8, 7),
-    ir.DataType.INT8: (-128, 127),
-    ir.DataType.INT16: (-32768, 32767),
-    ir.DataType.UINT4: (0, 15),
-    ir.DataType.UINT8: (0, 255),
-    ir.DataType.UINT16: (0, 65535),
-}
 
 
 @cache
@@ -51,10 +44,10 @@ def fake_quantize(site: Site) -> Sequence[ir.Value]:
     if not all(_equal(a, b) for a, b in zip(_grid(quantize), (scale, zero), strict=True)) or scale is None:
         raise site.refusal("has another scale or zero point than the QuantizeLinear in front of it", FIX)
     dtype = zero.dtype if zero is not None else _declared(quantize)
-    if dtype not in _RANGES or x.dtype not in (None, ir.DataType.FLOAT):
+    if dtype not in RANGES or x.dtype not in (None, ir.DataType.FLOAT):
         raise site.refusal(f"with numbers of type {dtype} has no rule", FIX)
     level = 0.0 if zero is None else _broadcast(source, site, zero, x)
-    return site.call(_fake_quantize(*_RANGES[dtype]), x, _broadcast(source, site, scale, x), level)
+    return site.call(_fake_quantize(*RANGES[dtype]), x, _broadcast(source, site, scale, x), level)
 
 
 def _grid(node: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
