@@ -57,13 +57,22 @@ def frozen(source: Source, recipe: Recipe) -> set[str]:
     return select.select(recipe.freeze, source.changeable, key="freeze")
 
 
-def prunable(parameters: Sequence[Parameter], recipe: Recipe) -> set[str]:
-    """The names of the parameters that a sparse phase prunes: by role, then as the recipe includes and excludes."""
+def pruned(parameters: Sequence[Parameter], recipe: Recipe) -> set[str]:
+    """The names of those that a sparse phase prunes: by role, then as the recipe includes and excludes."""
     rules = recipe.prune
     chosen = {p.name for p in parameters if p.prunable}
     chosen -= select.select(rules.exclude, parameters, key="prune.exclude")
-    chosen |= select.select(rules.include, parameters, key="prune.include")
-    select.select(rules.layers, parameters, key="prune.layers")
+    return chosen | select.select(rules.include, parameters, key="prune.include")
+
+
+def prunable(parameters: Sequence[Parameter], recipe: Recipe) -> set[str]:
+    """:func:`pruned`, of a recipe that is to be trained.
+
+    Raises:
+        RecipeError: it has a sparse phase, and nothing is pruned.
+    """
+    chosen = pruned(parameters, recipe)
+    select.select(recipe.prune.layers, parameters, key="prune.layers")
     if not chosen and any(phase.kind == "sparse" for phase in recipe.phase):
         raise RecipeError(
             "the recipe has a sparse phase, but no parameter may be pruned",

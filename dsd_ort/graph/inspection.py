@@ -11,10 +11,10 @@ import onnx_ir as ir
 
 from dsd_ort.errors import DsdError, RecipeError, UnsupportedError
 from dsd_ort.file.payload import Floats
-from dsd_ort.graph import exported, prepare
+from dsd_ort.graph import chosen_parameters, exported, prepare
 from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.default_loss import fitted
-from dsd_ort.model import artifacts, select, usage
+from dsd_ort.model import artifacts, usage
 from dsd_ort.model import source as source_files
 from dsd_ort.model.artifacts import Artifacts
 from dsd_ort.model.parameters import Parameter
@@ -171,7 +171,7 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
                 raise
             refusals += _all(error)
             notes = (*known, *(error.notes if isinstance(error, UnsupportedError) else ()))
-    pruned = _pruned(source, recipe) if source else frozenset()
+    pruned = frozenset(chosen_parameters.pruned(source.parameters, recipe)) if source else frozenset()
     if trained is not None:
         pruned = frozenset(name for name in pruned if name in trained)
     return _inspection(path, model, source, loss=fits, pruned=pruned, notes=notes, refusals=refusals)
@@ -196,7 +196,7 @@ def _exported(path: Path, files: Artifacts, recipe: Recipe, chosen: str | None) 
     except (UnsupportedError, RecipeError) as error:
         refusals += _all(error)
     model = artifacts.inference_model(files) if source is None else source.model
-    pruned = _pruned(source, recipe) & facts.gradients if source else frozenset()
+    pruned = facts.gradients & chosen_parameters.pruned(source.parameters, recipe) if source else frozenset()
     made = _inspection(path, model, source, loss=None, pruned=pruned, notes=notes, refusals=refusals)
     return replace(made, training_graph=facts)
 
@@ -231,14 +231,6 @@ def _all(error: DsdError) -> list[DsdError]:
     """*error*, or what it stands for; each once."""
     causes = error.causes or (error,)
     return list({(cause.what, cause.where): cause for cause in causes}.values())
-
-
-def _pruned(source: Source, recipe: Recipe) -> frozenset[str]:
-    """As :func:`dsd_ort.graph.prepare.prepare` chooses."""
-    chosen = {p.name for p in source.parameters if p.prunable}
-    chosen -= select.select(recipe.prune.exclude, source.parameters, key="prune.exclude")
-    chosen |= select.select(recipe.prune.include, source.parameters, key="prune.include")
-    return frozenset(chosen)
 
 
 def _tensor(value: ir.Value) -> Tensor:
