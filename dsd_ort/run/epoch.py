@@ -72,7 +72,9 @@ def refuse_idle_ranks(recipe: Recipe, ranks: Ranks) -> None:
     if ranks.size <= batches:
         return
     several = f"{batches} batches of {recipe.batch_size}" if batches > 1 else f"one batch of {recipe.batch_size}"
-    parts = next((n for n in range(ranks.size, recipe.batch_size + 1) if recipe.batch_size % n == 0), None)
+    parts = next(
+        (n for n in range(2, recipe.batch_size + 1) if recipe.batch_size % n == 0 and n * batches >= ranks.size), None
+    )
     fix = f"with --micro-batch {recipe.batch_size // parts} it has {parts * batches}" if parts else "start fewer ranks"
     raise RecipeError(
         f"an update takes {examples} examples, {several}, and there are {ranks.size} ranks to share them",

@@ -116,7 +116,7 @@ class Team:
         failed = next(((rank, said) for rank, said in enumerate(found) if isinstance(said, _Failed)), None)
         if failed is not None:
             rank, said = failed
-            raise _Elsewhere(rank) from said.error
+            raise _Elsewhere from _of_rank(rank, said.error)
         return cast("list[T]", found)
 
     def fail(self, error: BaseException) -> BaseException:
@@ -158,6 +158,15 @@ class Team:
         """The share of each rank in a buffer of *size*."""
         length = -(-size // self.size)
         return [(min(rank * length, size), min((rank + 1) * length, size)) for rank in range(self.size)]
+
+
+def _of_rank(rank: int, error: BaseException) -> BaseException:
+    """*error*, which says where it was unless the first rank has it too."""
+    if not rank or not isinstance(error, DsdError) or error.causes:
+        return error
+    return type(error)(
+        error.what, where=f"{error.where}, on rank {rank}" if error.where else f"rank {rank}", fix=error.fix
+    )
 
 
 class _Elsewhere(Exception):  # noqa: N818 - it carries the error as its cause
