@@ -90,7 +90,8 @@ class HostCollector:
             buffers.gradients.download()
             buffers.next_statistics.download()
         if weight not in (0, 1):
-            buffers.gradients.host *= np.float32(weight)
+            with np.errstate(all="ignore"):
+                buffers.gradients.host *= np.float32(weight)
         return float(buffers.loss.host[0])
 
     def put_together(self, done: Sequence[tuple[float, float]]) -> None:
@@ -104,7 +105,8 @@ class HostCollector:
             return
         for (_, weight), share in zip(done, self.ranks.shares(buffers.gradients.host, len(done)), strict=True):
             if weight and self.weight:
-                self._share += share
+                with np.errstate(all="ignore"):  # of 16-bit numbers that overflowed: the update is left out then
+                    self._share += share
             elif weight:
                 self._share[...] = share
             self.weight += weight
