@@ -100,15 +100,16 @@ class _Failed:
 
 
 class Team:
-    """The ranks of an MPI communicator."""
+    """The ranks of an MPI communicator.
 
-    def __init__(self, communicator: MPI.Comm) -> None:
-        from mpi4py import MPI
+    Args:
+        communicator: theirs.
+        local: this rank's number among those of its machine, and how many these are.
+    """
 
+    def __init__(self, communicator: MPI.Comm, local: tuple[int, int]) -> None:
         self.communicator, self.rank, self.size = communicator, communicator.rank, communicator.size
-        local = communicator.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_rank, self.local_size = local.rank, local.size
-        local.Free()
+        self.local_rank, self.local_size = local
         self._parts: Array = np.empty((0, 0), np.float32)
 
     def gather(self, item: T) -> list[T]:
@@ -118,15 +119,6 @@ class Team:
             rank, said = failed
             raise _Elsewhere from _of_rank(rank, said.error)
         return cast("list[T]", found)
-
-    def fail(self, error: BaseException) -> BaseException:
-        """Tells the others of *error*; the one that all of them raise, which is the first rank's that has one."""
-        try:
-            self.gather(_Failed(error))
-        except _Elsewhere as told:
-            assert told.__cause__ is not None
-            return told.__cause__
-        return error
 
     def shares(self, gradient: Array, count: int) -> list[Array]:
         own = self._bounds(gradient.size)[self.rank]
@@ -160,6 +152,11 @@ class Team:
         return [(min(rank * length, size), min((rank + 1) * length, size)) for rank in range(self.size)]
 
 
+def _portable(error: Exception) -> Exception:
+    """What another process can be handed of *error*."""
+    return error if isinstance(error, DsdError) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
 def _of_rank(rank: int, error: BaseException) -> BaseException:
     """*error*, which says where it was unless the first rank has it too."""
     if not rank or not isinstance(error, DsdError) or error.causes:
@@ -185,24 +182,36 @@ def together() -> Iterator[Ranks]:
     if started()[1] == 1:
         yield Alone()
         return
-    team = Team(_communicator())
-    try:
+    team = _team()
+    with acting_as_one(team):
         yield team
-        team.gather(None)  # whoever failed behind the last exchange says so here
-    except _Elsewhere as told:
-        assert told.__cause__ is not None
-        raise told.__cause__ from None
-    except Stopped:  # every rank at the same update; the first may have failed to save
-        team.gather(None)
-        raise
+
+
+@contextmanager
+def acting_as_one(team: Team) -> Iterator[None]:
+    """What one rank of *team* raises, all raise."""
+    raised: Exception | None = None
+    try:
+        yield
     except Exception as error:
-        raise team.fail(error) from None
+        raised = error
     except BaseException:  # Ctrl-C for the second time: nobody waits for anybody
         team.communicator.Abort(130)
         raise
+    if not isinstance(raised, _Elsewhere):
+        try:  # all come here: those that ended, were stopped, or failed since the last exchange
+            team.gather(None if raised is None or isinstance(raised, Stopped) else _Failed(_portable(raised)))
+        except _Elsewhere as told:
+            if raised is None or isinstance(raised, (Stopped, DsdError)):
+                raised = told
+    if isinstance(raised, _Elsewhere):
+        assert raised.__cause__ is not None
+        raise raised.__cause__ from None
+    if raised is not None:
+        raise raised
 
 
-def _communicator() -> MPI.Comm:
+def _team() -> Team:
     _, size = started()
     try:
         from mpi4py import MPI
@@ -221,7 +230,8 @@ def _communicator() -> MPI.Comm:
             where=MPI.Get_library_version().split("\n")[0],
             fix="start with the mpirun of that library, as python -m mpi4py --mpi-lib-version names it",
         )
-    return MPI.COMM_WORLD
+    local = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    return Team(MPI.COMM_WORLD, (local.rank, local.size))
 
 
 def threads_of_a_rank(ranks: Ranks) -> int:
