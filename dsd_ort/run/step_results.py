@@ -75,8 +75,6 @@ class HostCollector:
         self.buffers, self.weight, self.ranks = buffers, 0.0, ranks or Alone()
         self._losses: list[float] = []
         self._share = self.ranks.share(buffers.total.host)
-        if buffers.several and self.ranks.size > 1:
-            self._share = self._share.copy()
         self._folded: Array | None = None
 
     def take(self, weight: float) -> None:
@@ -128,7 +126,7 @@ class HostCollector:
             return
         if not self.weight:  # nothing counted: a gradient of 0
             self._share[...], self.weight = 0, 1.0
-        self.ranks.whole(self._share, self.buffers.total.host)
+        self.ranks.whole(self.buffers.total.host)
         if self._folded is not None:
             self.buffers.statistics.host[...], self._folded = self._folded, None
         if self.ranks.size > 1:
