@@ -1,8 +1,9 @@
 # make demo    the whole job on bundled data, in its own environment (.venv)
 # make test    the tests, without PyTorch
 # make stock   demo and short tests without ONNX Runtime's training build, and its numbers again without it (.venv-stock)
+# make mpi     trainings by several processes, with mpi4py and MPICH from wheels (.venv-mpi)
 # make docs    the documentation as a site, in build/site
-# make check   lint, types, layers, docs, tests, stock, and the oracle tests against PyTorch in theirs (.venv-oracle)
+# make check   lint, types, layers, docs, tests, stock, mpi, and the oracle tests against PyTorch in theirs (.venv-oracle)
 #
 # PYTHON=python3.12 make demo    chooses the interpreter, 3.10 or newer; otherwise the first that runs is taken.
 
@@ -15,13 +16,14 @@ first = $(firstword $(foreach p,$(2),$(shell $(p) -c 'import sys; sys.version_in
 VENV ?= .venv
 ORACLE ?= .venv-oracle
 STOCK ?= .venv-stock
+MPI ?= .venv-mpi
 JOBS ?= 2
 # What may depend on Python, NumPy or ONNX Runtime, in two minutes.
 SHORT = $(addprefix tests/,cli data recipe runtime ship test_readme.py run/test_phases.py \
           graph/differentiate graph/test_gradients.py graph/test_loss.py)
 PIP = -m pip --disable-pip-version-check --quiet --no-input
 
-.PHONY: demo test check lint types layers docs stock oracle lock clean
+.PHONY: demo test check lint types layers docs stock mpi oracle lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/runtime
@@ -30,7 +32,7 @@ demo: $(VENV)/runtime
 test: $(VENV)/test
 	$(VENV)/bin/python -m pytest -n $(JOBS)
 
-check: lint types layers docs test stock oracle
+check: lint types layers docs test stock mpi oracle
 
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
@@ -57,6 +59,9 @@ stock: $(VENV)/test $(STOCK)/stock
 	  DSD_ORT_STOCK=build/stock $(STOCK)/bin/python -m pytest -m stock tests/stock; \
 	else echo "$(VENV) has no training build, so there are no numbers of it to compare with."; fi
 
+mpi: $(MPI)/mpi
+	$(MPI)/bin/python -m pytest -m "mpi and not slow" tests/mpi
+
 oracle: $(ORACLE)/oracle
 	$(ORACLE)/bin/python -m pytest -m "oracle and not slow" tests/oracle
 
@@ -65,6 +70,12 @@ $(VENV)/runtime $(VENV)/test $(VENV)/dev $(VENV)/docs: $(VENV)/%: requirements/%
 	@$(call make-environment,$(VENV),$(PYTHON))
 	$(VENV)/bin/python $(PIP) install -r $<
 	$(VENV)/bin/python $(PIP) install --no-deps --editable .
+	@touch $@
+
+$(MPI)/mpi: requirements/mpi.txt pyproject.toml
+	@$(call make-environment,$(MPI),$(PYTHON))
+	$(MPI)/bin/python $(PIP) install -r $<
+	$(MPI)/bin/python $(PIP) install --no-deps --editable .
 	@touch $@
 
 # Without dsd-ort's own dependencies, which would bring the training build where there is one.
@@ -95,8 +106,9 @@ lock:
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group test -o requirements/test.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group dev -o requirements/dev.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group docs -o requirements/docs.txt
+	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group test --extra mpi -o requirements/mpi.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group stock \
 	  $(addprefix --no-emit-package ,onnxruntime-training onnxruntime-training-cpu cerberus h5py setuptools) -o requirements/stock.txt
 
 clean:
-	rm -rf $(VENV) $(ORACLE) $(STOCK) build dist *.egg-info
+	rm -rf $(VENV) $(ORACLE) $(STOCK) $(MPI) build dist *.egg-info

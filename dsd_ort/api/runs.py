@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from dsd_ort.run.arena import Arena
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution, Precision
 from dsd_ort.run.health import Watch
-from dsd_ort.run.journal import AS_IT_CAME, Event, Journal, read
+from dsd_ort.run.journal import AS_IT_CAME, Event, Journal, Silent, read
 from dsd_ort.run.lock import locked
 from dsd_ort.run.phases import Trainer
+from dsd_ort.run.ranks import Ranks, device_of_a_rank, refuse_what_differs, threads_of_a_rank, together
 from dsd_ort.run.suspects import weights_of
 from dsd_ort.ship import export as export_files
 from dsd_ort.ship import verify as verify_files
 from dsd_ort.ship.verify import Verdict
+from dsd_ort.version import __version__
 
 
 def train(
@@ -41,12 +43,16 @@ def train(
     precision: Precision | None = None,
     cuda_graphs: bool = True,
     deterministic: bool = False,
+    micro_batch: int | None = None,
     checkpoint_seconds: float = 300.0,
     measure_first: bool = True,
     listener: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Event]:
     """Trains a prepared run: all phases, or with *resume* what is left of them.
+
+    Started by ``mpirun`` or ``srun``, the processes share the batches of each update and end with the bytes of one; an
+    error of one of them is raised by all.
 
     Args:
         run: the folder that :func:`prepare` made.
@@ -58,10 +64,12 @@ def train(
         until: the phase to end after, from 1; by default the last.  What is left, *resume* does.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` for the second one, or ``"auto"``, see
             :func:`dsd_ort.runtime.choose_device`; what it chose is told in a note.
-        threads: of ONNX Runtime; 0 means one a core.
+        threads: of ONNX Runtime; 0 means one a core, and the ranks of one machine share them.
         precision: see :class:`dsd_ort.run.execution.Execution`; by default ``"fp32"``, and with *resume* what it was.
         cuda_graphs: whether CUDA records what it runs, and replays it.
         deterministic: whether only what repeats to the bit is used.
+        micro_batch: batches of this size, as many an update as make up the examples of the recipe's; by default its
+            ``batch_size``, and with *resume* what it was.
         checkpoint_seconds: the longest time between two checkpoints.
         measure_first: whether the model as it came is evaluated too, where there is *eval_data*.
         listener: is told every event, see :mod:`dsd_ort.run.journal`.
@@ -76,34 +84,53 @@ def train(
         DivergedError: loss or weights became NaN or infinite.
         InstallationError: ONNX Runtime cannot train, or not on the device that was asked for.
     """
-    runtime.require_runtime()
-    chosen = runtime.choose_device(device)
-    program = open_program(run)
-    if precision is None:
-        precision = checkpoint.precision(program) if resume else "fp32"
-    execution = Execution(chosen, threads, precision, cuda_graphs, deterministic)
-    recipe, manifest = program.recipe, program.manifest
-    fields = [*manifest.inputs, *manifest.labels]
-    examples = Examples(program, _opened(data, fields, recipe), None if without is None else Path(without))
-    held_out = _opened(eval_data, fields, recipe) if eval_data is not None else None
-    with locked(program.folder), closing(Journal(program.folder, listener)) as journal:
-        journal.listeners = (*journal.listeners, Watch(journal.tell))
-        for text in ([f"device {chosen.why}"] if chosen.had_choice else []) + execution.notes():
-            journal.tell({"event": "note", "text": text})
-        for opened, name in ((examples.left, "data"), (held_out, "eval-data")):
-            for note in opened.notes if opened else ():
-                journal.tell({"event": "note", "text": f"{name}: {note}"})
-        Trainer(
-            program,
-            examples,
-            held_out,
-            journal,
-            stop=stop,
-            checkpoint_seconds=checkpoint_seconds,
-            measure_first=measure_first,
-            execution=execution,
-        ).run(resume=resume, until=until)
+    with together() as ranks:
+        runtime.require_runtime()
+        chosen = device_of_a_rank(device, ranks)
+        program = open_program(run)
+        if resume:
+            precision = precision or checkpoint.precision(program)
+            micro_batch = micro_batch or checkpoint.batch_size(program)
+        threads = threads or threads_of_a_rank(ranks)
+        execution = Execution(chosen, threads, precision or "fp32", cuda_graphs, deterministic)
+        recipe, manifest, first = program.recipe, program.manifest, ranks.rank == 0
+        fields = [*manifest.inputs, *manifest.labels]
+        listed = None if without is None else Path(without)
+        examples = Examples(program, _opened(data, fields, recipe), listed, writes=first)
+        held_out = _opened(eval_data, fields, recipe) if eval_data is not None else None
+        if ranks.size > 1:
+            same = {"run folder": program.digest, "data": examples.left.digest}
+            same |= {"evaluation data": held_out.digest} if held_out is not None else {}
+            refuse_what_differs(ranks, **{"version of dsd-ort": __version__}, **same, threads=threads)
+        journal = Journal(program.folder, listener) if first else Silent(program.folder)
+        with locked(program.folder) if first else nullcontext(), closing(journal):
+            journal.listeners = (*journal.listeners, Watch(journal.tell))
+            for text in _notes(execution, ranks):
+                journal.tell({"event": "note", "text": text})
+            for opened, name in ((examples.left, "data"), (held_out, "eval-data")):
+                for note in opened.notes if opened else ():
+                    journal.tell({"event": "note", "text": f"{name}: {note}"})
+            ranks.gather(None)  # before the first writes, all have read
+            Trainer(
+                program,
+                examples,
+                held_out,
+                journal,
+                stop=stop,
+                checkpoint_seconds=checkpoint_seconds,
+                measure_first=measure_first,
+                execution=execution,
+                ranks=ranks,
+                micro_batch=micro_batch,
+            ).run(resume=resume, until=until)
     return phases(run)
+
+
+def _notes(execution: Execution, ranks: Ranks) -> list[str]:
+    """What people should know of how a run is executed."""
+    device = [f"device {execution.device.why}"] if execution.device.had_choice else []
+    several = [f"{ranks.size} ranks, {execution.threads} threads each, share the batches of each update"]
+    return device + execution.notes() + (several if ranks.size > 1 else [])
 
 
 def _opened(data: Any, fields: Sequence[Field], recipe: Recipe) -> Dataset:

@@ -17,6 +17,7 @@ from typing import NoReturn
 import click
 
 from dsd_ort.errors import DsdError
+from dsd_ort.launcher import is_first
 
 
 def main(command: click.Command | None = None, name: str = "dsd-ort") -> NoReturn:
@@ -53,4 +54,5 @@ def _status(command: click.Command, name: str) -> int:
 
 
 def _say(message: str) -> None:
-    print(f"dsd-ort: {message}", file=sys.stderr)
+    if is_first():  # of the ranks, which all have the same to say
+        print(f"dsd-ort: {message}", file=sys.stderr)

@@ -23,6 +23,7 @@ from dsd_ort.cli.options import (
 )
 from dsd_ort.cli.progress import reporter
 from dsd_ort.cli.stop import stoppable
+from dsd_ort.launcher import is_first
 from dsd_ort.recipe import Recipe
 
 
@@ -57,13 +58,15 @@ def prepare(model: Path, run: Path, recipe: Recipe, json_: bool) -> None:
 @click.option("--eval-data", help="The same, held out: evaluated first and after each epoch.")
 @click.option("--without", type=FILE, help="A CSV of examples that are not trained on, in place of the recipe's.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--micro-batch", type=click.IntRange(1), help="Cut batches into parts of this size, which ranks share.")
 @training_options
 @as_json
 def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: Any) -> None:
     """Train a prepared RUN through its phases.
 
     Arrays are matched to the model's inputs and the label by name, or by position with the label last.  Ctrl-C saves
-    everything; --resume goes on to the same bytes as if nothing had happened.
+    everything; --resume goes on to the same bytes as if nothing had happened.  Started by mpirun or srun, the processes
+    share the batches of each update, and end with the bytes of one.
 
     \b
     Examples:
@@ -73,11 +76,15 @@ def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: A
         dsd-ort train run --data train.npz --without suspects.csv
         dsd-ort train run --data recordings.jsonl
         dsd-ort train run --data mymodule:batches
+        mpirun -n 4 dsd-ort train run --data train.npz --micro-batch 32
     """
     again = ["dsd-ort", "train", str(run), "--data", data, *(["--eval-data", eval_data] if eval_data else [])]
     again += training_arguments(options)
-    with stoppable(shlex.join([*again, "--resume"])) as stop, reporter(quiet=json_) as listener:
+    speaks = is_first()
+    with stoppable(shlex.join([*again, "--resume"])) as stop, reporter(quiet=json_ or not speaks) as listener:
         api.train(run, data, eval_data=eval_data, listener=listener, stop=stop, **options)
+    if not speaks:
+        return
     if json_:
         click.echo(json.dumps(api.phases(run), indent=1))
     else:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import click
 
 from dsd_ort.errors import Stopped
+from dsd_ort.launcher import is_first
 
 
 @contextmanager
@@ -21,7 +22,8 @@ def stoppable(go_on: str) -> Iterator[Callable[[], bool]]:
         try:
             yield stop
         except (Stopped, KeyboardInterrupt):
-            click.echo(f"stopped; go on with: {go_on}", err=True)
+            if is_first():
+                click.echo(f"stopped; go on with: {go_on}", err=True)
             sys.exit(130)
 
 
@@ -35,7 +37,8 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.append(number)
         # Not print(): the signal may come while this thread is printing, and streams are not reentrant.
-        os.write(2, b"\nstopping after this step; press Ctrl-C again to leave at once\n")
+        if is_first():
+            os.write(2, b"\nstopping after this step; press Ctrl-C again to leave at once\n")
 
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield lambda: False

@@ -7,7 +7,7 @@ and mirrored is one of seed, epoch and the batch's number: a resumed run has the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -75,12 +75,18 @@ class Batches:
         return (self.dataset.examples + (0 if self.drop_last else self.batch_size - 1)) // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
+        return (batch for batch in self.turns(lambda number: True) if batch is not None)
+
+    def turns(self, mine: Callable[[int], bool]) -> Iterator[Batch | None]:
+        """Each batch whose number is *mine*, and None, with nothing read for it, for those of others."""
         if isinstance(self.dataset, StreamData):
-            yield from self.dataset.batches(self.epoch, self.seed, self.start)
+            drawn = self.dataset.batches(self.epoch, self.seed, self.start)
+            yield from (batch if mine(number) else None for number, batch in enumerate(drawn, self.start))
             return
         for number, indices in enumerate(self._order(self.dataset)):
             if self.start <= number < (self.count or 0):
-                yield self.dataset.gather(indices, self._chance(number) if self.augment else None)
+                chance = self._chance(number) if self.augment else None
+                yield self.dataset.gather(indices, chance) if mine(number) else None
 
     def _order(self, dataset: Counted) -> list[np.ndarray]:
         """The numbers of each batch's examples."""

@@ -109,6 +109,16 @@ def precision(program: Program) -> Precision:
     return found
 
 
+def batch_size(program: Program) -> int:
+    """The size of the batches that *program* was trained in so far.
+
+    Raises:
+        RunError: as :func:`load`.
+    """
+    found: int = read_record(program.folder / FILE, program.digest).get("batch_size", program.recipe.batch_size)
+    return found
+
+
 def read_record(path: Path, program: str) -> dict[str, Any]:
     """The record of a file that :func:`save` wrote for *program*; reads no tensor.
 

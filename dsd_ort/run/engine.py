@@ -9,7 +9,7 @@ somebody asks for it (:mod:`dsd_ort.run.step_results`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
 import numpy as np
@@ -17,14 +17,19 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.device.lower.dropout import SEED, seed_numbers
+from dsd_ort.errors import RunError
 from dsd_ort.graph import masks
+from dsd_ort.graph.momenta import momentum
 from dsd_ort.graph.program import Program
+from dsd_ort.recipe import Recipe
 from dsd_ort.run import diagnose, memory
-from dsd_ort.run.arena import Arena, aligned_zeros
+from dsd_ort.run.arena import Arena, Array, aligned_zeros, view
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Arrays, Sent, Tensor, at, cell
+from dsd_ort.run.metrics import weight_of
+from dsd_ort.run.ranks import Alone, Ranks
 from dsd_ort.run.sessions import Graph, Opened, trained
-from dsd_ort.run.step_results import Buffers, new_collector
+from dsd_ort.run.step_results import Buffers, HostCollector, new_collector
 from dsd_ort.run.updates import new_update
 
 
@@ -35,7 +40,12 @@ class Engine:
         program: what to run.
         arena: its buffers; they may not be reallocated afterwards.
         execution: on what, and how.
+        ranks: the processes that share the batches of an update.
+        recipe: by default the program's; one with other batches takes as many examples an update.
         tell: see :class:`dsd_ort.run.sessions.Graph`.
+
+    Raises:
+        RunError: an update takes several batches, and the step graph does not say how its statistics follow them.
     """
 
     def __init__(
@@ -44,19 +54,23 @@ class Engine:
         arena: Arena,
         execution: Execution | None = None,
         *,
+        ranks: Ranks | None = None,
+        recipe: Recipe | None = None,
         tell: Callable[[str], None] = lambda note: None,
     ) -> None:
         self.program, self.arena, self.execution, self.tell = program, arena, execution or Execution(), tell
+        self.ranks, self.recipe = ranks or Alone(), recipe or program.recipe
         self.memory = memory.of(self.execution.device)
         new = self.memory.buffer
         self.weights, self.gradients, self.masks = new(arena.weights), new(arena.gradients), new(arena.masks)
         self.slots = {name: new(slot) for name, slot in arena.slots.items()}
         self.statistics, self.next_statistics = new(arena.statistics), new(arena.next_statistics)
         self.loss = new(aligned_zeros(1))
-        several = program.recipe.optimizer.accumulate > 1
+        several = self.recipe.optimizer.accumulate > 1
         total = new(aligned_zeros(arena.gradients.size)) if several else self.gradients
-        written = Buffers(self.loss, self.gradients, total, self.statistics, self.next_statistics)
-        self.collector = new_collector(written, self.execution, self.memory)
+        momenta = new(self._momenta() if several else aligned_zeros(0))
+        written = Buffers(self.loss, self.gradients, total, self.statistics, self.next_statistics, momenta)
+        self.collector = new_collector(written, self.execution, self.memory, self.ranks)
         updated = {"weight": self.weights, "gradient": total, **self.slots}
         self.updates = new_update(program, arena.segments(), updated, self.execution, self.memory)
         self._graphs: dict[str, Graph] = {}
@@ -75,11 +89,37 @@ class Engine:
         self.queue(batch, sparse=sparse, seed=seed)
         return self.losses()[-1]
 
+    def leave(self, batch: Sent, *, sparse: bool, seed: int) -> tuple[float, float]:
+        """:meth:`step` of one rank's batch: its loss and weight, with which :meth:`put_together` is to be called."""
+        assert isinstance(self.collector, HostCollector)
+        self._run(batch, sparse=sparse, seed=seed)
+        weight = self._weight()
+        return self.collector.leave(weight), weight
+
+    def put_together(self, done: Sequence[tuple[float, float]]) -> None:
+        """On every rank, what :meth:`leave` gave on the first of them, in their order."""
+        assert isinstance(self.collector, HostCollector)
+        self.collector.put_together(done)
+
     def queue(self, batch: Arrays | Sent | None, *, sparse: bool, seed: int) -> None:
         """:meth:`step`, but a GPU may still be at it, and :meth:`losses` tells its loss.
 
         *batch* may have been sent ahead: ``memory.send(batch)``; None is the one before once more, where it is.
         """
+        self._run(batch, sparse=sparse, seed=seed)
+        self.collector.take(self._weight())
+
+    def _weight(self) -> float:
+        """Of the batch in an update of several: what its loss is the mean over, for each example of a whole batch.
+
+        Where the recipe has several losses, what the first one is the mean over.
+        """
+        optimizer, loss = self.recipe.optimizer, self.recipe.losses[0]
+        if optimizer.accumulate == 1 or loss.label not in self._batch.arrays:
+            return 1.0
+        return weight_of(loss, self._batch.arrays[loss.label]) / self.recipe.batch_size
+
+    def _run(self, batch: Arrays | Sent | None, *, sparse: bool, seed: int) -> None:
         if batch is not None:
             self._batch = batch if isinstance(batch, Sent) else self.memory.send(batch)
             self._staged = self.memory.stage(self._batch)
@@ -90,16 +130,16 @@ class Engine:
         if SEED in opened.inputs:
             opened.read(SEED, self.memory.give(SEED, seed_numbers(seed)))
         opened.run(where="the training graph")
-        self.collector.take()
 
     def losses(self) -> list[float]:
         """Those of the steps since the last call, in their order."""
         return self.collector.losses()
 
     def update(self, learning_rate: float, step: int) -> None:
-        """One update with the mean of the gradients since the last one; *step* is 1 for the first."""
-        self.updates.run(learning_rate, step, self.collector.batches)
-        self.collector.batches = 0
+        """One update with the gradient of the mean over all examples since the last one; *step* is 1 for the first."""
+        self.collector.finish()
+        self.updates.run(learning_rate, step, self.collector.weight)
+        self.collector.weight = 0.0
 
     def upload(self) -> None:
         """What the arena holds, to the device."""
@@ -117,6 +157,24 @@ class Engine:
         return (
             self._frozen[1] | named | {piece.name: at(self.statistics, piece) for piece in self.arena.statistic_slices}
         )
+
+    def _momenta(self) -> Array:
+        """How much of each running statistic a step keeps, f32 of the buffer's size."""
+        found = aligned_zeros(self.arena.statistics.size)
+        moving = [piece for piece in self.arena.statistic_slices if piece.successor]
+        if moving:
+            path = self.program.graph_path("step")
+            model = ir.load(path)
+        for piece in moving:
+            kept = momentum(model, piece.name, piece.successor)
+            if kept is None:
+                raise RunError(
+                    f"the statistic {piece.name!r} follows the batches in a way that those of one update cannot share",
+                    where=str(path),
+                    fix='set optimizer.accumulate = 1, or batch_norm = "frozen", and prepare the model anew',
+                )
+            view(found, piece)[...] = kept
+        return found
 
     @cached_property
     def _frozen(self) -> tuple[Arrays, dict[str, Tensor]]:

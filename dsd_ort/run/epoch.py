@@ -7,10 +7,13 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
+import msgspec
+
 from dsd_ort.data import Batches, Dataset
 from dsd_ort.errors import RecipeError
 from dsd_ort.recipe import Phase, Recipe
 from dsd_ort.run.position import Position
+from dsd_ort.run.ranks import Ranks
 
 T = TypeVar("T")
 
@@ -41,6 +44,42 @@ def batches_left(recipe: Recipe, data: Dataset, position: Position) -> Batches:
         start=position.batch,
         bucket=recipe.data.bucket,
         augment=True,
+    )
+
+
+def in_parts(recipe: Recipe, size: int | None) -> Recipe:
+    """*recipe* with batches of *size*, and as many of them an update as are as many examples as before.
+
+    Raises:
+        RecipeError: its batches are not made up of such.
+    """
+    if size is None or size == recipe.batch_size:
+        return recipe
+    if size < 1 or recipe.batch_size % size:
+        raise RecipeError(
+            f"a batch of {recipe.batch_size} cannot be cut into parts of {size}",
+            where="--micro-batch, and the recipe's batch_size",
+            fix="give a micro-batch that divides the batch size",
+        )
+    accumulate = recipe.optimizer.accumulate * (recipe.batch_size // size)
+    optimizer = msgspec.structs.replace(recipe.optimizer, accumulate=accumulate)
+    return msgspec.structs.replace(recipe, batch_size=size, optimizer=optimizer)
+
+
+def refuse_idle_ranks(recipe: Recipe, ranks: Ranks) -> None:
+    """Raises RecipeError where an update has fewer batches than there are ranks."""
+    batches, examples = recipe.optimizer.accumulate, recipe.batch_size * recipe.optimizer.accumulate
+    if ranks.size <= batches:
+        return
+    several = f"{batches} batches of {recipe.batch_size}" if batches > 1 else f"one batch of {recipe.batch_size}"
+    parts = next(
+        (n for n in range(2, recipe.batch_size + 1) if recipe.batch_size % n == 0 and n * batches >= ranks.size), None
+    )
+    fix = f"with --micro-batch {recipe.batch_size // parts} it has {parts * batches}" if parts else "start fewer ranks"
+    raise RecipeError(
+        f"an update takes {examples} examples, {several}, and there are {ranks.size} ranks to share them",
+        where="recipe, batch_size and optimizer.accumulate",
+        fix=f"{fix}; the same examples make up an update, whoever computes them",
     )
 
 

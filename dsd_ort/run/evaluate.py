@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from dsd_ort.run import metrics
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Arrays, Memory, Sent, Tensor
 from dsd_ort.run.metrics import Answers, Meter, default_metrics
+from dsd_ort.run.ranks import Alone, Ranks
 from dsd_ort.run.sessions import Graph, Opened, evaluated
 
 LOGITS = "dsd_ort/logits"
@@ -43,6 +45,7 @@ class Evaluator:
         recipe: batch size, losses and metrics.
         execution: on what; it is always computed in float32, as what ships is.
         memory: of that device.
+        ranks: the processes that share the batches of data.
     """
 
     def __init__(
@@ -57,7 +60,9 @@ class Evaluator:
         recipe: Recipe,
         execution: Execution,
         memory: Memory,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Alone()
         self.recipe, self.loss, self.lengths, self.fields = recipe, loss, lengths, fields
         self.metrics = list(dict.fromkeys([*(recipe.metrics or default_metrics(recipe.losses)), recipe.monitor]))
         metrics.require_packages(self.metrics)
@@ -70,7 +75,13 @@ class Evaluator:
 
     @classmethod
     def of_program(
-        cls, program: Program, weights: Mapping[str, Tensor], *, execution: Execution, memory: Memory
+        cls,
+        program: Program,
+        weights: Mapping[str, Tensor],
+        *,
+        execution: Execution,
+        memory: Memory,
+        ranks: Ranks | None = None,
     ) -> Evaluator:
         """The evaluator of a run folder."""
         path = program.graph_path("evaluate")
@@ -84,6 +95,7 @@ class Evaluator:
             recipe=program.recipe,
             execution=execution,
             memory=memory,
+            ranks=ranks,
         )
 
     @classmethod
@@ -124,16 +136,20 @@ class Evaluator:
         return other
 
     def __call__(self, data: Dataset) -> dict[str, float]:
-        """The recipe's metrics over all of *data*."""
-        meter = Meter(self.metrics, self.recipe.losses[0], self.recipe.data.alphabet)
-        with closing(self.answers(data)) as stream:
-            for answers in stream:
-                meter.add(answers.output, answers.label, answers.value, answers.lengths)
+        """The recipe's metrics over all of *data*; batch b is that of rank b mod n, and sums are in their order."""
+        meter, ranks = Meter(self.metrics, self.recipe.losses[0], self.recipe.data.alphabet), self.ranks
+        with closing(self.answers(data, lambda number: number % ranks.size == ranks.rank)) as stream:
+            own = [meter.of(answers) for answers in stream]
+        for turn in zip_longest(*ranks.gather(own)):
+            for sums in turn:
+                if sums is not None:
+                    meter.take(sums)
         return meter.result()
 
-    def answers(self, data: Dataset) -> Generator[Answers]:
-        """What the model says of each batch of *data*, in its order."""
-        with closing(prefetch(self.memory.send(batch) for batch in self.batches(data))) as stream:
+    def answers(self, data: Dataset, mine: Callable[[int], bool] = lambda number: True) -> Generator[Answers]:
+        """What the model says of each batch of *data* whose number is *mine*, in its order."""
+        batches = (batch for batch in self.batches(data).turns(mine) if batch is not None)
+        with closing(prefetch(self.memory.send(batch) for batch in batches)) as stream:
             for sent in stream:
                 batch = sent.arrays
                 found = {**batch, **self.run(sent)}

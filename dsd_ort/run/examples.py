@@ -30,20 +30,21 @@ class Examples:
         program: the run.
         whole: the data that is given.
         listed: the list of what is left out; by default the run folder's, if it has one.
+        writes: whether this process is the one that writes lists.
 
     Raises:
         DataError: the list cannot be read, or does not fit the data.
     """
 
-    def __init__(self, program: Program, whole: Dataset, listed: Path | None = None) -> None:
-        self.folder, self.whole = program.folder, whole
+    def __init__(self, program: Program, whole: Dataset, listed: Path | None = None, *, writes: bool = True) -> None:
+        self.folder, self.whole, self.writes = program.folder, whole, writes
         self.listed = listed or program.without
         self.left: Dataset = whole if self.listed is None else without(whole, self.listed)
         """What the run trains on."""
 
     def keep(self) -> None:
         """Puts the list into the run folder."""
-        if self.listed is not None and self.listed != self.folder / WITHOUT:
+        if self.writes and self.listed is not None and self.listed != self.folder / WITHOUT:
             with reading(str(self.listed), "the list"):
                 content = self.listed.read_bytes()
             keep(self.folder / WITHOUT, content)
@@ -77,9 +78,10 @@ class Examples:
                 where=str(self.folder),
                 fix="prepare the model anew, with a lower sparsity or without drop_suspects",
             )
-        write(self._suspects(phase), suspects, counted(self.whole))
-        left = self._left_in(phase).digest
-        journal.write("suspects", step, phase=phase, suspects=len(suspects), examples=count, left=left)
+        if self.writes:
+            write(self._suspects(phase), suspects, counted(self.whole))
+            left = self._left_in(phase).digest
+            journal.write("suspects", step, phase=phase, suspects=len(suspects), examples=count, left=left)
 
     def of_phase(self, phase: int) -> Dataset:
         """What *phase*, from 1, trains on: all that is left, but what was dropped when it began.

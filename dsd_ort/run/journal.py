@@ -96,6 +96,15 @@ class Journal:
                 self.file.close()
 
 
+class Silent(Journal):
+    """That of a rank which is not the first: it counts, and neither writes nor tells."""
+
+    def write(self, event: str, step: int, **content: Any) -> None:
+        self.count += 1
+
+    def tell(self, event: Event) -> None: ...
+
+
 def read(folder: Path) -> list[Event]:
     """The events of a run that count, in order; empty where there is no journal.
 

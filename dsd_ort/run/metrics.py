@@ -95,12 +95,19 @@ def mean_loss(answers: Answers) -> Pair:
     That is labels that count, by their class weights, for cross-entropy; examples for ctc; and values for the others.
     Where the recipe has several losses, their sum is weighted as the first.
     """
-    weight = float(len(answers.label) if answers.loss.name == "ctc" else answers.label.size)
-    if answers.loss.name == "cross-entropy":
-        labels = answers.label[answers.counting]
-        classes = answers.loss.class_weights
-        weight = float(labels.size if classes is None else np.asarray(classes, np.float64)[labels].sum())
+    weight = weight_of(answers.loss, answers.label)
     return answers.value * weight if weight else 0.0, weight
+
+
+def weight_of(loss: Loss, label: Values) -> float:
+    """What *loss* is the mean over: how many labels, each by its class's weight, examples or values."""
+    if loss.name == "ctc":
+        return float(len(label))
+    if loss.name != "cross-entropy":
+        return float(label.size)
+    labels = label if loss.ignore_index is None else label[label != loss.ignore_index]
+    classes = loss.class_weights
+    return float(labels.size if classes is None else np.asarray(classes, np.float64)[labels].sum())
 
 
 def top(k: int) -> Callable[[Answers], Pair]:
@@ -217,9 +224,15 @@ class Meter:
 
     def add(self, output: Values, label: Values, loss: float, lengths: Values | None = None) -> None:
         """One batch: what the loss reads, its label, its value, and for ctc how many frames of each example count."""
-        answers = Answers(output, label, self.loss, loss, lengths, self.alphabet)
-        for name in self.names:
-            value, weight = METRICS[name](answers)
+        self.take(self.of(Answers(output, label, self.loss, loss, lengths, self.alphabet)))
+
+    def of(self, answers: Answers) -> list[Pair]:
+        """Sum and weight of each metric, for one batch."""
+        return [METRICS[name](answers) for name in self.names]
+
+    def take(self, found: Sequence[Pair]) -> None:
+        """Adds what :meth:`of` gave."""
+        for name, (value, weight) in zip(self.names, found, strict=True):
             self.sums[name] += value
             self.weights[name] += weight
 

@@ -11,21 +11,20 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-import numpy as np
-
 from dsd_ort.data import Dataset, check_batch_size, counted, prefetch, with_last
 from dsd_ort.errors import RecipeError, Stopped
 from dsd_ort.graph.program import GRAPHS, Program
 from dsd_ort.recipe import Phase
-from dsd_ort.run.epoch import Waiting, batches_left, updates_of_epoch
+from dsd_ort.run.epoch import Waiting, batches_left, in_parts, refuse_idle_ranks, updates_of_epoch
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import AS_IT_CAME, Journal, read
-from dsd_ort.run.memory import Sent
 from dsd_ort.run.metrics import better
 from dsd_ort.run.position import MeasuredOn, Position
 from dsd_ort.run.prune import is_masked
+from dsd_ort.run.ranks import Alone, Ranks
+from dsd_ort.run.rounds import Rounds, Wish
 from dsd_ort.run.schedule import learning_rate
 from dsd_ort.run.state import State
 from dsd_ort.run.suspects import find
@@ -46,9 +45,12 @@ class Trainer:
         checkpoint_seconds: the longest time between two checkpoints.
         measure_first: whether the model as it came is evaluated too.
         execution: on what, and how.
+        ranks: the processes that train it together; of these only the first writes.
+        micro_batch: batches of this size, as many an update as make up as many examples as the recipe says.
 
     Raises:
-        RecipeError: the recipe's monitor needs evaluation data.
+        RecipeError: the recipe's monitor needs evaluation data; its batches are not of micro-batches, or too few for
+            the ranks.
     """
 
     def __init__(
@@ -62,8 +64,12 @@ class Trainer:
         checkpoint_seconds: float = 300.0,
         measure_first: bool = True,
         execution: Execution | None = None,
+        ranks: Ranks | None = None,
+        micro_batch: int | None = None,
     ) -> None:
-        self.program, self.recipe = program, program.recipe
+        self.program, self.ranks = program, ranks or Alone()
+        self.recipe = in_parts(program.recipe, micro_batch)
+        refuse_idle_ranks(self.recipe, self.ranks)
         self.examples, self.eval_data, self.journal, self.stop = examples, eval_data, journal, stop
         self.checkpoint_seconds, self.measure_first = checkpoint_seconds, measure_first
         if eval_data is None and self.recipe.monitor != "loss":
@@ -72,11 +78,12 @@ class Trainer:
                 fix='give --eval-data, or set monitor = "loss"',
             )
         self.execution = execution or Execution()
-        self.state = State(program, journal, self.execution)
+        self.state = State(program, journal, self.execution, ranks=self.ranks, recipe=self.recipe)
         self.engine = self.state.engine
         self.evaluator = Evaluator.of_program(
-            program, self.engine.values(), execution=self.execution, memory=self.engine.memory
+            program, self.engine.values(), execution=self.execution, memory=self.engine.memory, ranks=self.ranks
         )
+        self.rounds = Rounds(self.state, self.ranks, self.recipe, self._wish)
         self._refuse_what_cannot_begin()
 
     def run(self, *, resume: bool = False, until: int | None = None) -> None:
@@ -154,6 +161,7 @@ class Trainer:
         self._end(phase, reason)
 
     def _begin(self, phase: Phase) -> None:
+        self.ranks.gather(None)  # what the first wrote of the phase before is there
         self.state.enter(phase)
         length = {"epochs": phase.epochs} if phase.epochs is not None else {"steps": phase.steps}
         self.journal.write(
@@ -167,6 +175,7 @@ class Trainer:
         )
         if phase.drop_suspects:
             self._drop_suspects()
+            self.ranks.gather(None)
 
     def _drop_suspects(self) -> None:
         """What the phase that begins does without, by the last sparse phase's weights at its end."""
@@ -186,15 +195,14 @@ class Trainer:
 
     def _epoch(self, phase: Phase) -> None:
         """The batches that are left of this epoch, or of the phase's steps."""
-        state, accumulate, send = self.state, self.recipe.optimizer.accumulate, self.engine.memory.send
+        state, send, sparse = self.state, self.engine.memory.send, is_masked(phase, self.recipe.prune)
         began, examples = time.monotonic(), state.progress.examples
-        left = with_last(batches_left(self.recipe, self.data, state.position))
-        with closing(prefetch((send(batch), last) for batch, last in left)) as stream:
+        left = with_last(batches_left(self.recipe, self.data, state.position).turns(self.rounds.mine))
+        ahead = ((None if batch is None else send(batch), last) for batch, last in left)
+        with closing(prefetch(ahead)) as stream:
             waiting = Waiting(stream)
             for batch, last in waiting:
-                self._forward_backward(batch, sparse=is_masked(phase, self.recipe.prune))
-                state.position = state.position.after_batch()
-                if state.position.batch % accumulate and not last:
+                if not self.rounds.take(batch, sparse=sparse, last=last):
                     continue
                 rate = learning_rate(
                     phase.schedule, state.position.phase_step, steps=self.steps, steps_per_epoch=self.steps_per_epoch
@@ -209,16 +217,6 @@ class Trainer:
                     break
                 self._save_if_due()
         state.collect()
-
-    def _forward_backward(self, batch: Sent, *, sparse: bool) -> None:
-        position = self.state.position
-        seeds = np.random.SeedSequence([self.recipe.seed, position.epochs, position.batch])
-        seed = int(seeds.generate_state(1)[0] >> 1)
-        self.engine.queue(batch, sparse=sparse, seed=seed)
-        examples = next(len(array) for array in batch.arrays.values() if array.ndim)
-        self.state.pending.add(examples, position.step + 1)
-        if self.execution.on_cpu:
-            self.state.collect(lambda: self.engine.first_bad_tensor(batch.arrays, seed=seed))
 
     def _tell_progress(self, rate: float, speed: float, waiting: float) -> None:
         position = self.state.position
@@ -237,11 +235,14 @@ class Trainer:
         self.journal.tell({"event": "tick", **content})
 
     def _save_if_due(self) -> None:
-        stopping = self.stop()
-        if stopping or time.monotonic() - self.state.saved_at > self.checkpoint_seconds:
+        wish = self.rounds.wish()
+        if wish.stop or wish.save:
             self.state.save()
-        if stopping:
+        if wish.stop:
             raise Stopped
+
+    def _wish(self) -> Wish:
+        return Wish(self.stop(), time.monotonic() - self.state.saved_at > self.checkpoint_seconds)
 
     def _after_epoch(self, phase: Phase) -> None:
         """Evaluates, keeps the best weights, and saves."""

@@ -12,6 +12,7 @@ A run that is saved and resumed goes on as if it had never stopped (law 6).
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from dsd_ort.errors import RunError
 from dsd_ort.graph.program import Program
-from dsd_ort.recipe import Phase
+from dsd_ort.recipe import Phase, Recipe
 from dsd_ort.run import checkpoint
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
@@ -28,6 +29,7 @@ from dsd_ort.run.journal import Journal
 from dsd_ort.run.position import Position, Progress
 from dsd_ort.run.prune import is_masked, prune
 from dsd_ort.run.queued_steps import Pending, bad_weights
+from dsd_ort.run.ranks import Ranks, refuse_what_differs
 
 
 class State:
@@ -37,12 +39,16 @@ class State:
         program: the prepared run.
         journal: its record, of which a checkpoint says how many events count.
         execution: on what, and how.
+        ranks: the processes that all have it; the first of them writes.
+        recipe: with the batches that it is trained in.
     """
 
-    def __init__(self, program: Program, journal: Journal, execution: Execution) -> None:
-        self.program, self.journal, self.execution = program, journal, execution
+    def __init__(
+        self, program: Program, journal: Journal, execution: Execution, *, ranks: Ranks, recipe: Recipe
+    ) -> None:
+        self.program, self.journal, self.execution, self.ranks, self.recipe = program, journal, execution, ranks, recipe
         self.arena = Arena.of(program)
-        self.engine = Engine(program, self.arena, execution, tell=self._tell_note)
+        self.engine = Engine(program, self.arena, execution, ranks=ranks, recipe=recipe, tell=self._tell_note)
         self.position, self.progress = Position(), Progress()
         self.pending = Pending(self.engine)
         self.saved_at = time.monotonic()
@@ -69,9 +75,17 @@ class State:
         """What the checkpoint holds.
 
         Raises:
-            RunError: there is none, or it is another run's.
+            RunError: there is none, or it is another run's, or had batches of another size.
         """
-        record = checkpoint.load(self.program.folder / checkpoint.FILE, self.arena, self.program.digest)
+        path = self.program.folder / checkpoint.FILE
+        record = checkpoint.load(path, self.arena, self.program.digest)
+        size = record.get("batch_size", self.program.recipe.batch_size)
+        if size != self.recipe.batch_size:
+            raise RunError(
+                f"the run was trained in batches of {size}, and would go on in batches of {self.recipe.batch_size}",
+                where=str(path),
+                fix=f"go on with --micro-batch {size}",
+            )
         self.position, self.progress = Position(**record["position"]), Progress(**record["progress"])
         self.engine.upload()
         state = record.get("update", {})
@@ -106,21 +120,29 @@ class State:
         bad = next((name for name, value in self.arena.moving().items() if not np.isfinite(value).all()), None)
         if bad is not None:
             raise bad_weights(bad, self.position.step)
+        if self.ranks.size > 1:
+            step = f"the weights after update {self.position.step}, as processors of two kinds compute them"
+            refuse_what_differs(self.ranks, **{step: zlib.crc32(self.arena.weights.view(np.uint8).data)})
+        self.saved_at = time.monotonic()
+        if self.ranks.rank:
+            return
         record = {
             "program": self.program.digest,
             "position": asdict(self.position),
             "progress": asdict(self.progress),
             "events": self.journal.count,
             "precision": self.execution.precision,
+            "batch_size": self.recipe.batch_size,
             "update": self.engine.updates.state(),
         }
         self.journal.sync()
         checkpoint.save(self.program.folder / checkpoint.FILE, self.arena, record)
-        self.saved_at = time.monotonic()
 
     def save_weights(self, phase: Phase, metrics: dict[str, float], *, best: bool = False) -> None:
         """Weights and statistics of *phase*, with what they measured: at its end, or of its *best* epoch so far."""
         path = checkpoint.weights_file(self.program.folder, self.position.phase, phase.kind, best=best)
+        if self.ranks.rank:
+            return
         self.engine.download(training=False)
         checkpoint.save(path, self.arena, {"program": self.program.digest, "metrics": metrics}, training=False)
 

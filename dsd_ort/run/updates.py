@@ -29,8 +29,8 @@ PIECE = 64 * 1024
 class Update(Protocol):
     """Moves the weights by the gradients that are in their buffer."""
 
-    def run(self, learning_rate: float, step: int, batches: int) -> None:
-        """One update: *batches* gradients were added up, and *step* is 1 for the first."""
+    def run(self, learning_rate: float, step: int, weight: float) -> None:
+        """One update: the gradients that were added up have this *weight*, and *step* is 1 for the first."""
 
     def step_inputs(self) -> dict[str, Tensor]:
         """Inputs that the step graph has for the update's sake."""
@@ -118,8 +118,8 @@ class HostUpdate:
         self.gradients = parts.buffers["gradient"]
         self.graph = _Segments(onnx.load(parts.program.graph_path("update")), parts, given={})
 
-    def run(self, learning_rate: float, step: int, batches: int) -> None:
-        scale, limit = 1.0 / batches, self.optimizer.clip_norm
+    def run(self, learning_rate: float, step: int, weight: float) -> None:
+        scale, limit = 1.0 / weight, self.optimizer.clip_norm
         if limit is not None:
             scale *= min(1.0, limit / (norm(self.gradients.host) * scale + 1e-6))
         self.graph.set(
@@ -183,9 +183,9 @@ class GuardedUpdate:
         self.restore({}, 0)  # with keep = 0
         self.graph.run()
 
-    def run(self, learning_rate: float, step: int, batches: int) -> None:
+    def run(self, learning_rate: float, step: int, weight: float) -> None:
         limit = self.optimizer.clip_norm
-        self._give(batches, math.inf if limit is None else limit, self.schedule.interval)
+        self._give(weight, math.inf if limit is None else limit, self.schedule.interval)
         self.graph.set(
             lambda segment: guard.scalars(
                 self.optimizer,

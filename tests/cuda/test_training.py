@@ -221,7 +221,7 @@ for run in sys.argv[1:]:
     for recorded in (True, False):
         engine = Engine(program, arena, Execution(device, cuda_graphs=recorded))
         before = runtime.stub_launched()
-        engine.collector.batches = 1
+        engine.collector.weight = 1
         engine.update(0.1, 1)
         counts.append(runtime.stub_launched() - before)
     print(len(arena.trained), len(arena.segments()), *counts)

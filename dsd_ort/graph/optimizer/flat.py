@@ -21,10 +21,24 @@ _IR_VERSION = 8
 
 
 @script(default_opset=op)
-def add(total: Flat, gradient: Flat) -> Flat:
-    """The sum of the gradients of several batches."""
-    total_new = total + gradient
+def scale(gradient: Flat, weight: Scalar) -> Flat:
+    """The first batch's gradient by the batch's weight."""
+    total_new = gradient * weight
     return total_new  # noqa: RET504 - the output is called so
+
+
+@script(default_opset=op)
+def add(total: Flat, gradient: Flat, weight: Scalar) -> Flat:
+    """The sum of the gradients of several batches, each by its weight."""
+    total_new = total + gradient * weight
+    return total_new  # noqa: RET504
+
+
+@script(default_opset=op)
+def fold(folded: Flat, following: Flat, current: Flat, momenta: Flat, loss: Scalar) -> Flat:
+    """Statistics behind one more batch, which made *following* of *current*: see :mod:`dsd_ort.graph.momenta`."""
+    folded_new = op.Where((loss - loss) == 0.0, folded * momenta + (following - momenta * current), folded)
+    return folded_new  # noqa: RET504
 
 
 @script(default_opset=op)
@@ -34,8 +48,20 @@ def keep_finite(current: Flat, following: Flat, loss: Scalar) -> Flat:
     return current_new  # noqa: RET504
 
 
+def scale_graph() -> onnx.ModelProto:
+    """``gradient`` f32[n], ``weight`` f32[] → ``total_new`` f32[n]."""
+    model: onnx.ModelProto = scale.to_model_proto(ir_version=_IR_VERSION)  # type: ignore[no-untyped-call]
+    return model
+
+
+def fold_graph() -> onnx.ModelProto:
+    """``folded``, ``following``, ``current``, ``momenta`` f32[n], ``loss`` f32[] → ``folded_new`` f32[n]."""
+    model: onnx.ModelProto = fold.to_model_proto(ir_version=_IR_VERSION)  # type: ignore[no-untyped-call]
+    return model
+
+
 def add_graph() -> onnx.ModelProto:
-    """``total``, ``gradient`` f32[n] → ``total_new`` f32[n]."""
+    """``total``, ``gradient`` f32[n], ``weight`` f32[] → ``total_new`` f32[n]."""
     model: onnx.ModelProto = add.to_model_proto(ir_version=_IR_VERSION)  # type: ignore[no-untyped-call]
     return model
 
