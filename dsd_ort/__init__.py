@@ -14,8 +14,9 @@
 ``compare`` does all of it, and the same budget dense only beside it; ``experiment`` does so in several ways and with
 several seeds, of which ``train_cell`` trains a part, on any machine.  ``evaluate`` measures a file or a run,
 ``predict`` is what it says, ``phases`` reads what a run has measured, ``status`` how far it is, ``suspects`` lists the
-training examples whose labels are probably wrong, ``doctor`` says what there is to train with.  ``differentiate`` adds gradients to a graph and trains nothing, ``dequantize`` makes
-floats of quantised weights, which then train.  What is refused raises :class:`DsdError`.
+training examples whose labels are probably wrong, ``doctor`` says what there is to train with.  ``differentiate`` adds
+gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised weights, which then train.  What is
+refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
