@@ -12,10 +12,11 @@
     dsd_ort.verify("model.onnx", "better.onnx")             # … and the proof that only they differ
 
 ``compare`` does all of it, and the same budget dense only beside it; ``experiment`` does so in several ways and with
-several seeds.  ``evaluate`` measures a file or a run, ``predict`` is what it says, ``phases`` reads what a run has
-measured, ``status`` how far it is, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor``
-says what there is to train with.  ``differentiate`` adds gradients to a graph and trains nothing, ``dequantize`` makes
-floats of quantised weights, which then train.  What is refused raises :class:`DsdError`.
+several seeds, of which ``train_cell`` trains a part, on any machine.  ``evaluate`` measures a file or a run,
+``predict`` is what it says, ``phases`` reads what a run has measured, ``status`` how far it is, ``suspects`` lists the
+training examples whose labels are probably wrong, ``doctor`` says what there is to train with.  ``differentiate`` adds
+gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised weights, which then train.  What is
+refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from dsd_ort.version import __version__
 
 if TYPE_CHECKING:
     from dsd_ort.api import (
+        Cell,
         Comparison,
         Dequantization,
         Diagnosis,
@@ -51,10 +53,12 @@ if TYPE_CHECKING:
         status,
         suspects,
         train,
+        train_cell,
         verify,
     )
 
 __all__ = [
+    "Cell",
     "Comparison",
     "Dequantization",
     "Diagnosis",
@@ -83,6 +87,7 @@ __all__ = [
     "status",
     "suspects",
     "train",
+    "train_cell",
     "verify",
 ]
 

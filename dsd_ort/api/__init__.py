@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dsd_ort.api.comparison.cell import Cell, train_cell
     from dsd_ort.api.comparison.compare import Comparison, compare
     from dsd_ort.api.comparison.experiment import Experiment, experiment
     from dsd_ort.api.environment import Diagnosis, doctor
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dsd_ort.run.predict import Predicted
 
 __all__ = [
+    "Cell",
     "Comparison",
     "Dequantization",
     "Diagnosis",
@@ -60,12 +62,14 @@ __all__ = [
     "status",
     "suspects",
     "train",
+    "train_cell",
     "usage_note",
     "verify",
 ]
 
 _MODULES = {
     "dsd_ort.api.comparison.compare": ("Comparison", "compare"),
+    "dsd_ort.api.comparison.cell": ("Cell", "train_cell"),
     "dsd_ort.api.comparison.experiment": ("Experiment", "experiment"),
     "dsd_ort.api.environment": ("Diagnosis", "doctor"),
     "dsd_ort.api.gradients": ("differentiate",),

@@ -20,7 +20,7 @@ from dsd_ort.cli.stop import stoppable
 from dsd_ort.recipe import MetricName, Recipe
 from dsd_ort.recipe.tables import Experiment
 
-ASKED = ("sparsities", "seeds", "select", "select_data", "kinds", "monitor", "keep", "jobs")
+ASKED = ("sparsities", "seeds", "select", "select_data", "kinds", "monitor", "keep", "jobs", "cell")
 """The options that make an experiment of a comparison."""
 NONE = Experiment()
 
@@ -43,6 +43,11 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What makes an experiment of a comparison."""
     kinds = ", ".join(arms.KINDS)
     for option in (
+        click.option(
+            "--cell",
+            type=click.IntRange(0),
+            help="Train only this part of it, from 0, as one of many calls on any machines that share FOLDER.",
+        ),
         click.option(
             "--jobs", type=click.IntRange(1), help="Trainings at a time, with the cores shared out.  [default: 1]"
         ),
@@ -114,6 +119,7 @@ def compare(
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o comparison
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity 0.8,0.9,0.95 --seeds 5
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity auto --seeds 3
+        dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --seeds 50 --cell 7
     """
     options["fit"] = is_default(click.get_current_context())
     asked = {name: options.pop(name) for name in ASKED}
@@ -134,6 +140,12 @@ def compare(
         else recipe.experiment.arms or arms.USUAL
     )
     asked["kinds"] = (*kinds, "fresh") if fresh else kinds
+    if (number := asked.pop("cell", None)) is not None:
+        if asked.keys() & {"keep", "jobs"}:
+            raise click.UsageError("a cell is one job, and keeps its run folders: leave --jobs and --keep out")
+        asked["number"] = number
+        _print_cell(run(api.train_cell, model, folder, recipe, data, eval_data, quiet=json_, **asked, **options), json_)
+        return
     found = run(api.experiment, model, folder, recipe, data, eval_data, quiet=json_, **asked, **options)
     _print(found, json_, lambda: show_experiment(found, f"{model.name} on {eval_data}"))
 
@@ -143,6 +155,19 @@ def _print(found: api.Comparison | api.Experiment, json_: bool, show_: Callable[
         click.echo(json.dumps(found.to_dict(), indent=1))
     else:
         show_()
+
+
+def _print_cell(cell: api.Cell, json_: bool) -> None:
+    if json_:
+        click.echo(json.dumps(msgspec.to_builtins(cell, enc_hook=str), indent=1))
+        return
+    for name, folder in cell.runs.items():
+        said = f"ends without a result: {cell.diverged[name]}" if name in cell.diverged else str(folder)
+        click.echo(f"{name}: {said}")
+    click.echo(
+        f"cell {cell.number} of 0 to {cell.of - 1} is trained; when all are, the same command without --cell measures "
+        "and chooses"
+    )
 
 
 Found = TypeVar("Found")
@@ -155,7 +180,7 @@ def run(
 
     Ctrl-C ends the process, and *go_on* is what goes on.
     """
-    brief = verb is api.experiment  # of many trainings, nobody reads the epochs
+    brief = verb in (api.experiment, api.train_cell)  # of many trainings, nobody reads the epochs
     with stoppable(go_on) as stop, reporter(quiet=quiet, brief=brief) as listener:
         return verb(*arguments, listener=listener, stop=stop, **options)
 

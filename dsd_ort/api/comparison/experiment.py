@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import os
-import shutil
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from dsd_ort import runtime
-from dsd_ort.api.comparison import answer, document, ladder, measuring
-from dsd_ort.api.comparison.arms import USUAL, arms
+from dsd_ort.api.comparison import answer, document, ladder
+from dsd_ort.api.comparison.beginning import beginning_of
 from dsd_ort.api.comparison.cost import cost
-from dsd_ort.api.comparison.document import Document, Measured, Rung
-from dsd_ort.api.comparison.folder import RECIPE, fitted, held
-from dsd_ort.api.comparison.jobs import Opening, opened, side_by_side
-from dsd_ort.api.comparison.lab import FINAL, MADE, Book, Lab
+from dsd_ort.api.comparison.document import Document, Rung
+from dsd_ort.api.comparison.jobs import side_by_side
+from dsd_ort.api.comparison.lab import FINAL, Book, Lab
 from dsd_ort.api.comparison.training import Listener, once
-from dsd_ort.errors import ModelError, RecipeError, RunError
+from dsd_ort.errors import RecipeError
 from dsd_ort.graph.inference import write_inference_form
-from dsd_ort.model import artifacts, usage
 from dsd_ort.model import source as source_files
 from dsd_ort.recipe import MetricName, Recipe
-from dsd_ort.recipe.tables import Experiment as Wish
-from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Precision
 from dsd_ort.run.journal import AS_IT_CAME
-from dsd_ort.run.metrics import better
 from dsd_ort.ship import export as export_files
 from dsd_ort.ship import verify as verify_files
 from dsd_ort.ship.verify import Verdict
-
-SELECTION = "selection"
-"""What the file of the scores is called that the model as it came has on the data that choose."""
 
 
 @dataclass(frozen=True)
@@ -130,54 +119,31 @@ def experiment(
     """
     runtime.require_runtime()
     runtime.choose_device(device)
-    wish = recipe.experiment
-    recipe = msgspec.structs.replace(recipe, experiment=Wish())
-    sparsities = wish.sparsity if sparsities is None else sparsities
-    seeds = wish.seeds if seeds is None else seeds
-    select = wish.select if select is None and select_data is None else select
-    kinds = wish.arms or USUAL if kinds is None else kinds
-    _refuse(model, seeds, keep, jobs)
-    given = () if isinstance(sparsities, str) else tuple(sparsities)
-    arms(recipe, kinds, given)  # refuses what is none
-    recipe = Recipe.from_dict(recipe.to_dict() | {"monitor": monitor or answer.deciding(recipe)})
-    opening = Opening(
-        model=Path(model),
-        folder=Path(folder),
-        recipe=recipe,
-        data=data,
-        eval_data=eval_data,
+    _refuse(keep, jobs)
+    beginning = beginning_of(
+        model,
+        folder,
+        recipe,
+        data,
+        eval_data,
+        sparsities=sparsities,
+        seeds=seeds,
         select=select,
         select_data=select_data,
+        kinds=kinds,
+        monitor=monitor,
+        fit=fit,
         device=device,
         threads=threads if threads or jobs == 1 else max(1, (os.cpu_count() or 1) // jobs),
-        options={
-            "precision": precision,
-            "cuda_graphs": cuda_graphs,
-            "deterministic": deterministic,
-            "checkpoint_seconds": checkpoint_seconds,
-        },
+        precision=precision,
+        cuda_graphs=cuda_graphs,
+        deterministic=deterministic,
+        checkpoint_seconds=checkpoint_seconds,
     )
-    with held(opening.folder, (*MADE, RECIPE), lambda: document.is_begun(opening.folder)):
-        _refuse_files_of_others(opening.folder)
-        if fit:
-            found = fitted(opening.folder, model, recipe, data, listener, device=device, threads=threads)
-            opening = replace(opening, recipe=found)
-        lab, evaluator = opened(opening, stop)
-        doc, seconds = _begun(lab, evaluator)
-        listener({"event": "measured", "name": AS_IT_CAME, "metrics": doc.came.evaluation})
-        _say_what_chooses(lab, doc, listener)
-        wanted = lab.sets.recipe
-        if "drop-suspects" in kinds and lab.sets.training.examples is None:
-            kinds = [kind for kind in kinds if kind != "drop-suspects"]
-            listener(
-                {"event": "note", "text": "a stream's examples have no numbers: the arm drop-suspects is left out"}
-            )
-        if sparsities == "auto" and any(arm.prunes for arm in arms(wanted, kinds, given)):
-            doc = _climb(lab, doc, listener, seconds)
-            given, wanted = (ladder.top(doc.ladder, doc.monitor).sparsity,), ladder.sparing(wanted)
-        plan = arms(wanted, kinds, given)
-        groups = lab.groups(doc, plan, seeds)
-        expected = cost(lab.by_seed(groups), lab.sets.training, lab.execution, per_evaluation=seconds, jobs=jobs)
+    with beginning.begun(listener, stop) as begun:
+        lab, doc, plan = begun.lab, begun.doc, begun.plan
+        groups = lab.groups(doc, plan, begun.seeds)
+        expected = cost(lab.by_seed(groups), lab.sets.training, lab.execution, per_evaluation=begun.seconds, jobs=jobs)
         if expected.runs:
             listener(expected.event())
         book = Book(lab, doc, plan, keep=keep == "all", listener=once(expected.counting(listener)))
@@ -185,7 +151,7 @@ def experiment(
             for group in groups:
                 lab.train(group, book.tell)
         else:
-            side_by_side(opening, groups, jobs, book.tell, stop)
+            side_by_side(begun.opening, groups, jobs, book.tell, stop)
         there = answer.known(book.doc, plan)
         doc = _finished(lab, book.doc, there)
     final = lab.folder / FINAL
@@ -193,93 +159,11 @@ def experiment(
     return Experiment(final, doc, table, verify_files.verify(lab.source.path, final))
 
 
-def _refuse(model: str | Path, seeds: int, keep: str, jobs: int) -> None:
+def _refuse(keep: str, jobs: int) -> None:
     if jobs < 1:
         raise RecipeError(f"{jobs} jobs train nothing", fix="give 1 or more; as many as there are cores, at most")
-    if seeds < 1:
-        raise RecipeError(f"{seeds} seeds are no experiment", fix="give 1 or more; from 3 on there are intervals")
     if keep not in ("all", "final"):
         raise RecipeError(f"keep = {keep!r} is none", fix='give "all" or "final"')
-    if artifacts.find(model) is not None:
-        raise RecipeError(
-            "an experiment takes an inference model, and this is an exported training graph",
-            where=str(model),
-            fix="give the inference model, or compare with one seed and one sparsity",
-        )
-
-
-def _refuse_files_of_others(folder: Path) -> None:
-    for file in (folder / FINAL, usage.beside(folder / FINAL)):
-        if file.exists() and not (folder / document.FILE).exists():
-            raise RunError(
-                "a file is there that the experiment would replace", where=str(file), fix="choose another folder"
-            )
-
-
-def _begun(lab: Lab, evaluator: Evaluator) -> tuple[Document, float]:
-    """What the experiment has measured so far, of a new one the model as it came; and how long selection takes."""
-    began, sets, recipe = time.perf_counter(), lab.sets, lab.sets.recipe
-    selected = evaluator(sets.selection)
-    seconds = time.perf_counter() - began
-    there = document.read(lab.folder)
-    section = msgspec.structs.replace(recipe.data, without=None)  # what counts is who is left, not where the list was
-    wanted = Document(
-        source_digest=lab.source.digest,
-        recipe=msgspec.structs.replace(recipe, data=section, monitor="loss").to_dict(),
-        monitor=lab.monitor,
-        data=sets.training.digest,
-        selection=sets.selection.digest,
-        evaluation=sets.evaluation.digest,
-        came=Measured(selection=measuring.finite(selected), evaluation={}),
-    )
-    if there is not None:
-        document.refuse_another(lab.folder, there, wanted)
-        return there, seconds
-    for data, name in ((sets.evaluation, AS_IT_CAME), (sets.selection, SELECTION)):
-        measuring.write_scores(evaluator, data, answer.scores_file(lab.folder, name, 0))
-    came = Measured(selection=wanted.came.selection, evaluation=measuring.finite(evaluator(sets.evaluation)))
-    if lab.monitor not in came.selection or lab.monitor not in came.evaluation:
-        raise ModelError(
-            f"the model's {lab.monitor} is not finite as it came, so there is nothing to compare with",
-            where=str(lab.source.path),
-            fix="look whether data and model fit, with dsd-ort evaluate; or choose by another metric with --by",
-        )
-    new = msgspec.structs.replace(wanted, came=came)
-    document.write(lab.folder, new)
-    return new, seconds
-
-
-def _say_what_chooses(lab: Lab, doc: Document, listener: Listener) -> None:
-    """How many examples choose and measure, and whether the model seems to have been trained on those that choose."""
-    counts = [data.examples for data in (lab.sets.selection, lab.sets.evaluation)]
-    if None not in counts:
-        text = f"{counts[0]:,} examples choose, {counts[1]:,} measure; nobody trains on them"
-        listener({"event": "note", "text": text})
-    monitor, came = doc.monitor, doc.came
-    files = [answer.scores_file(lab.folder, name, 0) for name in (SELECTION, AS_IT_CAME)]
-    chooses, measures = (measuring.scores(file, monitor) for file in files)
-    if chooses is None or measures is None or not better(monitor, came.selection[monitor], came.evaluation[monitor]):
-        return
-    if measuring.told_apart(chooses, measures):
-        text = (
-            "the model as it came does far better on what chooses than on what measures: it was probably trained on "
-            "it, and then what is trained here cannot win; give --select-data that the model has not seen, or neither "
-            "--select nor --select-data"
-        )
-        listener({"event": "note", "text": text})
-
-
-def _climb(lab: Lab, doc: Document, listener: Listener, per_evaluation: float) -> Document:
-    """With the ladder of sparsities, found now or by an earlier call."""
-    if doc.ladder:
-        return doc
-    measure = partial(lab.short_phases, listener=listener, per_evaluation=per_evaluation)
-    examples = lab.sets.selection.examples
-    found = ladder.climb(ladder.sparing(lab.sets.recipe), measure, doc.monitor, examples)
-    doc = msgspec.structs.replace(doc, ladder=found)
-    document.write(lab.folder, doc)
-    shutil.rmtree(lab.folder / "ladder", ignore_errors=True)
-    return doc
 
 
 def _finished(lab: Lab, doc: Document, plan: Sequence[answer.Known]) -> Document:

@@ -109,9 +109,10 @@ class Lab:
         share = FIT_EXAMPLES / trained.examples
         return trained if share >= 1 else split(trained, share, recipe.seed).part
 
-    def groups(self, doc: Document, plan: Sequence[Arm], seeds: int) -> list[Group]:
-        """What *doc* does not have yet, seed by seed."""
-        there = {(r.arm, r.seed) for r in doc.results} | {(d.arm, d.seed) for d in doc.diverged}
+    def groups(self, doc: Document | None, plan: Sequence[Arm], seeds: int) -> list[Group]:
+        """What *doc* does not have yet, seed by seed; without one, all."""
+        known: tuple[Result | Diverged, ...] = () if doc is None else (*doc.results, *doc.diverged)
+        there = {(found.arm, found.seed) for found in known}
         found = []
         for seed in range(seeds):
             apart: list[list[Arm]] = []
