@@ -2,7 +2,8 @@
 
 ::
 
-    FOLDER/part-0.npz, part-1.npz, …             each with the same arrays, in alphabetical order
+    FOLDER/train-00000-of-00008.npz, …           each with the same arrays; FOLDER/train names them, and FOLDER,
+                                                 where there are no others
     FOLDER/image-00000-of-00008.npy, …           each array's own, in the order of their numbers
 
 What is small is put together in memory; of what is large, rows are read from the files that have them.
@@ -14,6 +15,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,6 +101,23 @@ def numbered(stems: Iterable[str], where: str) -> dict[str, list[str]]:
         if wrong := [number for number in shards if number >= counts[name]]:
             raise _torn(name, f"there is a shard {wrong[0]} of {counts[name]}, counted from 0", where)
     return {name: [shards[number] for number in sorted(shards)] for name, shards in found.items()}
+
+
+def archives(path: Path) -> list[Path]:
+    """The .npz files that are the shards of *path*: the only ones of a folder, or those whose names begin so.
+
+    Other files of a folder are not put together: train.npz and test.npz are two data sets.
+
+    Raises:
+        DataError: one is missing.
+    """
+    folder, name = (path, None) if path.is_dir() else (path.parent, path.name)
+    stems = [file.stem for file in folder.glob("*-of-*.npz") if _PART.fullmatch(file.stem)]
+    names = {match["name"] for stem in stems if (match := _PART.fullmatch(stem))}
+    if name is None:
+        name = next(iter(names)) if len(names) == 1 else None
+    found = [stem for stem in stems if stem.rpartition("-of-")[0].rpartition("-")[0] == name]
+    return [folder / f"{stem}.npz" for stem in numbered(found, str(path)).get(name or "", [])]
 
 
 def _torn(name: str, what: str, where: str) -> DataError:

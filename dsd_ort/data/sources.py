@@ -37,9 +37,9 @@ def _npz(path: Path, *_: object) -> Arrays:
         return Arrays({name: partial(member, name) for name in archive.files}, str(path))
 
 
-def _npz_folder(path: Path, *_: object) -> Arrays:
-    """Each archive is a shard: the first one's arrays, in its order."""
-    archives = {file.name: _npz(file) for file in sorted(path.glob("*.npz"))}
+def _npz_shards(path: Path, *_: object) -> Arrays:
+    """The first archive's arrays, in its order."""
+    archives = {file.name: _npz(file) for file in shards.archives(path)}
     first = next(iter(archives.values()))
 
     def read(name: str) -> np.ndarray:
@@ -68,7 +68,11 @@ def _idx(path: Path, *_: object) -> Arrays:
 FORMATS = (
     Format("a .npz file", lambda path: path.suffix == ".npz" and path.is_file(), _npz),
     Format("a folder of .npy files", lambda path: path.is_dir() and any(path.glob("*.npy")), _npy_folder),
-    Format("a folder of .npz files", lambda path: path.is_dir() and any(path.glob("*.npz")), _npz_folder),
+    Format(
+        "shards (data/train for data/train-00000-of-00008.npz)",
+        lambda path: bool(shards.archives(path)),
+        _npz_shards,
+    ),
     Format(
         "IDX files as the prefix of a split (mnist/train for mnist/train-images-idx3-ubyte.gz)",
         lambda path: bool(idx.splits(path)) or path.name in idx.splits(path.parent),

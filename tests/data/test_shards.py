@@ -36,7 +36,7 @@ def write(folder: Path, form: str) -> Path:
         part = {name: array[begin : begin + size] for name, array in arrays().items()}
         begin += size
         if form == "npz":
-            np.savez(folder / f"part-{number}.npz", **part)
+            np.savez(folder / f"train-{number:05d}-of-{len(SIZES):05d}.npz", **part)
         else:
             for name, array in part.items():
                 np.save(folder / f"{name}-{number:05d}-of-{len(SIZES):05d}.npy", array)
@@ -90,11 +90,31 @@ def test_what_is_not_whole_is_refused(stems: list[str], told: str) -> None:
 
 
 def test_shards_that_differ_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "shards", "npz")
-    np.savez(tmp_path / "shards" / "part-9.npz", image=np.zeros((2, 3, 5), np.float32), label=np.zeros(2, np.int64))
+    last = write(tmp_path / "shards", "npz") / "train-00003-of-00004.npz"
+    np.savez(last, image=np.zeros((2, 3, 5), np.float32), label=np.zeros(2, np.int64))
     with pytest.raises(DataError, match="the shards of 'image' differ") as caught:
         open_data(tmp_path / "shards", FIELDS, Data())
-    assert "part-9.npz" in str(caught.value)
-    np.savez(tmp_path / "shards" / "part-9.npz", image=np.zeros((2, 3, 4), np.float32))
-    with pytest.raises(DataError, match=r"part-9.npz has no array 'label'"):
+    assert last.name in str(caught.value)
+    np.savez(last, image=np.zeros((2, 3, 4), np.float32))
+    with pytest.raises(DataError, match=f"{last.name} has no array 'label'"):
         open_data(tmp_path / "shards", FIELDS, Data())
+    last.unlink()
+    with pytest.raises(DataError, match="'train' is not whole: of 4 shards, number 3 is not there"):
+        open_data(tmp_path / "shards", FIELDS, Data())
+
+
+def test_two_data_sets_of_a_folder_are_two(tmp_path: Path) -> None:
+    """Their shards are named by what their names begin with; files without numbers are no shards."""
+    folder = write(tmp_path / "shards", "npz")
+    for file in list(folder.iterdir()):
+        file.with_name(file.name.replace("train", "test")).write_bytes(file.read_bytes())
+    with pytest.raises(DataError, match="holds no data that can be read"):
+        open_data(folder, FIELDS, Data())
+    for name in ("train", "test"):
+        assert open_data(folder / name, FIELDS, Data()).examples == sum(SIZES)
+    (tmp_path / "plain").mkdir()
+    for name in ("train", "test"):
+        np.savez(tmp_path / "plain" / f"{name}.npz", **arrays())
+    with pytest.raises(DataError, match="holds no data that can be read") as caught:
+        open_data(tmp_path / "plain", FIELDS, Data())
+    assert "give one of the data sets in it" in str(caught.value)
