@@ -124,7 +124,7 @@ def note(text: str) -> None:
 
 
 def data_option(command: Any) -> Any:
-    text = "A .npz, a folder of .npy, of images or of recordings, IDX files, a manifest, or module:function."
+    text = "A .npz or shards, a folder of .npy, of images or of recordings, IDX files, a manifest, or module:function."
     return click.option("--data", required=True, help=text)(command)
 
 

@@ -63,7 +63,7 @@ def _digest(count: int | str, parts: Iterator[bytes] | list[bytes]) -> str:
 
 def _array(name: str, array: np.ndarray) -> Iterator[bytes]:
     yield f"{name} {array.dtype.str} {array.shape}".encode()
-    yield array.tobytes()
+    yield np.asarray(array).tobytes()
 
 
 def _sample(array: np.ndarray) -> np.ndarray:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
+from dsd_ort.data.shards import Shards
 from dsd_ort.errors import DataError, DsdError
 
 Named = dict[str, np.ndarray]
@@ -35,7 +36,8 @@ class Arrays:
     def read(self, name: str) -> np.ndarray:
         """Raises DataError: the array cannot be read."""
         with reading(self.where, f"array {name!r}"):
-            return np.asarray(self.readers[name]())
+            found = self.readers[name]()
+            return cast("np.ndarray", found) if isinstance(found, Shards) else np.asarray(found)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dsd_ort.data import idx, images, loader, recordings
+from dsd_ort.data import idx, images, loader, recordings, shards
 from dsd_ort.data.source_forms import Arrays, Examples, Stream, reading
 from dsd_ort.errors import DataError, nearest
 from dsd_ort.fields import Field
@@ -37,10 +37,28 @@ def _npz(path: Path, *_: object) -> Arrays:
         return Arrays({name: partial(member, name) for name in archive.files}, str(path))
 
 
+def _npz_shards(path: Path, *_: object) -> Arrays:
+    """The first archive's arrays, in its order."""
+    archives = {file.name: _npz(file) for file in shards.archives(path)}
+    first = next(iter(archives.values()))
+
+    def read(name: str) -> np.ndarray:
+        if lacking := next((file for file, archive in archives.items() if name not in archive.readers), None):
+            raise DataError(f"{lacking} has no array {name!r}", where=str(path), fix="give all shards the same arrays")
+        return shards.joined(name, {file: archive.read(name) for file, archive in archives.items()}, str(path))
+
+    return Arrays({name: partial(read, name) for name in first.readers}, str(path))
+
+
 def _npy_folder(path: Path, *_: object) -> Arrays:
-    """Stems are names, in alphabetical order; memory-mapped, so they may be larger than memory."""
-    files = sorted(path.glob("*.npy"))
-    return Arrays({f.stem: partial(np.load, f, mmap_mode="r", allow_pickle=False) for f in files}, str(path))
+    """Stems are names, in alphabetical order, or shards; memory-mapped, so they may be larger than memory."""
+
+    def read(name: str, stems: Sequence[str]) -> np.ndarray:
+        parts = {f"{stem}.npy": np.load(path / f"{stem}.npy", mmap_mode="r", allow_pickle=False) for stem in stems}
+        return next(iter(parts.values())) if stems == [name] else shards.joined(name, parts, str(path))
+
+    named = shards.numbered((file.stem for file in path.glob("*.npy")), str(path))
+    return Arrays({name: partial(read, name, stems) for name, stems in named.items()}, str(path))
 
 
 def _idx(path: Path, *_: object) -> Arrays:
@@ -50,6 +68,11 @@ def _idx(path: Path, *_: object) -> Arrays:
 FORMATS = (
     Format("a .npz file", lambda path: path.suffix == ".npz" and path.is_file(), _npz),
     Format("a folder of .npy files", lambda path: path.is_dir() and any(path.glob("*.npy")), _npy_folder),
+    Format(
+        "shards (data/train for data/train-00000-of-00008.npz)",
+        lambda path: bool(shards.archives(path)),
+        _npz_shards,
+    ),
     Format(
         "IDX files as the prefix of a split (mnist/train for mnist/train-images-idx3-ubyte.gz)",
         lambda path: bool(idx.splits(path)) or path.name in idx.splits(path.parent),

@@ -20,7 +20,7 @@ Y = np.array([0, 1, 2, 1])
 FIELDS = [Field("x", "float32", ("N", 1, 3, 3)), Field("y", "int64", ("N",), label=True, classes=3)]
 
 FORMATS = (
-    "a .npz file, a folder of .npy files, "
+    "a .npz file, a folder of .npy files, shards (data/train for data/train-00000-of-00008.npz), "
     "IDX files as the prefix of a split (mnist/train for mnist/train-images-idx3-ubyte.gz), "
     "a folder with one sub-folder of images a class, a manifest of recordings (.jsonl), "
     "a folder of recordings with a .txt beside each, or module:function"
