@@ -12,8 +12,8 @@ import msgspec
 
 from dsd_ort import api
 from dsd_ort.api.comparison import arms
+from dsd_ort.api.numbers import format_metrics
 from dsd_ort.cli import tables
-from dsd_ort.cli.numbers import format_metrics
 from dsd_ort.cli.options import FILE, as_json, data_option, is_default, recipe_options, training_options
 from dsd_ort.cli.progress import reporter
 from dsd_ort.cli.stop import stoppable

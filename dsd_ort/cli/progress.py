@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dsd_ort.cli.numbers import format_metrics
+from dsd_ort.api.numbers import duration, format_metrics
 from dsd_ort.run.journal import Event
 
 WITHIN = ("phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
@@ -83,17 +83,6 @@ def _cost(event: Event) -> str:
     size = event["bytes"] / 1e6
     runs = "one training" if event["runs"] == 1 else f"{event['runs']} trainings"
     return f"{runs} to go: about {duration(event['seconds'])}, and {size:,.0f} MB on disk"
-
-
-def duration(seconds: float) -> str:
-    """``40 s``, ``12 min`` or ``3.5 h``."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def _result(event: Event) -> str:

@@ -12,10 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from dsd_ort.cli.numbers import format_column, format_metrics, format_value, heading
-from dsd_ort.cli.progress import duration
+from dsd_ort.api.numbers import duration, format_column, format_difference, format_metrics, format_value, heading
 from dsd_ort.notes import Note
-from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.journal import AS_IT_CAME, Event
 
 if TYPE_CHECKING:  # what is shown is imported by what makes it
@@ -26,7 +24,6 @@ if TYPE_CHECKING:  # what is shown is imported by what makes it
     from dsd_ort.proof import Report
     from dsd_ort.recipe import Recipe, Schedule
     from dsd_ort.ship.verify import Verdict as Verified
-    from dsd_ort.statistics import Paired
 
 
 WIDTH = 132
@@ -265,18 +262,8 @@ def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
         [str(row.seeds or "") + (f" ({row.diverged} diverged)" if row.diverged else "") for row in rows],
         format_column(monitor, [row.selection.get(monitor) for row in rows]),
         *measured,
-        ["" if row.against is None else _difference(row.against, monitor) for row in rows],
+        ["" if row.against is None else format_difference(row.against, monitor) for row in rows],
         ["" if row.seconds is None else f"{row.seconds:.1f}" for row in rows],
         strict=True,
     )
     show(title, columns, [[*row] for row in cells])
-
-
-def _difference(paired: Paired, monitor: str) -> str:
-    """The mean, and its 95 % interval."""
-    scale, digits = (100, ".2f") if monitor in PERCENTAGES else (1, ".4f")
-    mean = f"{scale * paired.mean:+{digits}}"
-    if paired.interval is None:
-        return mean
-    low, high = (f"{scale * end:+{digits}}" for end in paired.interval)
-    return f"{mean} ({low} … {high})"

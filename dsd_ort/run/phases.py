@@ -117,7 +117,8 @@ class Trainer:
         """Records what the run begins with, behind a first checkpoint: whoever goes on from that comes here again."""
         self.examples.keep()
         self.state.save()
-        self.examples.record(self.journal)
+        held_out = None if self.eval_data is None else self.eval_data.where
+        self.examples.record(self.journal, eval_data=held_out, **self.execution.record())
         if self.measure_first and self.eval_data is not None:
             self.journal.write("measured", 0, name=AS_IT_CAME, metrics=self._evaluate())
 

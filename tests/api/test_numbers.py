@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dsd_ort.cli.numbers import format_column, format_metrics, heading
+from dsd_ort.api.numbers import format_column, format_metrics, heading
 
 
 @pytest.mark.parametrize(
