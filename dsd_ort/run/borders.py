@@ -131,13 +131,13 @@ def histograms(weights: Sequence[Weights], sparse: int) -> Histograms:
     edges = np.linspace(-1, 1, BINS + 1) * (reach or 1.0)
     threshold = float(np.abs(before[~mask]).max(initial=0.0))
     ends = [before[~mask], *([last[~mask]] if followed else [])]
-    above = np.count_nonzero(np.abs(last[~mask]) > threshold)
+    above = int(np.count_nonzero(np.abs(last[~mask]) > threshold))
     return Histograms(
         edges=edges,
         kept=tuple(_counts(w[mask], edges) for w in moments),
         pruned=tuple(_counts(w, edges) for w in ends),
         threshold=threshold,
-        returned=above / max(1, int((~mask).sum())) if followed else None,
+        returned=above / max(1, int(np.count_nonzero(~mask))) if followed else None,
     )
 
 

@@ -130,7 +130,7 @@ def inline(svg: str, name: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
-    svg = re.sub(r"<[^>]+>", lambda tag: _tag(tag[0], name), svg)
+    svg = re.sub(r"<[^>]+>|[^<\s]+", lambda part: _tag(part[0], name) if part[0][0] == "<" else plain(part[0]), svg)
     return re.sub(r"\s*\n\s*", "\n", svg).strip()
 
 
