@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from dsd_ort import runtime
+from dsd_ort.api.tensorboard import EventFiles
 from dsd_ort.data import Dataset, Field, open_data
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.inference import write_inference_form
@@ -46,6 +47,7 @@ def train(
     micro_batch: int | None = None,
     checkpoint_seconds: float = 300.0,
     measure_first: bool = True,
+    tensorboard: str | Path | None = None,
     listener: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Event]:
@@ -72,7 +74,8 @@ def train(
             ``batch_size``, and with *resume* what it was.
         checkpoint_seconds: the longest time between two checkpoints.
         measure_first: whether the model as it came is evaluated too, where there is *eval_data*.
-        listener: is told every event, see :mod:`dsd_ort.run.journal`.
+        tensorboard: a folder for event files of TensorBoard, see :mod:`dsd_ort.api.tensorboard`.
+        listener: is told every event as a dict, see :mod:`dsd_ort.run.journal` for what is in which.
         stop: asked after each update; on yes the state is saved and :class:`dsd_ort.run.phases.Stopped` raised.
 
     Returns:
@@ -82,7 +85,8 @@ def train(
         RunError: *run* is no run folder, or is in another state than *resume* says.
         DataError: the data does not fit the model.
         DivergedError: loss or weights became NaN or infinite.
-        InstallationError: ONNX Runtime cannot train, or not on the device that was asked for.
+        InstallationError: ONNX Runtime cannot train, or not on the device that was asked for, or what *tensorboard*
+            takes is missing.
     """
     with together() as ranks:
         runtime.require_runtime()
@@ -102,8 +106,14 @@ def train(
             same = {"run folder": program.digest, "data": examples.left.digest}
             same |= {"evaluation data": held_out.digest} if held_out is not None else {}
             refuse_what_differs(ranks, **{"version of dsd-ort": __version__}, **same, threads=threads)
-        journal = Journal(program.folder, listener) if first else Silent(program.folder)
-        with locked(program.folder) if first else nullcontext(), closing(journal):
+        with ExitStack() as stack:
+            listeners = [listener]
+            if first:
+                stack.enter_context(locked(program.folder))
+            if first and tensorboard is not None:
+                listeners.append(stack.enter_context(closing(EventFiles(Path(tensorboard)))))
+            journal = Journal(program.folder, *listeners) if first else Silent(program.folder)
+            stack.enter_context(closing(journal))
             journal.listeners = (*journal.listeners, Watch(journal.tell))
             for text in _notes(execution, ranks):
                 journal.tell({"event": "note", "text": text})

@@ -61,6 +61,7 @@ def prepare(model: Path, run: Path, recipe: Recipe, json_: bool) -> None:
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option("--micro-batch", type=click.IntRange(1), help="Cut batches into parts of this size, which ranks share.")
 @click.option("--report", "report_", is_flag=True, help="Write RUN/report.html at the end, as dsd-ort report does.")
+@click.option("--tensorboard", type=FILE, metavar="DIR", help="Write event files of TensorBoard there.")
 @training_options
 @as_json
 def train(run: Path, data: str, eval_data: str | None, report_: bool, json_: bool, **options: Any) -> None:
@@ -84,6 +85,7 @@ def train(run: Path, data: str, eval_data: str | None, report_: bool, json_: boo
     again += training_arguments(options)
     speaks = is_first()
     again += ["--report"] if report_ else []
+    again += ["--tensorboard", str(options["tensorboard"])] if options["tensorboard"] else []
     if report_:
         require_extra()  # not after hours of training
     with stoppable(shlex.join([*again, "--resume"])) as stop, reporter(quiet=json_ or not speaks) as listener:

@@ -38,3 +38,17 @@ def test_what_is_no_run_is_refused(dsd_ort: Command, folder: Path) -> None:
         dsd_ort, folder, ("report", "nothing"), "neither a run nor a comparison", "dsd-ort prepare or dsd-ort compare"
     )
     refuse(dsd_ort, folder, ("report", "data.npz"), "neither a run nor a comparison", "give a folder")
+
+
+# --- event files, which other programs show
+
+
+def test_event_files_are_written_where_it_is_asked_for(
+    dsd_ort: Command, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "tensorboardX", None)
+        answer = dsd_ort("train", "run", "--data", "data.npz", "--tensorboard", "events")
+        assert answer.status == 3 and 'pip install "dsd-ort[tensorboard]"' in answer.err
+    assert dsd_ort("train", "run", "--data", "data.npz", "--tensorboard", "events", "--threads", 1).status == 0
+    assert len(list((prepared / "events").glob("events.out.tfevents.*"))) == 1
