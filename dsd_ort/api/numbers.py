@@ -74,3 +74,9 @@ def duration(seconds: float) -> str:
         if seconds < 6000
         else f"{seconds / 3600:.1f} h"
     )
+
+
+def amount(size: float) -> str:
+    """Bytes: ``340 kB``, ``1.2 MB``, ``57 GB``."""
+    unit, scale = next(((u, s) for u, s in (("kB", 1e3), ("MB", 1e6)) if size < 999.5 * s), ("GB", 1e9))
+    return f"{size / scale:.{0 if size >= 9.95 * scale else 1}f} {unit}"

@@ -15,14 +15,17 @@ from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import artifacts
 from dsd_ort.recipe import Recipe
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, outlook
 from dsd_ort.run.arena import Arena
+from dsd_ort.run.epoch import in_parts, updates_of_phase
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution, Precision
 from dsd_ort.run.health import Watch
 from dsd_ort.run.journal import AS_IT_CAME, Event, Journal, Silent, read
 from dsd_ort.run.lock import locked
+from dsd_ort.run.outlook import Outlook
 from dsd_ort.run.phases import Trainer
+from dsd_ort.run.position import Position
 from dsd_ort.run.ranks import Ranks, device_of_a_rank, refuse_what_differs, threads_of_a_rank, together
 from dsd_ort.run.suspects import weights_of
 from dsd_ort.ship import export as export_files
@@ -120,6 +123,10 @@ def train(
             for opened, name in ((examples.left, "data"), (held_out, "eval-data")):
                 for note in opened.notes if opened else ():
                     journal.tell({"event": "note", "text": f"{name}: {note}"})
+            journal.tell(outlook.needs(program))
+            parts = in_parts(recipe, micro_batch)
+            updates = [updates_of_phase(parts, examples.left, phase, Position()) for phase in recipe.phase]
+            journal.listeners = (*journal.listeners, Outlook(updates, until, journal.tell))
             ranks.gather(None)  # before the first writes, all have read
             Trainer(
                 program,
