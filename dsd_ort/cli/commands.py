@@ -43,6 +43,9 @@ COMMANDS = {
         "comparing", "Train MODEL with a recipe, and beside it the same budget in other ways: does pruning gain?"
     ),
     "recipes": _Where("recipes", "List the built-in recipes, or print the one called NAME, to copy and change."),
+    "completion": _Where(
+        "completion", "Print or install what makes SHELL complete commands, options, files, recipes and their keys."
+    ),
     "doctor": _Where("doctor", "Show what there is to train with here, and what to install."),
     "demo": _Where("demo", "Train a small network on bundled digits, with wrong labels and with right ones."),
 }

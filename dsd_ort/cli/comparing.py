@@ -14,6 +14,7 @@ from dsd_ort import api
 from dsd_ort.api.comparison import arms
 from dsd_ort.api.numbers import format_metrics
 from dsd_ort.cli import tables
+from dsd_ort.cli.completion import of_paths
 from dsd_ort.cli.options import FILE, as_json, data_option, is_default, recipe_options, training_options
 from dsd_ort.cli.progress import reporter
 from dsd_ort.cli.stop import stoppable
@@ -66,6 +67,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--arms", "kinds", help=f"Which arms, of {kinds}.  [default: all but fresh]"),
         click.option(
             "--select-data",
+            shell_complete=of_paths,
             help="Data that choose, and that MODEL has not seen.  [default: half of the evaluation data]",
         ),
         click.option(
@@ -93,7 +95,12 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-o", "--folder", type=FILE, required=True, help="Where runs, final.onnx and the results go.")
 @recipe_options
 @data_option
-@click.option("--eval-data", required=True, help="The same, held out: what the trainings are measured on.")
+@click.option(
+    "--eval-data",
+    required=True,
+    shell_complete=of_paths,
+    help="The same, held out: what the trainings are measured on.",
+)
 @experiment_options
 @training_options
 @as_json

@@ -12,6 +12,7 @@ import click
 from dsd_ort import api
 from dsd_ort.api.page.layout import require_extra
 from dsd_ort.cli import tables
+from dsd_ort.cli.completion import of_paths
 from dsd_ort.cli.options import (
     FILE,
     as_json,
@@ -56,7 +57,7 @@ def prepare(model: Path, run: Path, recipe: Recipe, json_: bool) -> None:
 @click.command()
 @click.argument("run", type=FILE)
 @data_option
-@click.option("--eval-data", help="The same, held out: evaluated first and after each epoch.")
+@click.option("--eval-data", shell_complete=of_paths, help="The same, held out: evaluated first and after each epoch.")
 @click.option("--without", type=FILE, help="A CSV of examples that are not trained on, in place of the recipe's.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option("--micro-batch", type=click.IntRange(1), help="Cut batches into parts of this size, which ranks share.")

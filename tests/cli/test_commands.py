@@ -60,6 +60,7 @@ def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) 
         "verify",
         "compare",
         "recipes",
+        "completion",
         "doctor",
         "demo",
     ]
