@@ -194,12 +194,11 @@ def run(
 
 def show(comparison: api.Comparison, title: str) -> None:
     """The table of both trainings, the verdict, and what the final model measures."""
-    rows = []
-    for row in comparison.rows:
-        [(phase, *measured, seconds)] = tables.phase_rows([msgspec.to_builtins(row)])
-        rows.append([row.training, *((phase, *measured, seconds) if row.phase else ("", *measured, ""))])
+    columns, cells = tables.phase_columns([msgspec.to_builtins(row) for row in comparison.rows])
+    names = [[row.training, f"{row.phase} {row.kind}" if row.phase else ""] for row in comparison.rows]
+    rows = [[*name, *row] for name, row in zip(names, cells, strict=True)]
     click.echo("")
-    tables.show(title, {"training": "left", **tables.PHASE_COLUMNS}, rows)
+    tables.show(title, {"training": "left", "phase": "left", **columns}, rows)
     tables.show_verdict(comparison.verdict, comparison.final)
     click.echo(f"{comparison.final.name} in plain inference: {format_metrics(comparison.metrics)}")
     if comparison.worse:

@@ -191,25 +191,24 @@ def show_status(found: Status) -> None:
         click.echo(f"next: dsd-ort export {found.run} -o final.onnx")
 
 
-def phase_rows(events: list[Event]) -> list[list[str]]:
-    return [
-        [
-            f"{event['phase']} {event['kind']}",
-            format_metrics(event["metrics"]) or "(no evaluation data)",
-            f"{100 * event['density']:.1f} %",
-            f"{event['seconds']:.1f}",
-        ]
-        for event in events
-    ]
-
-
-PHASE_COLUMNS = {"phase": "left", "at its end": "left", "non-zero weights": "right", "seconds": "right"}
+def phase_columns(rows: Sequence[Event]) -> tuple[dict[str, str], list[list[str]]]:
+    """Columns of what was measured at the ends of phases, and their cells: metrics, the best marked, density, seconds."""
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    measured = [format_column(name, [row["metrics"].get(name) for row in rows]) for name in metrics]
+    measured = measured or [["(no evaluation data)"] * len(rows)]
+    density = [f"{100 * row['density']:.1f} %" if "density" in row else "" for row in rows]
+    seconds = [f"{row['seconds']:.1f}" if row.get("seconds") else "" for row in rows]
+    names = [heading(name) for name in metrics] or ["at its end"]
+    columns = dict.fromkeys([*names, "non-zero weights", "seconds"], "right")
+    return columns, [[*cells] for cells in zip(*measured, density, seconds, strict=True)]
 
 
 def show_phases(events: list[Event], came: dict[str, float]) -> None:
     """The phases of a run, under what the model measured as it came, if it was measured."""
-    first = [[AS_IT_CAME, format_metrics(came), "", ""]] if came else []
-    show("", PHASE_COLUMNS, first + phase_rows(events))
+    first: list[Event] = [{"metrics": came}] if came else []
+    columns, cells = phase_columns([*first, *events])
+    names = [AS_IT_CAME] * len(first) + [f"{event['phase']} {event['kind']}" for event in events]
+    show("", {"phase": "left", **columns}, [[name, *row] for name, row in zip(names, cells, strict=True)])
 
 
 def show_metrics(metrics: dict[str, float]) -> None:
