@@ -17,6 +17,8 @@ from dsd_ort.run.journal import Event
 
 WITHIN = ("needs", "outlook", "phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
 """What happens within a training."""
+SOON = 10.0
+"""Seconds that are not worth a line."""
 LINE_EVERY = 30.0
 """Seconds between two plain lines within an epoch."""
 
@@ -94,6 +96,8 @@ def _needs(event: Event) -> str:
 
 
 def _outlook(event: Event) -> str:
+    if event["seconds"] < SOON:
+        return ""
     memory = "" if event["memory"] is None else f", in {amount(event['memory'])} of memory"
     return f"  about {duration(event['seconds'])} of training to go{memory}; evaluation is not counted"
 

@@ -192,7 +192,7 @@ def show_status(found: Status) -> None:
 
 
 def phase_columns(rows: Sequence[Event]) -> tuple[dict[str, str], list[list[str]]]:
-    """Columns of what was measured at the ends of phases, and their cells: metrics, the best marked, density, seconds."""
+    """Columns of what was measured at the ends of phases, and cells: metrics, the best marked, density, seconds."""
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     measured = [format_column(name, [row["metrics"].get(name) for row in rows]) for name in metrics]
     measured = measured or [["(no evaluation data)"] * len(rows)]

@@ -99,10 +99,6 @@ def test_it_is_said_in_words() -> None:
     assert describe({"event": "outlook", "seconds": 130, "memory": 4e8}).startswith(
         "  about 2 min of training to go, in 400 MB of memory"
     )
-    assert [amount(size) for size in (1, 9_960, 999_400, 999_600, 1e12)] == [
-        "0.0 kB",
-        "10 kB",
-        "999 kB",
-        "1.0 MB",
-        "1000 GB",
-    ]
+    assert describe({"event": "outlook", "seconds": 3, "memory": None}) == "", "it is done before one has read it"
+    sizes = {1: "0.0 kB", 9_960: "10 kB", 999_400: "999 kB", 999_600: "1.0 MB", 1e12: "1000 GB"}
+    assert [amount(size) for size in sizes] == [*sizes.values()]
