@@ -12,6 +12,7 @@ A run that goes on writes a file beside the others; what was done after its chec
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -45,21 +46,25 @@ class EventFiles:
         except OSError as error:
             what = f"the folder of the event files cannot be made: {error.strerror}"
             raise RunError(what, where=str(folder), fix="choose another folder") from error
-        self._open: Callable[..., Any] = partial(SummaryWriter, str(folder))
+        self._new: Callable[..., Any] = partial(SummaryWriter, str(folder))
         self._writer: Any = None
 
     def __call__(self, event: Event) -> None:
         if event["event"] == "resume":
             self.close()
-            self._writer = self._open(purge_step=event["step"] + 1)
+            self._writer = self._open_file(purge_step=event["step"] + 1)
         values = dict(scalars(event))
         if not values:
             return
-        self._writer = self._writer or self._open()
+        self._writer = self._writer or self._open_file()
         for tag, value in values.items():
             self._writer.add_scalar(tag, value, event["step"], walltime=event["time"])
         if event["event"] != "progress":
             self._writer.flush()
+
+    def _open_file(self, **more: int) -> Any:
+        """A file of its own: its name has seconds only, and TensorBoard reads files in the order of their names."""
+        return self._new(filename_suffix=f".{time.time_ns()}", **more)
 
     def close(self) -> None:
         """Writes what is left."""
