@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -41,7 +42,7 @@ def main() -> None:
     for name in arguments.runs:
         with tempfile.TemporaryDirectory() as folder:
             RUNS[name](Path(folder))
-            rows.append({"run": name, **measured(Path(folder) / "run"), "cpu": cpu()})
+            rows.append({"run": name, **measured(Path(folder) / "run"), **machine()})
         print(rows[-1], flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
@@ -81,6 +82,11 @@ def measured(run: Path) -> dict[str, Any]:
         spent.append(processor() - before)
     found = {"seconds": round(statistics.median(times), 2), "processor seconds": round(statistics.median(spent), 2)}
     return {**found, "bytes": (run / "report.html").stat().st_size}
+
+
+def machine() -> dict[str, Any]:
+    """Which processor, and how many wanted it on the way: a clock tells little where they are more than its cores."""
+    return {"cpu": cpu(), "cores": os.cpu_count(), "load": round(os.getloadavg()[1], 1)}
 
 
 def processor() -> float:

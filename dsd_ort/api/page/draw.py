@@ -75,6 +75,8 @@ _STYLE: dict[str, Any] = {
 }
 WIDTH, HEIGHT = 4.6, 2.7
 """Inches of a drawing that has half of a page."""
+LARGEST = 1.5
+"""Pixels that a point of a drawing takes at most, however wide the page is."""
 POINTS = 1000
 """More of a line are not drawn."""
 _SHORT = 28
@@ -129,7 +131,9 @@ def inline(svg: str, name: str) -> str:
     """An SVG document as an element of a page, whose ids begin with *name*."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
+    [(box, width)] = re.findall(r'<svg [^>]*?viewBox="(\S+ \S+ (\S+) [^"]*)"', svg)
+    head = f'<svg viewBox="{box}" style="max-width: {LARGEST * float(width):.0f}px" aria-hidden="true">'
+    svg = head + svg.partition(">")[2]
     svg = re.sub(r"<[^>]+>|[^<\s]+", lambda part: _tag(part[0], name) if part[0][0] == "<" else plain(part[0]), svg)
     return re.sub(r"\s*\n\s*", "\n", svg).strip()
 
@@ -191,4 +195,4 @@ def counted(axes: Axes, which: Literal["x", "y"]) -> None:
 
 def legend(axes: Axes, columns: int = 4) -> None:
     """Above the axes, in a row."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.03), ncols=columns)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.7, ncols=columns)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ROWS = 48
 """More layers are not drawn beside each other: the largest are, and the table has all."""
+CUT = 3
+"""Times the room that what was not pruned takes, from where what came back is cut off: it would leave none."""
 _ROW = 0.19  # inches
 
 
@@ -98,12 +100,13 @@ def figure_2(layer: Layer, number: int) -> Picture:
 
     def paint(panels: list[Axes]) -> None:
         width = found.edges[1] - found.edges[0]
+        room = 1.4 * max(1, *(int(counts.max()) for counts in found.kept))
         for axes, name, stay, go, zeros in zip(panels, moments, kept, pruned, at_zero, strict=True):
             axes.stairs(stay, found.edges, fill=True, color=BLUE, linewidth=0)
             if go is not None:
                 axes.stairs(stay + go, found.edges, baseline=stay, fill=True, color=RED, linewidth=0)
             whole = stay + (0 if go is None else go)
-            top = 1.4 * max(1, int(whole.max() if go is found.pruned[0] else found.kept[-1].max()))
+            top = room if int(whole.max()) > CUT * room else max(room, 1.18 * int(whole.max()))
             if zeros:
                 axes.bar([0], [top], width, color=RED, linewidth=0)
             said = f"{zeros:,} at 0" if zeros else f"cut: to {whole.max():,}" if whole.max() > top else ""
