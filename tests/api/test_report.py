@@ -156,6 +156,7 @@ def test_the_page_of_two_trainings_has_their_phases(tmp_path: Path) -> None:
     for row in found.rows:
         assert f"{row.training}, phase {row.phase} {row.kind}" in said
         assert f"{row.metrics['loss']:.4f}" in said
+    assert all(f" {title} " in said for title in ("loss", "top-1, %", "dense only")) and "in the end DSD " in said
 
 
 def test_a_contact_sheet_is_in_the_file(run: Path, tmp_path: Path) -> None:

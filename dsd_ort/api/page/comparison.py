@@ -11,13 +11,14 @@ from dsd_ort.api.comparison import answer, document, ladder, report
 from dsd_ort.api.comparison.answer import Row, of_arm
 from dsd_ort.api.comparison.arms import DENSE_ONLY
 from dsd_ort.api.comparison.document import Document
+from dsd_ort.api.comparison.folder import FOLDERS
 from dsd_ort.api.numbers import format_column, format_difference, format_value, heading
-from dsd_ort.api.page.draw import BLUE, GRID, INK, MUTED, RED, legend, picture, short
+from dsd_ort.api.page.draw import BLUE, GRID, INK, MUTED, RED, counted, legend, picture, short, thinned
 from dsd_ort.api.page.layout import Facts, Figure, Page, Part, Picture, Section, Sheet, Source, Table
 from dsd_ort.errors import RunError
 from dsd_ort.recipe import Recipe, to_toml
 from dsd_ort.recipe.names import PERCENTAGES
-from dsd_ort.run.journal import AS_IT_CAME
+from dsd_ort.run.journal import AS_IT_CAME, read
 from dsd_ort.run.metrics import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -225,8 +226,32 @@ def _of_two(folder: Path) -> Page:
         title=f"{folder.name}: DSD beside dense only",
         subtitle=f"A comparison by dsd-ort in {folder}.",
         figures=figures,
-        sections=[Section("What was found", said, parts=[table])],
+        sections=[Section("What was found", said, parts=[table, *_side_by_side(folder)])],
     )
+
+
+def _side_by_side(folder: Path) -> Iterator[Picture]:
+    """Each metric of both trainings over their updates, as far as their run folders are there."""
+    epochs = {
+        name: [event for event in read(folder / run) if event["event"] == "epoch"] for name, run in FOLDERS.items()
+    }
+    for metric in dict.fromkeys(name for events in epochs.values() for event in events for name in event["metrics"]):
+        scale = _scale(metric)
+        ends = (
+            f"{name} {format_value(metric, events[-1]['metrics'][metric])}" for name, events in epochs.items() if events
+        )
+
+        def paint(panels: list[Axes], metric: str = metric, scale: int = scale) -> None:
+            [axes] = panels
+            for colour, (name, events) in zip((RED, BLUE), epochs.items(), strict=True):
+                values = [scale * event["metrics"][metric] for event in events]
+                axes.plot(*thinned([event["step"] for event in events], values), color=colour, label=name)
+            counted(axes, "x")
+            axes.set_xlabel("updates")
+            legend(axes)
+
+        text = f"On the evaluation data, after each epoch; in the end {', '.join(ends)}."
+        yield picture(_unit(metric), text, paint, name=f"metric-{metric}")
 
 
 def _scale(metric: str) -> int:
