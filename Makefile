@@ -102,7 +102,7 @@ endef
 
 # Writes the lock files anew, for all supported Python versions and systems at once; needs uv.
 lock:
-	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml -o requirements/runtime.txt
+	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --extra report -o requirements/runtime.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group test -o requirements/test.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group dev -o requirements/dev.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group docs -o requirements/docs.txt

@@ -13,10 +13,10 @@
 
 ``compare`` does all of it, and the same budget dense only beside it; ``experiment`` does so in several ways and with
 several seeds, of which ``train_cell`` trains a part, on any machine.  ``evaluate`` measures a file or a run,
-``predict`` is what it says, ``phases`` reads what a run has measured, ``status`` how far it is, ``suspects`` lists the
-training examples whose labels are probably wrong, ``doctor`` says what there is to train with.  ``differentiate`` adds
-gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised weights, which then train.  What is
-refused raises :class:`DsdError`.
+``predict`` is what it says, ``phases`` reads what a run has measured, ``status`` how far it is, ``report`` shows it as
+a page, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says what there is to train
+with.  ``differentiate`` adds gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised weights,
+which then train.  What is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         phases,
         predict,
         prepare,
+        report,
         status,
         suspects,
         train,
@@ -84,6 +85,7 @@ __all__ = [
     "phases",
     "predict",
     "prepare",
+    "report",
     "status",
     "suspects",
     "train",

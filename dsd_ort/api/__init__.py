@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dsd_ort.api.quantised import Dequantization, dequantize
     from dsd_ort.api.rates import FittedRates, fit_rates
     from dsd_ort.api.recipes import completed, default_recipe, usage_note
+    from dsd_ort.api.reporting import report
     from dsd_ort.api.runs import as_it_came, export, phases, train
     from dsd_ort.graph.prepare import prepare
     from dsd_ort.run.predict import Predicted
@@ -59,6 +60,7 @@ __all__ = [
     "phases",
     "predict",
     "prepare",
+    "report",
     "status",
     "suspects",
     "train",
@@ -80,6 +82,7 @@ _MODULES = {
     "dsd_ort.api.recipes": ("completed", "default_recipe", "usage_note"),
     "dsd_ort.api.evaluation": ("evaluate", "predict"),
     "dsd_ort.run.predict": ("Predicted",),
+    "dsd_ort.api.reporting": ("report",),
     "dsd_ort.api.runs": ("as_it_came", "export", "phases", "train"),
     "dsd_ort.api.progress": ("Status", "status"),
     "dsd_ort.graph.prepare": ("prepare",),

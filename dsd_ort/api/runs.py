@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from dsd_ort import runtime
+from dsd_ort.api.tensorboard import EventFiles
 from dsd_ort.data import Dataset, Field, open_data
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import artifacts
 from dsd_ort.recipe import Recipe
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, outlook
 from dsd_ort.run.arena import Arena
+from dsd_ort.run.epoch import in_parts, updates_of_phase
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution, Precision
 from dsd_ort.run.health import Watch
 from dsd_ort.run.journal import AS_IT_CAME, Event, Journal, Silent, read
 from dsd_ort.run.lock import locked
+from dsd_ort.run.outlook import Outlook
 from dsd_ort.run.phases import Trainer
+from dsd_ort.run.position import Position
 from dsd_ort.run.ranks import Ranks, device_of_a_rank, refuse_what_differs, threads_of_a_rank, together
 from dsd_ort.run.suspects import weights_of
 from dsd_ort.ship import export as export_files
@@ -46,6 +50,7 @@ def train(
     micro_batch: int | None = None,
     checkpoint_seconds: float = 300.0,
     measure_first: bool = True,
+    tensorboard: str | Path | None = None,
     listener: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Event]:
@@ -72,7 +77,8 @@ def train(
             ``batch_size``, and with *resume* what it was.
         checkpoint_seconds: the longest time between two checkpoints.
         measure_first: whether the model as it came is evaluated too, where there is *eval_data*.
-        listener: is told every event, see :mod:`dsd_ort.run.journal`.
+        tensorboard: a folder for event files of TensorBoard, see :mod:`dsd_ort.api.tensorboard`.
+        listener: is told every event as a dict, see :mod:`dsd_ort.run.journal` for what is in which.
         stop: asked after each update; on yes the state is saved and :class:`dsd_ort.run.phases.Stopped` raised.
 
     Returns:
@@ -82,7 +88,8 @@ def train(
         RunError: *run* is no run folder, or is in another state than *resume* says.
         DataError: the data does not fit the model.
         DivergedError: loss or weights became NaN or infinite.
-        InstallationError: ONNX Runtime cannot train, or not on the device that was asked for.
+        InstallationError: ONNX Runtime cannot train, or not on the device that was asked for, or what *tensorboard*
+            takes is missing.
     """
     with together() as ranks:
         runtime.require_runtime()
@@ -102,14 +109,24 @@ def train(
             same = {"run folder": program.digest, "data": examples.left.digest}
             same |= {"evaluation data": held_out.digest} if held_out is not None else {}
             refuse_what_differs(ranks, **{"version of dsd-ort": __version__}, **same, threads=threads)
-        journal = Journal(program.folder, listener) if first else Silent(program.folder)
-        with locked(program.folder) if first else nullcontext(), closing(journal):
+        with ExitStack() as stack:
+            listeners = [listener]
+            if first:
+                stack.enter_context(locked(program.folder))
+            if first and tensorboard is not None:
+                listeners.append(stack.enter_context(closing(EventFiles(Path(tensorboard)))))
+            journal = Journal(program.folder, *listeners) if first else Silent(program.folder)
+            stack.enter_context(closing(journal))
             journal.listeners = (*journal.listeners, Watch(journal.tell))
             for text in _notes(execution, ranks):
                 journal.tell({"event": "note", "text": text})
             for opened, name in ((examples.left, "data"), (held_out, "eval-data")):
                 for note in opened.notes if opened else ():
                     journal.tell({"event": "note", "text": f"{name}: {note}"})
+            journal.tell(outlook.needs(program))
+            parts = in_parts(recipe, micro_batch)
+            updates = [updates_of_phase(parts, examples.left, phase, Position()) for phase in recipe.phase]
+            journal.listeners = (*journal.listeners, Outlook(updates, until, journal.tell))
             ranks.gather(None)  # before the first writes, all have read
             Trainer(
                 program,

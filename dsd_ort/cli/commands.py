@@ -31,6 +31,7 @@ COMMANDS = {
     "train": _Where("runs", "Train a prepared RUN through its phases."),
     "status": _Where("looking", "Tell how far RUN is, also while it trains elsewhere, and whether it goes well."),
     "journal": _Where("looking", "Write what RUN recorded: losses, rates and metrics by update."),
+    "report": _Where("reporting", "Show a run or a comparison as one page of HTML, with pictures."),
     "evaluate": _Where("models", "Measure an ONNX file, or a run's weights, on data."),
     "predict": _Where("predictions", "Write what an ONNX file, or a run's weights, say of each example."),
     "suspects": _Where(
@@ -42,6 +43,9 @@ COMMANDS = {
         "comparing", "Train MODEL with a recipe, and beside it the same budget in other ways: does pruning gain?"
     ),
     "recipes": _Where("recipes", "List the built-in recipes, or print the one called NAME, to copy and change."),
+    "completion": _Where(
+        "completion", "Print or install what makes SHELL complete commands, options, files, recipes and their keys."
+    ),
     "doctor": _Where("doctor", "Show what there is to train with here, and what to install."),
     "demo": _Where("demo", "Train a small network on bundled digits, with wrong labels and with right ones."),
 }
@@ -79,6 +83,7 @@ def cli() -> None:
     dsd-ort prepare model.onnx -o run               make the training graphs
     dsd-ort train run --data train.npz              dense → sparse → dense
     dsd-ort status run                              how far it is, from another terminal
+    dsd-ort report run                              what it did, as a page with pictures
     dsd-ort suspects run --data train.npz           which of its labels are probably wrong
     dsd-ort export run -o final.onnx                the same model with better weights
     dsd-ort verify model.onnx final.onnx            proof that only weights differ

@@ -12,8 +12,9 @@ import msgspec
 
 from dsd_ort import api
 from dsd_ort.api.comparison import arms
+from dsd_ort.api.numbers import format_metrics
 from dsd_ort.cli import tables
-from dsd_ort.cli.numbers import format_metrics
+from dsd_ort.cli.completion import of_paths
 from dsd_ort.cli.options import FILE, as_json, data_option, is_default, recipe_options, training_options
 from dsd_ort.cli.progress import reporter
 from dsd_ort.cli.stop import stoppable
@@ -66,6 +67,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--arms", "kinds", help=f"Which arms, of {kinds}.  [default: all but fresh]"),
         click.option(
             "--select-data",
+            shell_complete=of_paths,
             help="Data that choose, and that MODEL has not seen.  [default: half of the evaluation data]",
         ),
         click.option(
@@ -93,7 +95,12 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-o", "--folder", type=FILE, required=True, help="Where runs, final.onnx and the results go.")
 @recipe_options
 @data_option
-@click.option("--eval-data", required=True, help="The same, held out: what the trainings are measured on.")
+@click.option(
+    "--eval-data",
+    required=True,
+    shell_complete=of_paths,
+    help="The same, held out: what the trainings are measured on.",
+)
 @experiment_options
 @training_options
 @as_json
@@ -187,12 +194,11 @@ def run(
 
 def show(comparison: api.Comparison, title: str) -> None:
     """The table of both trainings, the verdict, and what the final model measures."""
-    rows = []
-    for row in comparison.rows:
-        [(phase, *measured, seconds)] = tables.phase_rows([msgspec.to_builtins(row)])
-        rows.append([row.training, *((phase, *measured, seconds) if row.phase else ("", *measured, ""))])
+    columns, cells = tables.phase_columns([msgspec.to_builtins(row) for row in comparison.rows])
+    names = [[row.training, f"{row.phase} {row.kind}" if row.phase else ""] for row in comparison.rows]
+    rows = [[*name, *row] for name, row in zip(names, cells, strict=True)]
     click.echo("")
-    tables.show(title, {"training": "left", **tables.PHASE_COLUMNS}, rows)
+    tables.show(title, {"training": "left", "phase": "left", **columns}, rows)
     tables.show_verdict(comparison.verdict, comparison.final)
     click.echo(f"{comparison.final.name} in plain inference: {format_metrics(comparison.metrics)}")
     if comparison.worse:

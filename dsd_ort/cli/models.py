@@ -11,6 +11,7 @@ import click
 
 from dsd_ort import api
 from dsd_ort.cli import inspection, tables
+from dsd_ort.cli.completion import of_recipes
 from dsd_ort.cli.options import (
     FILE,
     RECIPE,
@@ -69,7 +70,7 @@ def _inspect_run(run: Path, json_: bool) -> None:
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option("--recipe", type=FILE, help=f"{RECIPE}  [default: a loss that fits]")
+@click.option("--recipe", type=FILE, shell_complete=of_recipes, help=f"{RECIPE}  [default: a loss that fits]")
 @loss_option
 @output_option
 @builder_option
@@ -126,7 +127,12 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 @click.command()
 @click.argument("model", type=FILE, metavar="MODEL|RUN")
 @click.option("--data", required=True, help="As for train.")
-@click.option("--recipe", type=FILE, help=f"{RECIPE}  Its loss, metrics and data count, and may be all that it has.")
+@click.option(
+    "--recipe",
+    type=FILE,
+    shell_complete=of_recipes,
+    help=f"{RECIPE}  Its loss, metrics and data count, and may be all that it has.",
+)
 @loss_option
 @output_option
 @settings_option

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import click
 
 from dsd_ort import api, runtime
+from dsd_ort.cli.completion import of_keys, of_paths, of_recipes
 from dsd_ort.errors import DsdError, RecipeError
 from dsd_ort.recipe import BuilderName, LossName, Recipe, parse_value
 from dsd_ort.run.execution import PRECISIONS
@@ -114,7 +115,12 @@ output_option = click.option(
 
 
 settings_option = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe, as optimizer.momentum=0.8."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    shell_complete=of_keys,
+    help="Any key of the recipe, as optimizer.momentum=0.8.",
 )
 
 
@@ -125,7 +131,7 @@ def note(text: str) -> None:
 
 def data_option(command: Any) -> Any:
     text = "A .npz or shards, a folder of .npy, of images or of recordings, IDX files, a manifest, or module:function."
-    return click.option("--data", required=True, help=text)(command)
+    return click.option("--data", required=True, shell_complete=of_paths, help=text)(command)
 
 
 def recipe_options(command: Any) -> Any:
@@ -147,7 +153,7 @@ def recipe_options(command: Any) -> Any:
         click.option("--label-name", help="The target's name among the data's arrays.  [default: label]"),
         output_option,
         loss_option,
-        click.option("--recipe", type=FILE, help=f"{RECIPE}  [default: {default}]"),
+        click.option("--recipe", type=FILE, shell_complete=of_recipes, help=f"{RECIPE}  [default: {default}]"),
     ):
         with_recipe = option(with_recipe)
     return with_recipe

@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dsd_ort.cli.numbers import format_metrics
+from dsd_ort.api.numbers import amount, duration, format_metrics
 from dsd_ort.run.journal import Event
 
-WITHIN = ("phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
+WITHIN = ("needs", "outlook", "phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
 """What happens within a training."""
+SOON = 10.0
+"""Seconds that are not worth a line."""
 LINE_EVERY = 30.0
 """Seconds between two plain lines within an epoch."""
 
@@ -85,15 +87,19 @@ def _cost(event: Event) -> str:
     return f"{runs} to go: about {duration(event['seconds'])}, and {size:,.0f} MB on disk"
 
 
-def duration(seconds: float) -> str:
-    """``40 s``, ``12 min`` or ``3.5 h``."""
+def _needs(event: Event) -> str:
+    short = "" if event["disk"] <= event["free"] else ", which is too little"
     return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
+        f"it takes {amount(event['memory'])} of memory for weights, gradients and optimizer, and what a batch takes; "
+        f"and up to {amount(event['disk'])} of disk, of which {amount(event['free'])} are free{short}"
     )
+
+
+def _outlook(event: Event) -> str:
+    if event["seconds"] < SOON:
+        return ""
+    memory = "" if event["memory"] is None else f", in {amount(event['memory'])} of memory"
+    return f"  about {duration(event['seconds'])} of training to go{memory}; evaluation is not counted"
 
 
 def _result(event: Event) -> str:
@@ -115,6 +121,8 @@ def _epoch(event: Event) -> str:
 
 LINES: dict[str, Callable[[Event], str]] = {
     "cost": _cost,
+    "needs": _needs,
+    "outlook": _outlook,
     "result": _result,
     "diverged": lambda event: f"  {event['arm']}, seed {event['seed']}, ends without a result: {event['why']}",
     "training": _training,

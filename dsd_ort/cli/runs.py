@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from dsd_ort import api
+from dsd_ort.api.page.layout import require_extra
 from dsd_ort.cli import tables
+from dsd_ort.cli.completion import of_paths
 from dsd_ort.cli.options import (
     FILE,
     as_json,
@@ -55,13 +57,15 @@ def prepare(model: Path, run: Path, recipe: Recipe, json_: bool) -> None:
 @click.command()
 @click.argument("run", type=FILE)
 @data_option
-@click.option("--eval-data", help="The same, held out: evaluated first and after each epoch.")
+@click.option("--eval-data", shell_complete=of_paths, help="The same, held out: evaluated first and after each epoch.")
 @click.option("--without", type=FILE, help="A CSV of examples that are not trained on, in place of the recipe's.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option("--micro-batch", type=click.IntRange(1), help="Cut batches into parts of this size, which ranks share.")
+@click.option("--report", "report_", is_flag=True, help="Write RUN/report.html at the end, as dsd-ort report does.")
+@click.option("--tensorboard", type=FILE, metavar="DIR", help="Write event files of TensorBoard there.")
 @training_options
 @as_json
-def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: Any) -> None:
+def train(run: Path, data: str, eval_data: str | None, report_: bool, json_: bool, **options: Any) -> None:
     """Train a prepared RUN through its phases.
 
     Arrays are matched to the model's inputs and the label by name, or by position with the label last.  Ctrl-C saves
@@ -81,6 +85,10 @@ def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: A
     again = ["dsd-ort", "train", str(run), "--data", data, *(["--eval-data", eval_data] if eval_data else [])]
     again += training_arguments(options)
     speaks = is_first()
+    again += ["--report"] if report_ else []
+    again += ["--tensorboard", str(options["tensorboard"])] if options["tensorboard"] else []
+    if report_:
+        require_extra()  # not after hours of training
     with stoppable(shlex.join([*again, "--resume"])) as stop, reporter(quiet=json_ or not speaks) as listener:
         api.train(run, data, eval_data=eval_data, listener=listener, stop=stop, **options)
     if not speaks:
@@ -90,6 +98,8 @@ def train(run: Path, data: str, eval_data: str | None, json_: bool, **options: A
     else:
         tables.show_phases(api.phases(run), api.as_it_came(run))
         click.echo(f"\nnext: dsd-ort export {run} -o final.onnx")
+    if report_:
+        click.echo(f"wrote {api.report(run)}", err=json_)
 
 
 @click.command()

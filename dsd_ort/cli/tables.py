@@ -12,10 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from dsd_ort.cli.numbers import format_column, format_metrics, format_value, heading
-from dsd_ort.cli.progress import duration
+from dsd_ort.api.numbers import duration, format_column, format_difference, format_metrics, format_value, heading
 from dsd_ort.notes import Note
-from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.journal import AS_IT_CAME, Event
 
 if TYPE_CHECKING:  # what is shown is imported by what makes it
@@ -26,7 +24,6 @@ if TYPE_CHECKING:  # what is shown is imported by what makes it
     from dsd_ort.proof import Report
     from dsd_ort.recipe import Recipe, Schedule
     from dsd_ort.ship.verify import Verdict as Verified
-    from dsd_ort.statistics import Paired
 
 
 WIDTH = 132
@@ -194,25 +191,24 @@ def show_status(found: Status) -> None:
         click.echo(f"next: dsd-ort export {found.run} -o final.onnx")
 
 
-def phase_rows(events: list[Event]) -> list[list[str]]:
-    return [
-        [
-            f"{event['phase']} {event['kind']}",
-            format_metrics(event["metrics"]) or "(no evaluation data)",
-            f"{100 * event['density']:.1f} %",
-            f"{event['seconds']:.1f}",
-        ]
-        for event in events
-    ]
-
-
-PHASE_COLUMNS = {"phase": "left", "at its end": "left", "non-zero weights": "right", "seconds": "right"}
+def phase_columns(rows: Sequence[Event]) -> tuple[dict[str, str], list[list[str]]]:
+    """Columns of what was measured at the ends of phases, and cells: metrics, the best marked, density, seconds."""
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    measured = [format_column(name, [row["metrics"].get(name) for row in rows]) for name in metrics]
+    measured = measured or [["(no evaluation data)"] * len(rows)]
+    density = [f"{100 * row['density']:.1f} %" if "density" in row else "" for row in rows]
+    seconds = [f"{row['seconds']:.1f}" if row.get("seconds") else "" for row in rows]
+    names = [heading(name) for name in metrics] or ["at its end"]
+    columns = dict.fromkeys([*names, "non-zero weights", "seconds"], "right")
+    return columns, [[*cells] for cells in zip(*measured, density, seconds, strict=True)]
 
 
 def show_phases(events: list[Event], came: dict[str, float]) -> None:
     """The phases of a run, under what the model measured as it came, if it was measured."""
-    first = [[AS_IT_CAME, format_metrics(came), "", ""]] if came else []
-    show("", PHASE_COLUMNS, first + phase_rows(events))
+    first: list[Event] = [{"metrics": came}] if came else []
+    columns, cells = phase_columns([*first, *events])
+    names = [AS_IT_CAME] * len(first) + [f"{event['phase']} {event['kind']}" for event in events]
+    show("", {"phase": "left", **columns}, [[name, *row] for name, row in zip(names, cells, strict=True)])
 
 
 def show_metrics(metrics: dict[str, float]) -> None:
@@ -265,18 +261,8 @@ def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
         [str(row.seeds or "") + (f" ({row.diverged} diverged)" if row.diverged else "") for row in rows],
         format_column(monitor, [row.selection.get(monitor) for row in rows]),
         *measured,
-        ["" if row.against is None else _difference(row.against, monitor) for row in rows],
+        ["" if row.against is None else format_difference(row.against, monitor) for row in rows],
         ["" if row.seconds is None else f"{row.seconds:.1f}" for row in rows],
         strict=True,
     )
     show(title, columns, [[*row] for row in cells])
-
-
-def _difference(paired: Paired, monitor: str) -> str:
-    """The mean, and its 95 % interval."""
-    scale, digits = (100, ".2f") if monitor in PERCENTAGES else (1, ".4f")
-    mean = f"{scale * paired.mean:+{digits}}"
-    if paired.interval is None:
-        return mean
-    low, high = (f"{scale * end:+{digits}}" for end in paired.interval)
-    return f"{mean} ({low} … {high})"

@@ -51,11 +51,11 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def _tables_in(annotation: Any) -> list[type[msgspec.Struct]]:
+def tables_in(annotation: Any) -> list[type[msgspec.Struct]]:
     """The table classes in a type such as ``Loss | tuple[Loss, ...]``."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return [annotation] if issubclass(annotation, msgspec.Struct) else []
-    return list(dict.fromkeys(t for a in get_args(annotation) for t in _tables_in(a)))
+    return list(dict.fromkeys(t for a in get_args(annotation) for t in tables_in(a)))
 
 
 def refuse_unknown_keys(cls: type[msgspec.Struct], table: dict[str, Any], where: str, path: str = "") -> None:
@@ -67,7 +67,7 @@ def refuse_unknown_keys(cls: type[msgspec.Struct], table: dict[str, Any], where:
                 where=where,
                 fix=nearest(key, fields) or "the keys here are " + ", ".join(fields),
             )
-        for inner in _tables_in(fields[key]):
+        for inner in tables_in(fields[key]):
             by_name = get_origin(fields[key]) is dict and isinstance(value, dict)
             items = value if isinstance(value, list) else list(value.values()) if by_name else [value]
             for item in items:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,24 @@ def load(path: Path, arena: Arena, program: str) -> dict[str, Any]:
             if f"masks/{piece.name}" in names:
                 view(arena.masks, piece)[...] = file.get_tensor(f"masks/{piece.name}")
     return found
+
+
+@contextlib.contextmanager
+def weights(path: Path, program: str) -> Iterator[Callable[[str], npt.NDArray[np.float32]]]:
+    """Reads trained weights one by one, by name, of a file that :func:`save` wrote for *program*.
+
+    Raises:
+        RunError: as :func:`load`.
+    """
+    read_record(path, program)
+    with safetensors.safe_open(path, framework="numpy") as file:
+
+        def read(name: str) -> npt.NDArray[np.float32]:
+            with _reading(path):
+                found: npt.NDArray[np.float32] = file.get_tensor(f"weights/{name}")
+            return found
+
+        yield read
 
 
 def copy(path: Path, destination: Path, program: str, other: str) -> None:

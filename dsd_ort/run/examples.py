@@ -12,6 +12,7 @@ on with others is refused: the journal knows how many the data has, and the dige
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,10 +50,9 @@ class Examples:
                 content = self.listed.read_bytes()
             keep(self.folder / WITHOUT, content)
 
-    def record(self, journal: Journal) -> None:
-        """How many examples the data has, and which are left."""
-        if self.whole.examples is not None:
-            journal.write("data", 0, **self._record())
+    def record(self, journal: Journal, **more: Any) -> None:
+        """How many examples the data has, where they are and which are left, and what *more* there is to tell."""
+        journal.write("data", 0, **self._record(), data=self.whole.where, **more)
 
     def refuse_others(self) -> None:
         """Raises RunError where the run began with other examples; those of earlier versions do not know."""

@@ -3,8 +3,9 @@
 Every line has ``event`` and ``step`` (updates so far, over all phases):
 
 =============  ==========================================================================================
-``data``       before the first step: ``examples``, how many the data has; ``left``, the digest of those that
-               are trained on, where a list leaves some out
+``data``       before the first step: ``examples``, how many the data has (null: a stream); ``left``, the digest of
+               those that are trained on, where a list leaves some out; ``data`` and ``eval_data``, where they are;
+               ``device``, ``precision``, ``threads``, ``versions``
 ``measured``   behind it, with evaluation data: ``metrics`` of the model as it came, which is its ``name``
 ``phase``      a phase begins: ``phase`` (from 1), ``kind``, ``sparsity``, ``epochs`` or ``steps``
 ``suspects``   behind it: ``suspects`` of ``examples`` are dropped, ``left`` is the digest of the others
@@ -12,7 +13,8 @@ Every line has ``event`` and ``step`` (updates so far, over all phases):
                time in which there was no data, ``done`` ``of`` the phase's updates
 ``epoch``      an epoch ends: ``epoch``, ``train_loss``, ``metrics`` on the evaluation data, ``best``
 ``phase-end``  ``metrics``, ``density``, ``seconds``, ``reason``
-``resume``     ``keep``: of the events above this line the first that many count, the rest is done again
+``resume``     ``keep``: of the events above this line the first that many count, the rest is done again; on which
+               ``device`` it goes on, ``precision``, ``threads``, ``versions``
 ``end``        the run is complete
 =============  ==========================================================================================
 
@@ -25,7 +27,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -80,9 +82,9 @@ class Journal:
         if self.file:
             os.fsync(self.file.fileno())
 
-    def resume(self, step: int, keep: int) -> None:
-        """Marks that the run goes on from a checkpoint at which *keep* events counted."""
-        self.write("resume", step, keep=keep)
+    def resume(self, step: int, keep: int, **more: Any) -> None:
+        """Marks that the run goes on from a checkpoint at which *keep* events counted; *more* is how."""
+        self.write("resume", step, keep=keep, **more)
         self.count = keep
 
     def tell(self, event: Event) -> None:
@@ -111,24 +113,36 @@ def read(folder: Path) -> list[Event]:
     Raises:
         RunError: the journal is there but cannot be read.
     """
-    path = folder / FILE
-    try:
-        lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
-    except OSError as error:
-        raise _unusable("read", path, error) from error
     events: list[Event] = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if not isinstance(event, dict) or "event" not in event:
-            continue
+    for event in _lines(folder):
         if event["event"] == "resume":
             del events[event["keep"] :]
         else:
             events.append(event)
     return events
+
+
+def resumed(folder: Path) -> list[Event]:
+    """Where a run went on after a stop: its ``resume`` events, in order.
+
+    Raises:
+        RunError: as :func:`read`.
+    """
+    return [event for event in _lines(folder) if event["event"] == "resume"]
+
+
+def _lines(folder: Path) -> Iterator[Event]:
+    """All events, whether they count or not; what is no event is ignored."""
+    path = folder / FILE
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+    except OSError as error:
+        raise _unusable("read", path, error) from error
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            event = json.loads(line)
+            if isinstance(event, dict) and "event" in event:
+                yield event
 
 
 def copy(folder: Path, other: Path, count: int) -> None:

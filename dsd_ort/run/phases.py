@@ -6,7 +6,6 @@ seed.  So training goes on from a saved :class:`~dsd_ort.run.state.State` as if 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -15,7 +14,14 @@ from dsd_ort.data import Dataset, check_batch_size, counted, prefetch, with_last
 from dsd_ort.errors import RecipeError, Stopped
 from dsd_ort.graph.program import GRAPHS, Program
 from dsd_ort.recipe import Phase
-from dsd_ort.run.epoch import Waiting, batches_left, in_parts, refuse_idle_ranks, updates_of_epoch
+from dsd_ort.run.epoch import (
+    Waiting,
+    batches_left,
+    in_parts,
+    refuse_idle_ranks,
+    updates_of_epoch,
+    updates_of_phase,
+)
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution
@@ -117,7 +123,8 @@ class Trainer:
         """Records what the run begins with, behind a first checkpoint: whoever goes on from that comes here again."""
         self.examples.keep()
         self.state.save()
-        self.examples.record(self.journal)
+        held_out = None if self.eval_data is None else self.eval_data.where
+        self.examples.record(self.journal, eval_data=held_out, **self.execution.record())
         if self.measure_first and self.eval_data is not None:
             self.journal.write("measured", 0, name=AS_IT_CAME, metrics=self._evaluate())
 
@@ -151,7 +158,7 @@ class Trainer:
             self._begin(phase)
         self.data = self.examples.of_phase(self.state.position.phase + 1)
         self.steps_per_epoch = updates_of_epoch(self.recipe, self.data, phase, self.state.position)
-        self.steps = phase.steps if phase.steps is not None else math.ceil((phase.epochs or 0) * self.steps_per_epoch)
+        self.steps = updates_of_phase(self.recipe, self.data, phase, self.state.position)
         self.journal.tell({"event": "phase-steps", "done": self.state.position.phase_step, "steps": self.steps})
         while not (reason := self._complete(phase)):
             began = time.monotonic()

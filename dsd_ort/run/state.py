@@ -92,7 +92,7 @@ class State:
         if record.get("precision") != self.execution.precision:  # a scale is one precision's
             state = {name: value for name, value in state.items() if name in ("done", "skipped")}
         self.engine.updates.restore(state, self.position.step)
-        self.journal.resume(self.position.step, min(record["events"], self.journal.count))
+        self.journal.resume(self.position.step, min(record["events"], self.journal.count), **self.execution.record())
 
     def enter(self, phase: Phase) -> None:
         """Prunes, in a sparse phase; in a dense one the pruned weights are simply free again, from 0.0.
