@@ -15,6 +15,7 @@ from rich.table import Table
 from dsd_ort.cli.numbers import format_column, format_metrics, format_value, heading
 from dsd_ort.cli.progress import duration
 from dsd_ort.notes import Note
+from dsd_ort.recipe import Rise
 from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.journal import AS_IT_CAME, Event
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # what is shown is imported by what makes it
     from dsd_ort.api.progress import Status
     from dsd_ort.graph.program import Program
     from dsd_ort.proof import Report
-    from dsd_ort.recipe import Recipe, Schedule
+    from dsd_ort.recipe import Phase, Recipe, Schedule
     from dsd_ort.ship.verify import Verdict as Verified
     from dsd_ort.statistics import Paired
 
@@ -139,13 +140,19 @@ def show_plan(recipe: Recipe) -> None:
     rows = [
         [
             f"{number} {phase.kind}",
-            "" if phase.sparsity is None else f"{100 * phase.sparsity:g} %",
+            _sparsity(phase),
             f"{phase.epochs:g} epochs" if phase.epochs is not None else f"{phase.steps:,} updates",
             _rate(phase.schedule) + (", without the suspects" if phase.drop_suspects else ""),
         ]
         for number, phase in enumerate(recipe.phase, 1)
     ]
     show(f"What train will do: {_optimizer(recipe)}, batches of {recipe.batch_size}", PLAN_COLUMNS, rows)
+
+
+def _sparsity(phase: Phase) -> str:
+    if isinstance(phase.sparsity, Rise):
+        return f"{100 * phase.sparsity.initial:g} to {100 * phase.sparsity.final:g} %, {phase.sparsity.schedule}"
+    return "" if phase.sparsity is None else f"{100 * phase.sparsity:g} %"
 
 
 def _optimizer(recipe: Recipe) -> str:

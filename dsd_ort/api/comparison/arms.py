@@ -154,13 +154,12 @@ def can_drop(recipe: Recipe) -> bool:
 
 
 def at(recipe: Recipe, sparsity: float | None) -> Recipe:
-    """*recipe* with this sparsity in its sparse phases; as it is where it is None."""
-    if sparsity is None:
-        return recipe
-    phases = (
-        msgspec.structs.replace(phase, sparsity=sparsity) if phase.kind == "sparse" else phase for phase in recipe.phase
-    )
-    return msgspec.structs.replace(recipe, phase=tuple(phases))
+    """*recipe* with this sparsity in its sparse phases; as it is where it is None.
+
+    Raises:
+        RecipeError: its pattern says another one.
+    """
+    return recipe if sparsity is None else recipe.at_sparsity(sparsity)
 
 
 def _named(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[tuple[float | None, str, str]]:
