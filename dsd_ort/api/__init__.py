@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dsd_ort.api.rates import FittedRates, fit_rates
     from dsd_ort.api.recipes import completed, default_recipe, usage_note
     from dsd_ort.api.runs import as_it_came, export, phases, train
+    from dsd_ort.api.sensitivity import Scan, scan
     from dsd_ort.graph.prepare import prepare
     from dsd_ort.run.predict import Predicted
 
@@ -41,6 +42,7 @@ __all__ = [
     "Experiment",
     "FittedRates",
     "Predicted",
+    "Scan",
     "Status",
     "Suspects",
     "as_it_came",
@@ -59,6 +61,7 @@ __all__ = [
     "phases",
     "predict",
     "prepare",
+    "scan",
     "status",
     "suspects",
     "train",
@@ -75,6 +78,7 @@ _MODULES = {
     "dsd_ort.api.gradients": ("differentiate",),
     "dsd_ort.api.labels": ("Suspects", "suspects"),
     "dsd_ort.api.quantised": ("Dequantization", "dequantize"),
+    "dsd_ort.api.sensitivity": ("Scan", "scan"),
     "dsd_ort.api.rates": ("FittedRates", "fit_rates"),
     "dsd_ort.api.models": ("check", "inspect", "verify"),
     "dsd_ort.api.recipes": ("completed", "default_recipe", "usage_note"),

@@ -255,8 +255,8 @@ def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:
     show("Short sparse phases", columns, rows)
 
 
-def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
-    """What the arms of an experiment measure; the best of a column is marked."""
+def show_arms(rows: Sequence[Row], monitor: str, title: str, *, density: bool = False) -> None:
+    """What the arms of an experiment measure; with *density* also how many weights that may be pruned are not zero."""
     shown = [name for name in dict.fromkeys((monitor, "loss")) if name in rows[0].evaluation]
     measured = [format_column(name, [row.evaluation.get(name) for row in rows]) for name in shown]
     columns = {
@@ -265,6 +265,7 @@ def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
         f"{heading(monitor)} chosen by": "right",
         **dict.fromkeys(map(heading, shown), "right"),
         "less dense only's (95 %)": "left",
+        **({"non-zero": "right"} if density else {}),
         "seconds": "right",
     }
     cells = zip(
@@ -273,6 +274,7 @@ def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
         format_column(monitor, [row.selection.get(monitor) for row in rows]),
         *measured,
         ["" if row.against is None else _difference(row.against, monitor) for row in rows],
+        *([["" if row.density is None else f"{100 * row.density:.1f} %" for row in rows]] if density else []),
         ["" if row.seconds is None else f"{row.seconds:.1f}" for row in rows],
         strict=True,
     )

@@ -107,7 +107,7 @@ def wants_axes(rules: Prune) -> bool:
 def refuse_misfits(parameters: Sequence[Parameter], pruned: Collection[str], recipe: Recipe) -> None:
     """Raises RecipeError where a weight that is *pruned* does not fit the pattern; all of them in one message."""
     rules, pattern = recipe.prune, pattern_of(recipe.prune)
-    if all(phase.kind == "dense" for phase in recipe.phase) or not wants_axes(rules):
+    if not wants_axes(rules):
         return
     misfits = {p.name: why for p in parameters if p.name in pruned and (why := _misfit(p, pattern, rules))}
     if misfits:

@@ -153,10 +153,12 @@ def assemble(
 ) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """The manifest and the four graphs of a step graph, and of what is measured and shipped."""
     prunable = chosen_parameters.prunable([p for p in source.parameters if p.name in training.gradients], recipe)
-    patterns.refuse_misfits(source.parameters, prunable, recipe)
+    sparsely = any(phase.kind == "sparse" for phase in recipe.phase)
+    if sparsely:
+        patterns.refuse_misfits(source.parameters, prunable, recipe)
     masked = prunable | (_with_zeros(source, training.gradients) if recipe.prune.keep_zeros else set())
     slices = layout.parameter_slices(source.parameters, training.gradients, prunable, masked, recipe)
-    if recipe.prune.criterion == "wanda" and any(phase.kind == "sparse" for phase in recipe.phase):
+    if sparsely and recipe.prune.criterion == "wanda":
         input_norms.attach(ir.from_proto(shipped.graph), [p for p in slices if p.name in prunable])  # refuses
     sparse = training.model.clone()
     masks.insert(sparse, {name: gradient for name, gradient in training.gradients.items() if name in masked})

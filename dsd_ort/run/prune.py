@@ -60,7 +60,8 @@ def _lowest_of_few(scores: Array, pruned: int) -> Bools:
         first = columns[i] <= columns[j]
         before[j] += first
         before[i] += ~first
-    return (before < pruned).T
+    found: Bools = (before < pruned).T
+    return found
 
 
 def scored(weights: Array, known: Known, rules: Prune, seen: View) -> Array:

@@ -24,8 +24,8 @@ from tests import cases
 NETWORK = (
     "(float[N, 4, 6, 6] x) => (float[N, 6] y) { c = Conv <pads = [1, 1, 1, 1]> (x, K) r = Relu (c) "
     "d = Conv <pads = [1, 1, 1, 1], group = 4> (r, D) t = ConvTranspose (d, T) "
-    "a = GlobalAveragePool (t) f = Flatten (a) h = MatMul (f, W) s = Relu (h) v = Transpose (V) g = Gemm <transB = 1> (s, v) "
-    "b = Add (g, s) y = MatMul (b, U) }"
+    "a = GlobalAveragePool (t) f = Flatten (a) h = MatMul (f, W) s = Relu (h) v = Transpose (V) "
+    "g = Gemm <transB = 1> (s, v) b = Add (g, s) y = MatMul (b, U) }"
 )
 SHAPES = {"K": (8, 4, 3, 3), "D": (8, 2, 3, 3), "T": (8, 5, 2, 2), "W": (5, 20), "V": (20, 20), "U": (20, 6)}
 MEETS = {"K": "x", "D": "r", "T": "d", "W": "f", "V": "s", "U": "b"}
