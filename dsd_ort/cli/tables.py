@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what is shown is imported by what makes it
     from dsd_ort.api.comparison.answer import Row
     from dsd_ort.api.comparison.document import Rung
     from dsd_ort.api.progress import Status
+    from dsd_ort.api.shipping import Shipped
     from dsd_ort.graph.program import Program
     from dsd_ort.proof import Report
     from dsd_ort.recipe import Phase, Recipe, Schedule
@@ -239,6 +240,35 @@ def show_verdict(verdict: Verified, final: Path) -> None:
     for name in verdict.data:
         also = ", which the model it was made from reads too" if name in verdict.shared else ""
         click.echo(f"  it goes together with {name}{also}")
+
+
+def show_shipped(found: Shipped) -> None:
+    """How sparse a file is, and what that brings."""
+    file, came = found.file, found.came
+    layers = ", ".join(f"{name} {100 * (1 - density):.1f} %" for name, density in list(found.density.items())[:4])
+    more = ", …" if len(found.density) > 4 else ""
+    click.echo(
+        f"{100 * found.sparsity:.1f} % of the {found.weights:,} weights that may be pruned are zero: {layers}{more}"
+    )
+    saved = 1 - file.compressed / came.compressed
+    click.echo(
+        f"compressed by zlib {file.compressed:,} bytes, as it came {came.compressed:,} ({100 * saved:.0f} % less); "
+        f"as a file {file.bytes:,} bytes, zeros and all"
+    )
+    if file.milliseconds is None or came.milliseconds is None or found.faster is None:
+        click.echo("its time in ONNX Runtime is not measured: no made-up input runs")
+        return
+    verdict = (
+        "ONNX Runtime multiplies zeros like other numbers" if abs(found.faster - 1) < SAME_TIME else "on this machine"
+    )
+    click.echo(
+        f"in ONNX Runtime {file.milliseconds:.3g} ms a run on made-up input, as it came {came.milliseconds:.3g} ms: "
+        f"{found.faster:.2f} times as fast; {verdict}"
+    )
+
+
+SAME_TIME = 0.1
+"""Two times that differ by less are the same: so much comes and goes on a machine that does other things."""
 
 
 def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:

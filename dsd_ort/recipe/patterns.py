@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 NAMES = ("unstructured", "rows", "channels")
 HELP = (
@@ -29,6 +30,13 @@ class Pattern(NamedTuple):
     def sparsity(self) -> float | None:
         """That of N:M, which needs no other; None of the others."""
         return 1 - self.first / self.second if self.kind == "N:M" else None
+
+
+def left_to(text: Any, phases: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """*phases* as plain tables, those that nobody asked for: without a sparsity where the pattern *text* says it."""
+    pattern = parse(text) if isinstance(text, str) else None
+    says = pattern is not None and pattern.sparsity is not None
+    return [{**phase, "sparsity": None} if says else phase for phase in phases]
 
 
 def parse(text: str) -> Pattern | None:

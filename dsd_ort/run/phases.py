@@ -308,6 +308,7 @@ class Trainer:
             reason=reason,
             metrics=metrics,
             density=state.arena.density(),
+            densities={name: round(share, 6) for name, share in state.arena.densities().items()},
             seconds=round(state.progress.seconds, 3),
             **({"overflows": int(updates["skipped"])} if self.execution.mixed else {}),
         )
