@@ -6,6 +6,7 @@
     .venv/bin/python -m tools.benchmarks.portable           an ONNX Runtime without training, against the training build
     .venv/bin/python -m tools.benchmarks.recompute          what the backward pass computes again, against what it keeps
     .venv/bin/python -m tools.benchmarks.full_size          the paper's networks at full size, from prepare to verify
+    .venv/bin/python -m tools.benchmarks.masks              the masks of a million weights, by pattern and criterion
 
 ``--json docs/bench_NAME.json`` (``docs/full_size.json``) writes what is committed.
 """
