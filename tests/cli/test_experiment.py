@@ -535,7 +535,7 @@ def test_ways_to_a_sparse_network_stand_beside_dsd_with_what_they_leave(dsd_ort:
     kept = 1 - (round(180 * 0.6) + round(15 * 0.6)) / 195
     assert list(density) == ["dense-only", "dsd-0.6", "acdc-0.6", "gradual-0.6", "one-shot-0.6"]
     assert density["gradual-0.6"] == density["one-shot-0.6"] == pytest.approx(kept)
-    assert density["dsd-0.6"] > 0.9 and density["acdc-0.6"] > kept
+    assert min(density["dsd-0.6"], density["acdc-0.6"]) > kept
     assert "non-zero" in answer.out and f"{100 * kept:.1f} %" in answer.out
     for title in ("AC/DC 60 %", "pruned gradually 60 %", "pruned at once 60 %"):
         assert f"│ {title}" in answer.out
