@@ -44,7 +44,7 @@ class Scanner:
     def __init__(self, evaluator: Evaluator, weights: Sequence[Slice], data: Dataset) -> None:
         self.evaluator, self.data, self.rules = evaluator, data, evaluator.recipe.prune
         self.seed, self.weights = evaluator.recipe.seed, {weight.name: weight for weight in weights}
-        self.values: dict[str, Array] = {name: np.array(evaluator.arrays[name], np.float32) for name in self.weights}
+        self.values: dict[str, Array] = {name: evaluator.arrays[name] for name in self.weights}
         self.buffers: dict[str, Buffer] = {
             name: evaluator.memory.buffer(value.reshape(-1).copy()) for name, value in self.values.items()
         }
