@@ -68,6 +68,7 @@ PRODUCTS: dict[str, Callable[[ir.Node, int], Product | None]] = {
     "FusedGemm": _gemm,
     "Conv": _conv,
     "FusedConv": _conv,
+    "DeformConv": lambda node, slot: Product(0, 1),
     "ConvTranspose": _transposed,
     "Attention": lambda node, slot: Product(1, 0, 0),
     "LSTM": _recurrent,
