@@ -273,9 +273,7 @@ class Trainer:
         measured_on: MeasuredOn = "evaluation" if self.recipe.monitor in metrics else "training"
         done = max(0, state.position.phase_step - 1)  # the last update; a network on its way is no sparse one
         there = not isinstance(phase.sparsity, Rise) or sparsity(phase, done, steps=self.steps) == phase.final_sparsity
-        best = there and better(
-            self.recipe.monitor, value, progress.best if progress.best_on == measured_on else None
-        )
+        best = there and better(self.recipe.monitor, value, progress.best if progress.best_on == measured_on else None)
         state.position = state.position.after_epoch()
         progress.loss_sum, progress.examples = 0.0, 0
         progress.stale_epochs = 0 if best or not there else progress.stale_epochs + 1

@@ -106,8 +106,9 @@ class State:
         self.journal.resume(self.position.step, min(record["events"], self.journal.count))
 
     def enter(self, phase: Phase, first: float) -> None:
-        """Prunes, in a sparse phase to its *first* sparsity; in a dense one the pruned weights are simply free again, from
-        0.0.  Where the file's zeros are kept, these are pruned in both.
+        """Prunes, in a sparse phase to its *first* sparsity; in a dense one the pruned weights are simply free again.
+
+        They begin there with 0.0.  Where the file's zeros are kept, these are pruned in both.
         """
         self.progress = Progress()
         if self.pruner.is_masked(phase):
