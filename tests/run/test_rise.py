@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dsd_ort
+from dsd_ort.data import open_data
 from dsd_ort.errors import DataError, RecipeError, Stopped
+from dsd_ort.graph.program import open_program
 from dsd_ort.recipe import Phase, Rise
 from dsd_ort.run.checkpoint import FILE
 from dsd_ort.run.engine import Engine
-from dsd_ort.run.journal import read
+from dsd_ort.run.examples import Examples
+from dsd_ort.run.execution import Execution
+from dsd_ort.run.journal import Journal, Silent, read
+from dsd_ort.run.phases import Trainer
+from dsd_ort.run.ranks import Team
 from dsd_ort.run.schedule import SHARES, sparsity
 from tests import cases
 from tests.models import cnn_data, write_cnn
 from tests.run.test_kill import wait_until
+from tests.run.test_ranks import by_ranks
 
 DATA, HELD_OUT = cnn_data(64), cnn_data(20, seed=2)
 RISES = st.builds(
@@ -145,6 +153,26 @@ def without_time(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {k: v for k, v in e.items() if k not in ("time", "seconds", "examples_per_second", "waiting")} for e in events
     ]
+
+
+@pytest.mark.parametrize("prune", [{}, {"criterion": "wanda", "calibration": 16}], ids=["magnitude", "wanda"])
+def test_two_ranks_end_with_the_bytes_of_one_process(tmp_path: Path, prune: dict[str, Any]) -> None:
+    """As two threads, which share ONNX Runtime's generator: so without dropout."""
+    model = write_cnn(tmp_path / "model.onnx")
+    wanted = recipe(RISING, prune=prune, optimizer={"accumulate": 2})
+    dsd_ort.prepare(model, tmp_path / "alone", wanted)
+    dsd_ort.train(tmp_path / "alone", DATA, threads=1)
+    dsd_ort.prepare(model, tmp_path / "ranks", wanted)
+
+    def train(ranks: Team) -> None:
+        program = open_program(tmp_path / "ranks")
+        fields = [*program.manifest.inputs, *program.manifest.labels]
+        examples = Examples(program, open_data(DATA, fields, wanted.data))
+        with closing(Silent(program.folder) if ranks.rank else Journal(program.folder)) as journal:
+            Trainer(program, examples, None, journal, execution=Execution(threads=1), ranks=ranks).run()
+
+    assert by_ranks(2, train) == [None, None]
+    assert ends(tmp_path / "ranks") == ends(tmp_path / "alone")
 
 
 def test_killed_in_the_middle_of_a_rise_it_ends_with_the_same_bytes(model: Path, tmp_path: Path) -> None:
