@@ -38,7 +38,7 @@ Bools = npt.NDArray[np.bool_]
 
 def lowest(scores: Array, sparsity: float) -> Bools:
     """Which are the round(U · sparsity) lowest of each row of *scores*, f32[G, U]; of equal ones the first."""
-    pruned = round(scores.shape[1] * sparsity)
+    pruned, scores = round(scores.shape[1] * sparsity), np.ascontiguousarray(scores)  # several times as fast by rows
     if not pruned:
         return np.zeros(scores.shape, np.bool_)
     if scores.shape[1] <= FEW:
@@ -124,7 +124,7 @@ def write_masks(
             continue
         wanted = sparsity if own is None else own * share
         wanted = min(sparsity, bearable(piece)) if own is None and rules.alive else wanted
-        view(arena.masks, piece)[seen.spread(lowest(scores, wanted))] = 0
+        np.subtract(1, seen.spread(lowest(scores, wanted)), out=view(arena.masks, piece), dtype=np.float32)
     _write_global(arena, shared, sparsity)
 
 
@@ -142,7 +142,7 @@ def _write_global(arena: Arena, layers: Sequence[tuple[Slice, View, Array]], spa
     pruned = lowest(np.concatenate([scores for _, _, scores in layers], axis=1), sparsity)
     ends = np.cumsum([seen.units for _, seen, _ in layers])[:-1]
     for (piece, seen, _), part in zip(layers, np.split(pruned, ends, axis=1), strict=True):
-        view(arena.masks, piece)[seen.spread(part)] = 0
+        np.subtract(1, seen.spread(part), out=view(arena.masks, piece), dtype=np.float32)
 
 
 def _parameter(piece: Slice) -> Parameter:

@@ -1,7 +1,7 @@
 """Ways to a sparse network, and through one: DSD, AC/DC, pruned gradually and at once, with one budget; and which
 layers to prune how much: by ``dsd-ort scan``, or all alike.
 
-    python -m tools.evidence.sparse digits-mlp-256 digits-cnn-24 --share 0,0.3 --seeds 10
+    python -m tools.evidence.sparse digits-mlp-256 --share 0,0.3 --seeds 5
 
 Of each seed, network and wrong labels are drawn anew, as in :mod:`tools.evidence.wrong_labels`; arms have the same
 batches and rates.  The scan is of the network at the end of the first dense phase, on the training data; each of its
