@@ -15,8 +15,8 @@
 several seeds, of which ``train_cell`` trains a part, on any machine.  ``evaluate`` measures a file or a run,
 ``predict`` is what it says, ``phases`` reads what a run has measured, ``status`` how far it is, ``report`` shows it as
 a page, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says what there is to train
-with.  ``differentiate`` adds gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised weights,
-which then train.  What is refused raises :class:`DsdError`.
+with.  ``scan`` tells how much pruning each layer bears, ``differentiate`` adds gradients to a graph and trains nothing,
+``dequantize`` makes floats of quantised weights, which then train.  What is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Experiment,
         FittedRates,
         Predicted,
+        Scan,
         Status,
         Suspects,
         check,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         predict,
         prepare,
         report,
+        scan,
         status,
         suspects,
         train,
@@ -68,6 +70,7 @@ __all__ = [
     "FittedRates",
     "Predicted",
     "Recipe",
+    "Scan",
     "Status",
     "Suspects",
     "__version__",
@@ -86,6 +89,7 @@ __all__ = [
     "predict",
     "prepare",
     "report",
+    "scan",
     "status",
     "suspects",
     "train",

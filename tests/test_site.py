@@ -101,6 +101,8 @@ def test_all_tables_of_a_recipe_are_shown_once_with_all_their_keys() -> None:
     assert headers == [
         "[[phase]]",
         "[phase.learning_rate]",
+        "[phase.sparsity]",
+        "[[phase]] # a group",
         "[loss]",
         "[optimizer]",
         "[[optimizer.groups]]",

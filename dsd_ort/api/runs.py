@@ -205,8 +205,23 @@ def export(
     return verdict
 
 
+def ships_sparse(run: str | Path, *, phase: int | None = None, sparse: bool = False) -> bool:
+    """Whether the phase that :func:`export` would take is a sparse one."""
+    program = open_program(run)
+    return program.recipe.phase[chosen_phase(program, phase, sparse=sparse) - 1].kind == "sparse"
+
+
 def weights_at(program: Program, phase: int | None, best: bool, sparse: bool) -> Arena:
     """The arena with the weights of a phase."""
+    return weights_of(program, chosen_phase(program, phase, sparse=sparse), best=best)
+
+
+def chosen_phase(program: Program, phase: int | None, *, sparse: bool) -> int:
+    """The number of a phase, from 1: *phase*, or the last one that is complete, of the sparse ones if *sparse*.
+
+    Raises:
+        RunError: there is none.
+    """
     kinds = [p.kind for p in program.recipe.phase]
     done = [e["phase"] for e in phases(program.folder)]
     if phase is None:
@@ -220,4 +235,4 @@ def weights_at(program: Program, phase: int | None, best: bool, sparse: bool) ->
         phase = done[-1]
     if not 1 <= phase <= len(kinds):
         raise RunError(f"there is no phase {phase}", where=str(program.folder), fix=f"give 1 to {len(kinds)}")
-    return weights_of(program, phase, best=best)
+    return phase

@@ -27,6 +27,7 @@ COMMANDS = {
     "check": _Where("models", "Prove that MODEL trains: every gradient against finite differences of plain inference."),
     "dequantize": _Where("quantised", "Write the float model that a quantised MODEL stands for, which trains."),
     "fit-rates": _Where("rates", "Print a recipe whose learning rates fit MODEL and its training data, as TOML."),
+    "scan": _Where("scanning", "Tell how much pruning each layer of an ONNX file, or of a run's weights, bears."),
     "prepare": _Where("runs", "Make the graphs that train MODEL, as a run folder."),
     "train": _Where("runs", "Train a prepared RUN through its phases."),
     "status": _Where("looking", "Tell how far RUN is, also while it trains elsewhere, and whether it goes well."),

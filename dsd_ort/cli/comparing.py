@@ -42,7 +42,7 @@ class _Sparsities(click.ParamType[str]):
 
 def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What makes an experiment of a comparison."""
-    kinds = ", ".join(arms.KINDS)
+    kinds, usual = ", ".join(arms.KINDS), ", ".join(arms.USUAL)
     for option in (
         click.option(
             "--cell",
@@ -64,7 +64,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="The metric that chooses.  [default: the recipe's monitor; of classes top-1]",
         ),
         click.option("--fresh", is_flag=True, help="One arm more: weights drawn anew, stopped early."),
-        click.option("--arms", "kinds", help=f"Which arms, of {kinds}.  [default: all but fresh]"),
+        click.option("--arms", "kinds", help=f"Which arms, of {kinds}.  [default: {usual}]"),
         click.option(
             "--select-data",
             shell_complete=of_paths,
@@ -127,6 +127,7 @@ def compare(
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity 0.8,0.9,0.95 --seeds 5
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity auto --seeds 3
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --seeds 50 --cell 7
+        dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --arms dsd,acdc,gradual --seeds 3
     """
     options["fit"] = is_default(click.get_current_context())
     asked = {name: options.pop(name) for name in ASKED}
@@ -211,7 +212,8 @@ def show_experiment(found: api.Experiment, title: str) -> None:
     click.echo("")
     if found.best_rung:
         tables.show_ladder(document.ladder, found.best_rung, document.monitor)
-    tables.show_arms(found.table, document.monitor, title)
+    sparse = any(row.arm.startswith(arms.ENDS_SPARSE) for row in found.table)
+    tables.show_arms(found.table, document.monitor, title, density=sparse)
     tables.show_verdict(found.verdict, found.final)
     for sentence in document.verdict:
         click.echo(sentence)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def inspection_data(found: Inspection) -> dict[str, Any]:
-    """All that is known, without reading a weight; ``tensors`` are parameters, then statistics."""
+    """All that is known; ``tensors`` are parameters, then statistics."""
     total = sum(p.size for p in found.parameters)
     return {
         "model": str(found.path),
@@ -48,11 +48,18 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
                 "storage": p.storage,
                 "share": p.size / total if p.role != "statistic" else 0.0,
                 "prunable": p.name in found.pruned,
+                "zeros": _zeros(found, p.name),
                 "aliases": list(p.aliases),
             }
             for p in (*found.parameters, *found.statistics)
         ],
     }
+
+
+def _zeros(found: Inspection, name: str) -> int | None:
+    """How many numbers of a weight are zero; None where nobody has read them, as training is refused."""
+    known = found.source is not None and found.trainable and found.training_graph is None
+    return int(found.source.numbers[name].zeros) if known and found.source is not None else None
 
 
 def _training_graph_data(graph: TrainingGraph) -> dict[str, Any]:
@@ -146,6 +153,7 @@ def _show_parameters(found: Inspection, data: dict[str, Any]) -> None:
                 tensor["type"] if tensor["type"] != "float" else "",
                 "" if tensor["role"] == "statistic" else f"{100 * tensor['share']:.1f} %",
                 "yes" if tensor["prunable"] else "",
+                f"{100 * tensor['zeros'] / math.prod(tensor['shape']):.1f} %" if tensor["zeros"] else "",
             ]
         )
         layer = tensor["layer"]
@@ -157,7 +165,11 @@ def _show_parameters(found: Inspection, data: dict[str, Any]) -> None:
         "type": "left",
         "share": "right",
         "pruned": "left",
+        "zeros": "right",
     }
+    if not any(tensor["zeros"] and tensor["prunable"] for tensor in data["tensors"]):
+        del columns["zeros"]
+        rows = [row[:-1] for row in rows]
     if all(not row[4] for row in rows):
         del columns["type"]
         rows = [row[:4] + row[5:] for row in rows]

@@ -13,6 +13,7 @@ from dsd_ort import api, runtime
 from dsd_ort.cli.completion import of_keys, of_paths, of_recipes
 from dsd_ort.errors import DsdError, RecipeError
 from dsd_ort.recipe import BuilderName, LossName, Recipe, parse_value
+from dsd_ort.recipe.patterns import left_to
 from dsd_ort.run.execution import PRECISIONS
 
 FILE = click.Path(path_type=Path)
@@ -193,6 +194,8 @@ def recipe_from(
             table["loss"][loss_keys[key]] = value
     for setting in settings:
         _set(table, setting)
+    if path is None and not any(setting.startswith("phase") for setting in settings):
+        table["phase"] = left_to(table["prune"].get("pattern"), table["phase"])
     return Recipe.from_dict(table, where="recipe with command-line options" if settings else str(path or "recipe"))
 
 

@@ -109,7 +109,8 @@ def _result(event: Event) -> str:
 
 
 def _phase(event: Event) -> str:
-    sparsity = f", sparsity {event['sparsity']:g}" if event["sparsity"] is not None else ""
+    rises = f"{event['sparsity_from']:g} to " if "sparsity_from" in event else ""
+    sparsity = f", sparsity {rises}{event['sparsity']:g}" if event["sparsity"] is not None else ""
     length = f"{event['epochs']} epochs" if "epochs" in event else f"{event['steps']} steps"
     return f"phase {event['phase']} of {event['phases']}: {event['kind']}{sparsity}, {length}"
 

@@ -14,15 +14,17 @@ from rich.table import Table
 
 from dsd_ort.api.numbers import duration, format_column, format_difference, format_metrics, format_value, heading
 from dsd_ort.notes import Note
+from dsd_ort.recipe import Rise
 from dsd_ort.run.journal import AS_IT_CAME, Event
 
 if TYPE_CHECKING:  # what is shown is imported by what makes it
     from dsd_ort.api.comparison.answer import Row
     from dsd_ort.api.comparison.document import Rung
     from dsd_ort.api.progress import Status
+    from dsd_ort.api.shipping import Shipped
     from dsd_ort.graph.program import Program
     from dsd_ort.proof import Report
-    from dsd_ort.recipe import Recipe, Schedule
+    from dsd_ort.recipe import Phase, Recipe, Schedule
     from dsd_ort.ship.verify import Verdict as Verified
 
 
@@ -136,13 +138,19 @@ def show_plan(recipe: Recipe) -> None:
     rows = [
         [
             f"{number} {phase.kind}",
-            "" if phase.sparsity is None else f"{100 * phase.sparsity:g} %",
+            _sparsity(phase),
             f"{phase.epochs:g} epochs" if phase.epochs is not None else f"{phase.steps:,} updates",
             _rate(phase.schedule) + (", without the suspects" if phase.drop_suspects else ""),
         ]
         for number, phase in enumerate(recipe.phase, 1)
     ]
     show(f"What train will do: {_optimizer(recipe)}, batches of {recipe.batch_size}", PLAN_COLUMNS, rows)
+
+
+def _sparsity(phase: Phase) -> str:
+    if isinstance(phase.sparsity, Rise):
+        return f"{100 * phase.sparsity.initial:g} to {100 * phase.sparsity.final:g} %, {phase.sparsity.schedule}"
+    return "" if phase.sparsity is None else f"{100 * phase.sparsity:g} %"
 
 
 def _optimizer(recipe: Recipe) -> str:
@@ -230,6 +238,35 @@ def show_verdict(verdict: Verified, final: Path) -> None:
         click.echo(f"  it goes together with {name}{also}")
 
 
+def show_shipped(found: Shipped) -> None:
+    """How sparse a file is, and what that brings."""
+    file, came = found.file, found.came
+    layers = ", ".join(f"{name} {100 * (1 - density):.1f} %" for name, density in list(found.density.items())[:4])
+    more = ", …" if len(found.density) > 4 else ""
+    click.echo(
+        f"{100 * found.sparsity:.1f} % of the {found.weights:,} weights that may be pruned are zero: {layers}{more}"
+    )
+    saved = 1 - file.compressed / came.compressed
+    click.echo(
+        f"compressed by zlib {file.compressed:,} bytes, as it came {came.compressed:,} ({100 * saved:.0f} % less); "
+        f"as a file {file.bytes:,} bytes, zeros and all"
+    )
+    if file.milliseconds is None or came.milliseconds is None or found.faster is None:
+        click.echo("its time in ONNX Runtime is not measured: no made-up input runs")
+        return
+    verdict = (
+        "ONNX Runtime multiplies zeros like other numbers" if abs(found.faster - 1) < SAME_TIME else "on this machine"
+    )
+    click.echo(
+        f"in ONNX Runtime {file.milliseconds:.3g} ms a run on made-up input, as it came {came.milliseconds:.3g} ms: "
+        f"{found.faster:.2f} times as fast; {verdict}"
+    )
+
+
+SAME_TIME = 0.1
+"""Two times that differ by less are the same: so much comes and goes on a machine that does other things."""
+
+
 def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:
     """What short sparse phases gave."""
     rows = [
@@ -244,8 +281,8 @@ def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:
     show("Short sparse phases", columns, rows)
 
 
-def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
-    """What the arms of an experiment measure; the best of a column is marked."""
+def show_arms(rows: Sequence[Row], monitor: str, title: str, *, density: bool = False) -> None:
+    """What the arms of an experiment measure; with *density* also how many weights that may be pruned are not zero."""
     shown = [name for name in dict.fromkeys((monitor, "loss")) if name in rows[0].evaluation]
     measured = [format_column(name, [row.evaluation.get(name) for row in rows]) for name in shown]
     columns = {
@@ -254,6 +291,7 @@ def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
         f"{heading(monitor)} chosen by": "right",
         **dict.fromkeys(map(heading, shown), "right"),
         "less dense only's (95 %)": "left",
+        **({"non-zero": "right"} if density else {}),
         "seconds": "right",
     }
     cells = zip(
@@ -262,6 +300,7 @@ def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
         format_column(monitor, [row.selection.get(monitor) for row in rows]),
         *measured,
         ["" if row.against is None else format_difference(row.against, monitor) for row in rows],
+        *([["" if row.density is None else f"{100 * row.density:.1f} %" for row in rows]] if density else []),
         ["" if row.seconds is None else f"{row.seconds:.1f}" for row in rows],
         strict=True,
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -298,7 +299,7 @@ class _Prover:
         )
 
     def _sparse_step(self, engine: Engine, arena: Arena) -> None:
-        write_masks(arena, SPARSITY, self.checked.recipe.prune)
+        write_masks(arena, SPARSITY, msgspec.structs.replace(self.checked.recipe.prune, criterion="magnitude"))
         arena.apply_masks()
         self._step(engine)
         dense = arena.gradients.copy()

@@ -7,12 +7,14 @@ Every line has ``event`` and ``step`` (updates so far, over all phases):
                those that are trained on, where a list leaves some out; ``data`` and ``eval_data``, where they are;
                ``device``, ``precision``, ``threads``, ``versions``
 ``measured``   behind it, with evaluation data: ``metrics`` of the model as it came, which is its ``name``
-``phase``      a phase begins: ``phase`` (from 1), ``kind``, ``sparsity``, ``epochs`` or ``steps``
+``phase``      a phase begins: ``phase`` (from 1), ``kind``, ``sparsity``, ``epochs`` or ``steps``; ``sparsity_from``
+               where it rises from there
+``masks``      within one whose sparsity rises: new masks, of ``sparsity``
 ``suspects``   behind it: ``suspects`` of ``examples`` are dropped, ``left`` is the digest of the others
 ``progress``   every few steps: ``loss``, ``learning_rate``, ``examples_per_second``, ``waiting``, the share of the
                time in which there was no data, ``done`` ``of`` the phase's updates
 ``epoch``      an epoch ends: ``epoch``, ``train_loss``, ``metrics`` on the evaluation data, ``best``
-``phase-end``  ``metrics``, ``density``, ``seconds``, ``reason``
+``phase-end``  ``metrics``, ``density``, ``densities`` by weight, ``seconds``, ``reason``
 ``resume``     ``keep``: of the events above this line the first that many count, the rest is done again; on which
                ``device`` it goes on, ``precision``, ``threads``, ``versions``
 ``end``        the run is complete
