@@ -10,6 +10,7 @@ from typing import Any, get_args
 import click
 
 from dsd_ort import api, runtime
+from dsd_ort.cli.say import say
 from dsd_ort.errors import DsdError, RecipeError
 from dsd_ort.recipe import BuilderName, LossName, Recipe, parse_value
 from dsd_ort.run.execution import PRECISIONS
@@ -120,7 +121,7 @@ settings_option = click.option(
 
 def note(text: str) -> None:
     """Says on standard error what people should know."""
-    click.echo(f"note: {text}", err=True)
+    say(f"note: {text}", err=True)
 
 
 def data_option(command: Any) -> Any:
