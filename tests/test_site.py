@@ -142,7 +142,7 @@ def test_all_of_the_package_is_shown() -> None:
 
 def test_the_errors_are_shown_with_the_exit_statuses() -> None:
     page = PAGES["reference/errors.md"]()
-    assert set(statuses()) == {0, 1, 2, 3, 130}
+    assert set(statuses()) == {0, 1, 2, 3, 70, 130}
     assert "    - `ModelError`: The ONNX file cannot be read" in page and "        - `UnsupportedError`: " in page
 
 

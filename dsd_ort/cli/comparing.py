@@ -17,6 +17,7 @@ from dsd_ort.cli import tables
 from dsd_ort.cli.completion import of_paths
 from dsd_ort.cli.options import FILE, as_json, data_option, is_default, recipe_options, training_options
 from dsd_ort.cli.progress import reporter
+from dsd_ort.cli.say import say
 from dsd_ort.cli.stop import stoppable
 from dsd_ort.recipe import MetricName, Recipe
 from dsd_ort.recipe.tables import Experiment
@@ -171,8 +172,8 @@ def _print_cell(cell: api.Cell, json_: bool) -> None:
         return
     for name, folder in cell.runs.items():
         said = f"ends without a result: {cell.diverged[name]}" if name in cell.diverged else str(folder)
-        click.echo(f"{name}: {said}")
-    click.echo(
+        say(f"{name}: {said}")
+    say(
         f"cell {cell.number} of 0 to {cell.of - 1} is trained; when all are, the same command without --cell measures "
         "and chooses"
     )
@@ -198,22 +199,22 @@ def show(comparison: api.Comparison, title: str) -> None:
     columns, cells = tables.phase_columns([msgspec.to_builtins(row) for row in comparison.rows])
     names = [[row.training, f"{row.phase} {row.kind}" if row.phase else ""] for row in comparison.rows]
     rows = [[*name, *row] for name, row in zip(names, cells, strict=True)]
-    click.echo("")
+    say()
     tables.show(title, {"training": "left", "phase": "left", **columns}, rows)
     tables.show_verdict(comparison.verdict, comparison.final)
-    click.echo(f"{comparison.final.name} in plain inference: {format_metrics(comparison.metrics)}")
+    say(f"{comparison.final.name} in plain inference: {format_metrics(comparison.metrics)}")
     if comparison.worse:
-        click.echo(f"that is worse than the model as it came: {format_metrics(comparison.came)}; keep the file you had")
+        say(f"that is worse than the model as it came: {format_metrics(comparison.came)}; keep the file you had")
 
 
 def show_experiment(found: api.Experiment, title: str) -> None:
     """The ladder of sparsities where there is one, the table of the arms, and what was found, in words."""
     document = found.document
-    click.echo("")
+    say()
     if found.best_rung:
         tables.show_ladder(document.ladder, found.best_rung, document.monitor)
     sparse = any(row.arm.startswith(arms.ENDS_SPARSE) for row in found.table)
     tables.show_arms(found.table, document.monitor, title, density=sparse)
     tables.show_verdict(found.verdict, found.final)
     for sentence in document.verdict:
-        click.echo(sentence)
+        say(sentence)

@@ -11,6 +11,7 @@ import click
 
 from dsd_ort import api, runtime
 from dsd_ort.cli.completion import of_keys, of_paths, of_recipes
+from dsd_ort.cli.say import say
 from dsd_ort.errors import DsdError, RecipeError
 from dsd_ort.recipe import BuilderName, LossName, Recipe, parse_value
 from dsd_ort.recipe.patterns import left_to
@@ -127,7 +128,7 @@ settings_option = click.option(
 
 def note(text: str) -> None:
     """Says on standard error what people should know."""
-    click.echo(f"note: {text}", err=True)
+    say(f"note: {text}", err=True)
 
 
 def data_option(command: Any) -> Any:

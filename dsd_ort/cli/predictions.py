@@ -25,6 +25,7 @@ from dsd_ort.cli.options import (
     threads_option,
     weights_options,
 )
+from dsd_ort.cli.say import say
 from dsd_ort.errors import DataError
 
 MOST = 32
@@ -79,7 +80,7 @@ def predict(model: Path, data: str, file: Path, recipe: Path | None, settings: t
             f"the predictions cannot be written: {error.strerror}", where=str(file), fix="choose another place"
         ) from error
     examples = len(next(iter(found.outputs.values())))
-    click.echo(f"{file}: {examples:,} examples, {', '.join(map(repr, found.outputs))}")
+    say(f"{file}: {examples:,} examples, {', '.join(map(repr, found.outputs))}")
 
 
 def _write_arrays(path: Path, found: Predicted) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dsd_ort.api.numbers import amount, duration, format_metrics
+from dsd_ort.cli.say import say
+from dsd_ort.notes import plain
 from dsd_ort.run.journal import Event
 
 WITHIN = ("needs", "outlook", "phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
@@ -63,10 +64,10 @@ def doing(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """Shows what is being done, on standard error: one line that changes on a terminal, lines elsewhere."""
     console = Console(stderr=True, emoji=False)
     if quiet or not console.is_terminal:
-        yield (lambda text: None) if quiet else lambda text: click.echo(text, err=True)
+        yield (lambda text: None) if quiet else lambda text: say(text, err=True)
         return
     with console.status("") as status:
-        yield lambda text: status.update(escape(text))
+        yield lambda text: status.update(escape(plain(text)))
 
 
 def describe(event: Event) -> str:
@@ -151,13 +152,13 @@ class _Lines:
             self.printed = time.monotonic()
             per_step = (self.printed - self.began) / max(event["done"] - self.done, 1)
             left = per_step * (self.steps - event["done"])
-            click.echo(f"  step {event['done']}/{self.steps}, {_state(event)}, {left:.0f} s left", err=True)
+            say(f"  step {event['done']}/{self.steps}, {_state(event)}, {left:.0f} s left", err=True)
         elif event["event"] == "overall" and time.monotonic() - self.printed > LINE_EVERY:
             self.printed = time.monotonic()
-            click.echo(f"  {_share(event)} done, about {duration(event['left'])} left", err=True)
+            say(f"  {_share(event)} done, about {duration(event['left'])} left", err=True)
         elif line := describe(event):
             self.printed = time.monotonic()
-            click.echo(line, err=True)
+            say(line, err=True)
 
 
 class _Bars:
@@ -169,7 +170,7 @@ class _Bars:
 
     def __call__(self, event: Event) -> None:
         if line := describe(event):
-            self.progress.console.print(line, highlight=False, markup=False)
+            self.progress.console.print(plain(line), highlight=False, markup=False)
         if event["event"] == "phase-steps":
             self.clear()
             self.task = self.progress.add_task("", total=event["steps"], completed=event["done"], state="")

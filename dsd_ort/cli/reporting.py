@@ -8,6 +8,7 @@ import click
 
 from dsd_ort import api
 from dsd_ort.cli.options import FILE
+from dsd_ort.cli.say import say
 
 
 @click.command()
@@ -30,4 +31,4 @@ def report(folder: Path, output: Path | None, sheets: tuple[Path, ...]) -> None:
         dsd-ort report experiment -o experiment.html
         dsd-ort report run --sheet sheet.png
     """
-    click.echo(f"wrote {api.report(folder, output, sheets=sheets)}")
+    say(f"wrote {api.report(folder, output, sheets=sheets)}")

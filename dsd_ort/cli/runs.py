@@ -24,6 +24,7 @@ from dsd_ort.cli.options import (
     weights_options,
 )
 from dsd_ort.cli.progress import reporter
+from dsd_ort.cli.say import say
 from dsd_ort.cli.stop import stoppable
 from dsd_ort.launcher import is_first
 from dsd_ort.recipe import Recipe
@@ -49,9 +50,9 @@ def prepare(model: Path, run: Path, recipe: Recipe, json_: bool) -> None:
         click.echo(json.dumps(tables.program_data(program), indent=1))
         return
     tables.show_program(program)
-    click.echo(f"next: dsd-ort train {program.folder} --data DATA")
+    say(f"next: dsd-ort train {program.folder} --data DATA")
     if is_default(click.get_current_context()):
-        click.echo(f"its rates fit no model in particular; dsd-ort fit-rates {model} --data DATA finds some that fit")
+        say(f"its rates fit no model in particular; dsd-ort fit-rates {model} --data DATA finds some that fit")
 
 
 @click.command()
@@ -97,9 +98,10 @@ def train(run: Path, data: str, eval_data: str | None, report_: bool, json_: boo
         click.echo(json.dumps(api.phases(run), indent=1))
     else:
         tables.show_phases(api.phases(run), api.as_it_came(run))
-        click.echo(f"\nnext: dsd-ort export {run} -o final.onnx")
+        say()
+        say(f"next: dsd-ort export {run} -o final.onnx")
     if report_:
-        click.echo(f"wrote {api.report(run)}", err=json_)
+        say(f"wrote {api.report(run)}", err=json_)
 
 
 @click.command()

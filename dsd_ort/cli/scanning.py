@@ -13,9 +13,9 @@ import click
 
 from dsd_ort import api
 from dsd_ort.api import Scan
+from dsd_ort.api.numbers import format_metrics, format_value, heading
 from dsd_ort.cli import tables
 from dsd_ort.cli.heatmap import heatmap
-from dsd_ort.cli.numbers import format_metrics, format_value, heading
 from dsd_ort.cli.options import (
     FILE,
     RECIPE,
@@ -29,6 +29,7 @@ from dsd_ort.cli.options import (
     weights_options,
 )
 from dsd_ort.cli.progress import doing
+from dsd_ort.cli.say import say
 from dsd_ort.recipe import Recipe, to_toml
 from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.metrics import HIGHER_IS_BETTER
@@ -97,7 +98,7 @@ def scan(
         return
     _show(found)
     for file in files:
-        click.echo(f"{file} written")
+        say(f"{file} written")
 
 
 def _show(found: Scan) -> None:
@@ -118,12 +119,10 @@ def _show(found: Scan) -> None:
         f"{Path(found.model).name}: {heading(found.monitor)}{unit} with one layer pruned, {found.examples:,} examples"
     )
     tables.show(title, columns, rows)
-    click.echo(f"as it came: {format_metrics(found.came)}")
+    say(f"as it came: {format_metrics(found.came)}")
     if together is not None:
-        click.echo(
-            f"{_percent(together.total)} of all, by layer as in the last column: {format_metrics(together.metrics)}"
-        )
-        click.echo(f"{_percent(together.total)} of each layer: {format_metrics(together.uniform)}")
+        say(f"{_percent(together.total)} of all, by layer as in the last column: {format_metrics(together.metrics)}")
+        say(f"{_percent(together.total)} of each layer: {format_metrics(together.uniform)}")
 
 
 def _cells(found: Scan, layer: Any) -> list[str]:

@@ -9,8 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
-
+from dsd_ort.cli.say import say
 from dsd_ort.errors import Stopped
 from dsd_ort.launcher import is_first
 
@@ -23,7 +22,7 @@ def stoppable(go_on: str) -> Iterator[Callable[[], bool]]:
             yield stop
         except (Stopped, KeyboardInterrupt):
             if is_first():
-                click.echo(f"stopped; go on with: {go_on}", err=True)
+                say(f"stopped; go on with: {go_on}", err=True)
             sys.exit(130)
 
 

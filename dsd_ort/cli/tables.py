@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from dsd_ort.api.numbers import duration, format_column, format_difference, format_metrics, format_value, heading
-from dsd_ort.notes import Note
+from dsd_ort.cli.say import say
+from dsd_ort.notes import Note, plain
 from dsd_ort.recipe import Rise
 from dsd_ort.run.journal import AS_IT_CAME, Event
 
@@ -34,11 +34,11 @@ WIDTH = 132
 
 def show(title: str, columns: dict[str, str], rows: list[list[str]], *, stderr: bool = False) -> None:
     """A table on standard output, or error; *columns* maps a heading to ``left`` or ``right``."""
-    table = Table(title=title or None, title_justify="left", title_style="bold")
+    table = Table(title=plain(title) or None, title_justify="left", title_style="bold")
     for name, side in columns.items():
         table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     console = Console(soft_wrap=False, emoji=False, markup=False, stderr=stderr)
     if not console.is_terminal:
         console.width = WIDTH
@@ -72,16 +72,16 @@ def show_report(report: Report) -> None:
     ]
     show(f"{Path(report.model).name}: gradients, error relative to ‖gradient‖", REPORT_COLUMNS, rows)
     for line in report.lines:
-        click.echo(f"{'ok   ' if line.passed else 'WRONG'} {line.what}: {line.text}")
+        say(f"{'ok   ' if line.passed else 'WRONG'} {line.what}: {line.text}")
     inputs = ", ".join(f"{name} {what}" for name, what in report.inputs.items())
-    click.echo(f"{report.loss} at output {report.output!r}; {report.data}: {inputs}")
+    say(f"{report.loss} at output {report.output!r}; {report.data}: {inputs}")
     for note in report.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     found = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items() if count)
     answer = "trains" if report.ok else "is NOT proven to train"
     if report.ok and report.proven < 1:
         answer += f", by {100 * report.proven:.0f} % of its gradients"
-    click.echo(f"{Path(report.model).name} {answer}: {found} gradients, {report.seconds:.0f} s")
+    say(f"{Path(report.model).name} {answer}: {found} gradients, {report.seconds:.0f} s")
 
 
 def show_notes(notes: Sequence[Note], *, verbose: bool = False) -> None:
@@ -93,10 +93,10 @@ def show_notes(notes: Sequence[Note], *, verbose: bool = False) -> None:
         nodes = Counter(note.words for note in rewrites)
         lines = [f"{count} {'node' if count == 1 else 'nodes'}: {words}" for words, count in nodes.items()]
     for line in lines:
-        click.echo(f"  for training, {line}")
+        say(f"  for training, {line}")
     for note in notes:
         if note.kind != "rewrite":
-            click.echo(f"  note: {note.words}")
+            say(f"  note: {note.words}")
 
 
 def program_data(program: Program) -> dict[str, Any]:
@@ -116,16 +116,14 @@ def program_data(program: Program) -> dict[str, Any]:
 
 def show_program(program: Program) -> None:
     data = program_data(program)
-    click.echo(f"prepared {program.manifest.model} in {program.folder}")
-    click.echo(
-        f"  {data['parameters']:,} parameters, {data['trained']:,} trained, {data['prunable']:,} of them may be pruned"
-    )
+    say(f"prepared {program.manifest.model} in {program.folder}")
+    say(f"  {data['parameters']:,} parameters, {data['trained']:,} trained, {data['prunable']:,} of them may be pruned")
     for kind in ("inputs", "labels"):
         for name, (dtype, shape) in data[kind].items():
             sizes = ", ".join("?" if size is None else str(size) for size in shape)
-            click.echo(f"  {'label' if kind == 'labels' else 'input'} {name!r}: {dtype} [{sizes}]")
+            say(f"  {'label' if kind == 'labels' else 'input'} {name!r}: {dtype} [{sizes}]")
     for name, output in data["losses"]:
-        click.echo(f"  loss {name} at output {output!r}")
+        say(f"  loss {name} at output {output!r}")
     show_notes(program.notes)
     show_plan(program.recipe)
 
@@ -183,20 +181,18 @@ def show_status(found: Status) -> None:
     columns = {"phase": "left", "sparsity": "right", "done": "left", "last evaluation": "left"}
     show(f"{found.model} in {found.run}: {found.state}", columns, rows)
     if found.loss is not None and found.state != "complete":
-        click.echo(
-            f"loss {found.loss:.4g}, learning rate {found.learning_rate:g}, {found.examples_per_second:g} examples/s"
-        )
+        say(f"loss {found.loss:.4g}, learning rate {found.learning_rate:g}, {found.examples_per_second:g} examples/s")
     if found.seconds_left is not None:
-        click.echo(f"about {duration(found.seconds_left)} of training left")
+        say(f"about {duration(found.seconds_left)} of training left")
     if (since := found.since_checkpoint) is not None:
-        click.echo(f"saved {duration(since)} ago")
+        say(f"saved {duration(since)} ago")
     for text in found.remarks:
-        click.echo(f"note: {text}")
+        say(f"note: {text}")
     again = {"new": "", "stopped": " --resume"}
     if found.state in again:
-        click.echo(f"next: dsd-ort train {found.run} --data DATA{again[found.state]}")
+        say(f"next: dsd-ort train {found.run} --data DATA{again[found.state]}")
     elif found.state == "complete":
-        click.echo(f"next: dsd-ort export {found.run} -o final.onnx")
+        say(f"next: dsd-ort export {found.run} -o final.onnx")
 
 
 def phase_columns(rows: Sequence[Event]) -> tuple[dict[str, str], list[list[str]]]:
@@ -220,22 +216,22 @@ def show_phases(events: list[Event], came: dict[str, float]) -> None:
 
 
 def show_metrics(metrics: dict[str, float]) -> None:
-    click.echo(format_metrics(metrics))
+    say(format_metrics(metrics))
 
 
 def show_verdict(verdict: Verified, final: Path) -> None:
     if not verdict.same:
-        click.echo(f"{final} is not the same graph:")
+        say(f"{final} is not the same graph:")
         for reason in verdict.reasons:
-            click.echo(f"  {reason}")
+            say(f"  {reason}")
         return
     changed = [tensor for tensor in verdict.changed if tensor.share > 0]
-    click.echo(f"{final} is the same graph: {len(changed)} tensors have other values, and nothing else differs")
+    say(f"{final} is the same graph: {len(changed)} tensors have other values, and nothing else differs")
     for name in verdict.initialized:
-        click.echo(f"  {name}: its ConstantOfShape node became an initializer")
+        say(f"  {name}: its ConstantOfShape node became an initializer")
     for name in verdict.data:
         also = ", which the model it was made from reads too" if name in verdict.shared else ""
-        click.echo(f"  it goes together with {name}{also}")
+        say(f"  it goes together with {name}{also}")
 
 
 def show_shipped(found: Shipped) -> None:
@@ -243,21 +239,19 @@ def show_shipped(found: Shipped) -> None:
     file, came = found.file, found.came
     layers = ", ".join(f"{name} {100 * (1 - density):.1f} %" for name, density in list(found.density.items())[:4])
     more = ", …" if len(found.density) > 4 else ""
-    click.echo(
-        f"{100 * found.sparsity:.1f} % of the {found.weights:,} weights that may be pruned are zero: {layers}{more}"
-    )
+    say(f"{100 * found.sparsity:.1f} % of the {found.weights:,} weights that may be pruned are zero: {layers}{more}")
     saved = 1 - file.compressed / came.compressed
-    click.echo(
+    say(
         f"compressed by zlib {file.compressed:,} bytes, as it came {came.compressed:,} ({100 * saved:.0f} % less); "
         f"as a file {file.bytes:,} bytes, zeros and all"
     )
     if file.milliseconds is None or came.milliseconds is None or found.faster is None:
-        click.echo("its time in ONNX Runtime is not measured: no made-up input runs")
+        say("its time in ONNX Runtime is not measured: no made-up input runs")
         return
     verdict = (
         "ONNX Runtime multiplies zeros like other numbers" if abs(found.faster - 1) < SAME_TIME else "on this machine"
     )
-    click.echo(
+    say(
         f"in ONNX Runtime {file.milliseconds:.3g} ms a run on made-up input, as it came {came.milliseconds:.3g} ms: "
         f"{found.faster:.2f} times as fast; {verdict}"
     )

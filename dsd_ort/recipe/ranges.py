@@ -176,7 +176,9 @@ def _check_data(data: Data, blanks: set[int], require: Require) -> None:
         require(value >= 0, f"data.audio.{key} = {value} is negative", "give a whole number from 0")
     for key in ("sample_rate", "window", "hop", "mels"):
         value = getattr(data.audio, key)
-        require(0 < value < math.inf, f"data.audio.{key} = {value:g} is not positive", "see the README's recipes")
+        require(
+            0 < value < 1e9, f"data.audio.{key} = {value:g} is not positive, or too large", "see the README's recipes"
+        )
     audio = data.audio
     require(
         round(audio.window * audio.sample_rate) >= 2 and round(audio.hop * audio.sample_rate) >= 1,
