@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,9 @@ from dsd_ort.recipe import Loss, Recipe
 from dsd_ort.rewrite.flow import cut_to
 
 Array = npt.NDArray[Any]
+
+LONG = 100_000
+"""Elements of all inputs, from which on one example has to do."""
 
 
 class Batch(NamedTuple):
@@ -55,7 +60,7 @@ def batch(
     limits, lengths = signature.index_limits(model.graph), signature.lengths(model.graph)
     run = _Inference(_without_loss(model, shipped), source, shipped, threads, weights)
     failures: list[str] = []
-    for chosen in signature.candidates(shipped.inputs, shapes):
+    for chosen in _short_first(signature.candidates(shipped.inputs, shapes)):
         for cautious in (False, True):
             inputs = signature.values(shipped.inputs, chosen, limits, lengths, cautious=cautious)
             outputs = run(inputs, failures)
@@ -69,6 +74,13 @@ def batch(
         where=f"{len(failures)} tries, the last one: {failures[-1]}" if failures else None,
         fix="give sizes with --shape NAME=2x3x224x224, or real examples with --data",
     )
+
+
+def _short_first(candidates: Iterator[signature.Shapes]) -> Iterator[signature.Shapes]:
+    """*candidates*, but of the first two the shorter one first where the first is long: it takes the memory."""
+    two = list(itertools.islice(candidates, 2))
+    sizes = [sum(math.prod(shape) for shape in shapes.values()) for shapes in two]
+    return itertools.chain(two[::-1] if sizes[0] > LONG and sizes[-1] < sizes[0] else two, candidates)
 
 
 def _without_loss(model: ir.Model, shipped: Evaluation) -> ir.Model:

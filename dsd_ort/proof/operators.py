@@ -14,6 +14,9 @@ from onnx.reference.ops import op_conv, op_conv_transpose, op_max_pool, op_scatt
 from dsd_ort.proof.control import Loop, Scan
 from dsd_ort.proof.recurrence import GRU, LSTM, RNN
 
+MOST = 20_000_000
+"""Elements of windows that are copied at once."""
+
 
 def _padded(x: Any, pads: Sequence[int], fill: float) -> Any:
     axes = x.ndim - 2
@@ -42,21 +45,19 @@ class Conv(op_conv.Conv):
             return found
         windows = _windows(_padded(x, pads, 0.0), weight.shape[2:], strides, dilations)
         per, made = x.shape[1] // group, weight.shape[0] // group
-        kernel = tuple(range(2 + axes, 2 + 2 * axes))
-        if per == made == 1:  # each channel for itself
-            y = np.einsum(
-                windows, [0, 1, *range(2, 2 + 2 * axes)], weight[:, 0], [1, *kernel], [0, 1, *range(2, 2 + axes)]
-            )
-        else:
-            parts = [
-                np.tensordot(
-                    windows[:, g * per : (g + 1) * per],
-                    weight[g * made : (g + 1) * made],
-                    axes=((1, *kernel), (1, *range(2, 2 + axes))),
-                )
-                for g in range(group)
-            ]
-            y = np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
+        images, places = len(x), windows.shape[2 : 2 + axes]
+        if per * made > 1 and windows.size <= MOST:
+            kernel = tuple(range(1, 2 + axes)), (1, *range(2 + axes, 2 + 2 * axes))
+            split = zip(np.split(windows, group, 1), np.split(weight, group), strict=True)
+            y = np.concatenate([np.moveaxis(np.tensordot(x, w, kernel[::-1]), -1, 1) for x, w in split], axis=1)
+        else:  # a place of the kernel after the other, which copies less
+            columns = weight.reshape(group, made, per, *weight.shape[2:])
+            y = np.zeros((images, group, made, math.prod(places)), np.result_type(x, weight))
+            for at in np.ndindex(*weight.shape[2:]):
+                rows = windows[(slice(None),) * (2 + axes) + at].reshape(images, group, per, -1)
+                column = columns[(slice(None),) * 3 + at]
+                y += column * rows if per == 1 and made == 1 else column @ rows
+            y = y.reshape(images, -1, *places)
         return (y if bias is None else y + bias.reshape(-1, *[1] * axes),)
 
 
@@ -103,7 +104,7 @@ class ConvTranspose(op_conv_transpose.ConvTranspose):
         y = np.zeros((images, group, made, *whole), x.dtype)
         rows = x.reshape(images, group, per, -1)
         for place in np.ndindex(*kernel):
-            columns = weight[(slice(None), slice(None), *place)].reshape(group, per, made).swapaxes(1, 2)
+            columns = weight[(slice(None),) * 2 + place].reshape(group, per, made).swapaxes(1, 2)
             spans = zip(place, dilations, x.shape[2:], strides, strict=True)
             where = tuple(slice(i * d, i * d + s * (n - 1) + 1, s) for i, d, n, s in spans)
             y[(slice(None),) * 3 + where] += (columns @ rows).reshape(images, group, made, *x.shape[2:])
@@ -111,6 +112,32 @@ class ConvTranspose(op_conv_transpose.ConvTranspose):
         inside = tuple(slice(before, n - after) for n, before, after in ends)
         y = y.reshape(images, -1, *whole)[(slice(None),) * 2 + inside]
         return (y if bias is None else y + bias.reshape(-1, *[1] * axes),)
+
+
+class ConvGrad(OpRun):
+    """dX, dW and db of a convolution, a place of the kernel after the other; those that the node has."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, dy: Any, x: Any, weight: Any, **attributes: Any) -> tuple[Any, ...]:
+        axes, kernel = x.ndim - 2, weight.shape[2:]
+        group, strides = attributes.get("group") or 1, attributes.get("strides") or [1] * axes
+        dilations, pads = attributes.get("dilations") or [1] * axes, attributes.get("pads") or [0] * 2 * axes
+        per, made = x.shape[1] // group, weight.shape[0] // group
+        padded = _padded(x, pads, 0.0)
+        dx, dw = np.zeros_like(padded), np.zeros((*kernel, group, made, per), x.dtype)
+        columns = weight.reshape(group, made, per, *kernel)
+        rows = dy.reshape(len(x), group, made, -1)
+        for at in np.ndindex(*kernel):
+            spans = zip(at, dilations, dy.shape[2:], strides, strict=True)
+            where = (slice(None),) * 2 + tuple(slice(i * d, i * d + s * (n - 1) + 1, s) for i, d, n, s in spans)
+            seen = padded[where]
+            dw[at] = (rows @ seen.reshape(len(x), group, per, -1).swapaxes(-1, -2)).sum(0)
+            dx[where] += (columns[(slice(None),) * 3 + at].swapaxes(1, 2) @ rows).reshape(seen.shape)
+        inside = tuple(slice(before, before + n) for before, n in zip(pads, x.shape[2:], strict=False))
+        dw = np.moveaxis(dw.reshape(*kernel, *weight.shape[:2]), range(axes), range(2, 2 + axes))
+        found = (dx[(slice(None),) * 2 + inside], dw, dy.sum(axis=(0, *range(2, dy.ndim))))
+        return found[: len(self.output)]
 
 
 class Gelu(OpRun):
@@ -216,7 +243,7 @@ class BatchNormalization(OpRun):
 
 
 ALWAYS: tuple[type[OpRun], ...] = (
-    *(BiasGelu, Conv, ConvTranspose, Erf, FusedMatMul, GatherElements, Gelu, GlobalMaxPool, GRU, Loop, LSTM, MaxPool),
-    *(QuickGelu, RNN, Scan, ScatterElements),
+    *(BiasGelu, Conv, ConvGrad, ConvTranspose, Erf, FusedMatMul, GatherElements, Gelu, GlobalMaxPool, GRU, Loop, LSTM),
+    *(MaxPool, QuickGelu, RNN, Scan, ScatterElements),
 )
 """The ones that compute what ONNX says; BatchNormalization is that of a training step."""

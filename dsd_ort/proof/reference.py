@@ -41,6 +41,8 @@ AGREEMENT = 1e-3
 
 TINY = 1e-60
 """The ε of a complex step: its square is no number beside 1."""
+SLOPES_SLOWDOWN = 3
+"""Of an evaluation on complex numbers."""
 NATIVE_SLOWDOWN = 4
 """Of ONNX Runtime in float64, which cannot be stopped: it is not tried where it would take too long."""
 NATIVE_LARGEST = 100_000_000
@@ -142,7 +144,7 @@ class InNumPy:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # as where an imaginary part is thrown away
-                (loss,) = self.evaluator({**inputs, **moved})
+                (loss,) = self.evaluator({**inputs, **moved}, limit=SLOPES_SLOWDOWN * self.limit)
         except Exception:  # whatever NumPy raises of complex numbers
             self.analytic = False
             return None
@@ -193,7 +195,6 @@ def best(
     try:
         found = InNumPy(graph, loss, training=training, limit=limit, still=tables)
         value = found(inputs)
-        found.limit = math.inf
         if _agree(value, expected):
             return found, ""
         why.append(f"ONNX's reference evaluator computes another loss ({value:.6g})")

