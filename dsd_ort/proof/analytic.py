@@ -20,6 +20,8 @@ CHOOSING = {
     *("LessOrEqual", "NonMaxSuppression", "NonZero", "Not", "Shape", "Size"),
 }
 """Of which nothing that is differentiated comes out."""
+UNKNOWN = {"DFT", "GlobalLpPool", "LpPool", "MelWeightMatrix", "Range", "STFT"}
+"""Whose own versions lose imaginary parts on the way."""
 
 
 def _with_slope(value: Array, slope: Array, x: Array) -> tuple[Array]:
@@ -36,7 +38,7 @@ def _abs(node: Any, x: Array) -> tuple[Array]:
 
 
 def _erf(node: Any, x: Array) -> tuple[Array]:
-    value = np.frompyfunc(math.erf, 1, 1)(x.real).astype(np.float64)
+    value = np.asarray(np.frompyfunc(math.erf, 1, 1)(x.real), np.float64)
     return _with_slope(value, 2 / math.sqrt(math.pi) * np.exp(-(x.real**2)), x)
 
 

@@ -94,9 +94,11 @@ class Evaluator:
                 return run(*inputs, **context)
             if kind in analytic.CHOOSING:
                 return run(*(x.real if _is(x, COMPLEX) else x for x in inputs), **context)
+            if kind in analytic.UNKNOWN:
+                raise NotAnalytic(kind)
             inputs = tuple(x.astype(COMPLEX) if _is(x, WIDE) else x for x in inputs)
             found = run(*inputs, **context) if of_complex is None else of_complex(node, *inputs)
-            if any(_is(y, WIDE) for y in found):
+            if any(getattr(y, "dtype", COMPLEX).kind == "f" for y in found):
                 raise NotAnalytic(kind)
             return found
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from dsd_ort.graph.program import Slice
 from dsd_ort.proof.budget import Budget, OutOfTime
+from dsd_ort.proof.compared import Group, Point, rounding, size
 from dsd_ort.proof.reference import Reference
 from dsd_ort.proof.report import Row
-from dsd_ort.proof.slopes import COARSE_STEPS, DIRECTIONS, RANGE, TOLERANCE, Group, Judge, Point, rounding, size
+from dsd_ort.proof.slopes import COARSE_STEPS, DIRECTIONS, RANGE, TOLERANCE, Judge
 
 __all__ = ["COARSE_STEPS", "TOLERANCE", "Group", "Point", "check", "groups", "rounding", "size"]
 

@@ -187,6 +187,8 @@ class ScatterElements(op_scatter_elements.ScatterElements):
     def _run(self, data: Any, indices: Any, updates: Any, **attributes: Any) -> tuple[Any]:  # type: ignore[override]
         reduction, axis = attributes.get("reduction") or "none", (attributes.get("axis") or 0) % data.ndim
         if reduction not in ("none", "add"):
+            if data.dtype.kind == "c":
+                raise TypeError("no order of complex numbers is meant")
             found: tuple[Any] = super()._run(data, indices, updates, **attributes)  # type: ignore[no-untyped-call]
             return found
         where: list[Any] = list(np.indices(indices.shape, sparse=True))
@@ -205,7 +207,7 @@ class Erf(OpRun):
     op_domain = ""
 
     def _run(self, x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any]]:
-        return (np.frompyfunc(math.erf, 1, 1)(x).astype(x.dtype),)
+        return (np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype),)
 
 
 class GatherElements(OpRun):

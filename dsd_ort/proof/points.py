@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dsd_ort.errors import DataError
 from dsd_ort.proof import gradients
-from dsd_ort.proof.slopes import Point
+from dsd_ort.proof.compared import Point
 from dsd_ort.proof.wide_step import Step
 from dsd_ort.run.arena import view
 from dsd_ort.run.engine import Engine

@@ -12,6 +12,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,11 +63,15 @@ def run(request: Request, tell: Callable[[str], None], data: Any = None) -> Repo
     with subject.opened(request, tell) as checked, tempfile.TemporaryDirectory(prefix="dsd-ort-check-") as folder:
         shipped, threads = checked.shipped, request.threads
         tell("looking for input that runs")
-        batch = made_up.batch(
-            checked.source, shipped, checked.recipe, data, request.shapes, threads=threads, weights=checked.weights
-        )
-        prover = _Prover(checked, batch.arrays, budget, threads=threads, tell=tell, folder=Path(folder))
+        find = partial(made_up.batch, checked.source, shipped, checked.recipe, data, request.shapes)
+        batch = find(threads=threads, weights=checked.weights)
+        prover = _Prover(checked, batch.arrays, budget, threads=threads, tell=tell, folder=Path(folder) / "short")
         prover.prove()
+        if data is None and prover.rows and not any(row.norm for row in prover.rows):
+            tell("nothing depends on a weight here: looking for longer input")
+            batch = find(threads=threads, weights=checked.weights, long=True)
+            prover = _Prover(checked, batch.arrays, budget, threads=threads, tell=tell, folder=Path(folder) / "long")
+            prover.prove()
         told = [note for note in checked.manifest.notes if isinstance(note, Note)]
         own_loss = bool(request.loss or request.output)
         used = usage.note(Path(request.model), own_loss=own_loss) if request.fit else ()
@@ -106,6 +111,7 @@ class _Prover:
 
     def prove(self) -> None:
         """All of it; :attr:`rows`, :attr:`lines` and :attr:`notes` are what was found."""
+        self.folder.mkdir()
         try:
             self._prove(self.checked.program(self.folder / "run"))
         except StepError as error:

@@ -2,8 +2,8 @@
 
 The best reference that can run the model is taken:
 
+- ``float64, ONNX reference``: ONNX's own evaluator, operator by operator in NumPy, which knows slopes too;
 - ``float64, ONNX Runtime``: the evaluate graph in double precision, where all kernels exist;
-- ``float64, ONNX reference``: ONNX's own evaluator, operator by operator in NumPy;
 - ``float32, ONNX Runtime``: the evaluate graph as it is, of which a difference quotient is known to a few digits only.
 
 A float64 reference counts only if its loss at the source's weights is that of ONNX Runtime in float32.
@@ -186,12 +186,6 @@ def best(
     """
     why = []
     tables = looked_up(graph, still)
-    held = sum(array.size for name, array in inputs.items() if name not in tables)
-    if not training and NATIVE_SLOWDOWN * forward < limit and held < NATIVE_LARGEST:
-        with contextlib.suppress(Exception):  # a kernel is missing, as most often
-            native = InRuntime(graph, loss, double=True, threads=threads, still=tables)
-            if _agree(native(inputs), expected):
-                return native, ""
     try:
         found = InNumPy(graph, loss, training=training, limit=limit, still=tables)
         value = found(inputs)
@@ -207,6 +201,12 @@ def best(
         why.append(f"ONNX's reference evaluator cannot run the model ({text[:120]})")
     if training:
         return None, "; ".join(why)
+    held = sum(array.size for name, array in inputs.items() if name not in tables)
+    if NATIVE_SLOWDOWN * forward < limit and held < NATIVE_LARGEST:
+        with contextlib.suppress(Exception):  # a kernel is missing, as most often
+            native = InRuntime(graph, loss, double=True, threads=threads, still=tables)
+            if _agree(native(inputs), expected):
+                return native, ""
     plain = InRuntime(graph, loss, double=False, threads=threads)
     plain(inputs)
     return plain, "; ".join(why)

@@ -23,9 +23,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -33,8 +32,9 @@ import numpy.typing as npt
 
 from dsd_ort.graph.program import Slice
 from dsd_ort.proof.budget import Budget, OutOfTime
+from dsd_ort.proof.compared import UNDECIDED, Found, Group, Point, norm, rounding, size
 from dsd_ort.proof.reference import Reference
-from dsd_ort.proof.report import Row, Verdict
+from dsd_ort.proof.report import Row
 
 Array = npt.NDArray[Any]
 Direction = dict[str, tuple[float, Array]]
@@ -60,67 +60,12 @@ AS_LOST = 10
 """Times what another step in float32 loses, up to which it is rounding too."""
 NOTHING = 1e-12
 """‖gradient‖ of a tensor in float64, relative to that of the whole model, which is rounding."""
-UNDECIDED = 0.3
-"""Relative uncertainty of a difference from which on it decides nothing."""
 ZERO = 1e-9
 """‖gradient‖ of a group, relative to that of the whole model, which counts as zero."""
 RANGE = 1e3
 """Between the weights of the tensors of a group."""
 LOST = 0.05
 """Noise relative to ‖gradient‖ from which on a tensor's gradient is lost in rounding; it is no part of a group then."""
-
-
-@dataclass
-class Point:
-    """Where gradients are checked: all inputs of the evaluate graph, and what the step made of them."""
-
-    inputs: Mapping[str, Array]
-    loss: float
-    gradients: Mapping[str, Array]
-    noise: Mapping[str, float]
-    """‖change of the gradient‖ when all weights are moved by one rounding."""
-    mode: Literal["inference", "training"]
-    wide: Mapping[str, Array] | None = None
-    """The gradients in float64, where they can be had."""
-    narrow: Callable[[], Mapping[str, Array]] | None = None
-    """Makes them in float32 by something else."""
-
-    @cached_property
-    def lost(self) -> Mapping[str, float]:
-        """‖difference‖ of *narrow* and *wide*: what float32 loses."""
-        if self.wide is None or self.narrow is None:
-            return {}
-        return {name: _norm(array - self.wide[name]) for name, array in self.narrow().items()}
-
-
-class Group(NamedTuple):
-    """Tensors that are checked together, and what they have in common."""
-
-    kind: str
-    slices: tuple[Slice, ...]
-
-    @property
-    def name(self) -> str:
-        first, last = self.slices[0].name, self.slices[-1].name
-        return first if len(self.slices) == 1 else f"{self.kind}: {first} … {last}"
-
-
-class Found(NamedTuple):
-    """An error, up to where it is right, and how well the reference knows it; all relative to ‖gradient‖."""
-
-    error: float
-    tolerance: float
-    uncertainty: float = 0.0
-    quite: float = 0.0
-    """Errors below this are undecided rather than wrong."""
-    lost: bool = False
-    """Noise hides how right it is."""
-
-    @property
-    def verdict(self) -> Verdict:
-        if self.error <= self.tolerance and self.uncertainty <= UNDECIDED:
-            return "zero" if self.lost else "right"
-        return "wrong" if self.error > max(self.quite, self.tolerance + 3 * self.uncertainty) else "undecided"
 
 
 class Judge:
@@ -147,7 +92,7 @@ class Judge:
         self.budget, self.patient = budget, patient
         self.random = np.random.default_rng(0)
         self.gradients = point.gradients if point.wide is None else point.wide
-        self.norms = {name: _norm(g) for name, g in self.gradients.items()}
+        self.norms = {name: norm(g) for name, g in self.gradients.items()}
         self.whole = math.sqrt(sum(norm**2 for norm in self.norms.values()))
 
     def weight(self, piece: Slice) -> float:
@@ -175,7 +120,7 @@ class Judge:
         """*row*, which is right in float64, with what float32 makes of it."""
         for name in row.tensors if self.point.wide is not None else ():
             scale = max(self.norms[name], ZERO * self.whole) or 1.0
-            error = _norm(self.point.gradients[name] - self.gradients[name]) / scale
+            error = norm(self.point.gradients[name] - self.gradients[name]) / scale
             allowed = max(ROUNDED, 5 * self.point.noise[name] / scale)
             if error > allowed and error <= AS_LOST * self.point.lost.get(name, 0.0) / scale:
                 row = msgspec.structs.replace(row, note=f"in float64; float32 loses {error:.0e} of it")
@@ -238,20 +183,20 @@ class Judge:
     def _scales(self, names: Sequence[str]) -> dict[str, float]:
         """a_t: one size of the weights for a single tensor; for several, so that all weigh alike if they can."""
         sizes = {name: size(self.point.inputs[name]) for name in names}
-        weights = {name: self._norm(name) * sizes[name] for name in names}
+        weights = {name: self._more_than_rounding(name) * sizes[name] for name in names}
         least = min((w for w in weights.values() if w > 0), default=0.0)
         far = 0.0 if self.sharp else 1 / RANGE
         return {n: sizes[n] * max(least / weights[n], far) if weights[n] > 0 else sizes[n] for n in names}
 
-    def _norm(self, name: str) -> float:
+    def _more_than_rounding(self, name: str) -> float:
         """‖gradient‖, or 0 where it is nothing but rounding."""
-        norm = self.norms[name]
-        return norm if self.point.wide is None or norm > NOTHING * self.whole else 0.0
+        known = self.norms[name]
+        return known if self.point.wide is None or known > NOTHING * self.whole else 0.0
 
     def _along(self, names: Sequence[str], scales: Mapping[str, float]) -> Found:
         direction = self._direction(names, scales)
         slope = sum(a * _dot(self.gradients[name], signs) for name, (a, signs) in direction.items())
-        parts = [self._norm(name) * scales[name] for name in names]
+        parts = [self._more_than_rounding(name) * scales[name] for name in names]
         noise = 0.0 if self.point.wide else math.sqrt(sum((self.point.noise[n] * scales[n]) ** 2 for n in names))
         unit = min((part for part in parts if part > 0), default=0.0)
         # Of gradients that are all zero, no slope that matters to the whole may be left.
@@ -265,7 +210,10 @@ class Judge:
                 return Found(error, sharp, 0.0, math.inf, noise > UNDECIDED)
         tolerance = min(TOLERANCE[self.reference.exact] * math.sqrt(len(names)), UNDECIDED) + noise
         compare = self._exactly if self.reference.exact else self._coarsely
-        return compare(direction, slope, unit, tolerance)._replace(lost=noise > UNDECIDED)
+        found = compare(direction, slope, unit, tolerance)._replace(lost=noise > UNDECIDED)
+        if known is not None and self.point.wide and found.verdict == "undecided":  # differences see less than a slope
+            found = Found(abs(slope - known) / unit, tolerance, 0.0, QUITE_WRONG[True], noise > UNDECIDED)
+        return found
 
     def _slope(self, direction: Direction) -> float | None:
         if self.reference.analytic:
@@ -333,12 +281,6 @@ class Judge:
             raise OutOfTime
 
 
-def rounding(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Factors that move float32 numbers by one rounding, up or down."""
-    factors: Array = 1 + (2 * random.integers(0, 2, shape, np.int8) - 1) * np.float32(2.0**-23)
-    return factors
-
-
 def _dot(gradient: Array, signs: Array) -> float:
     return float(2 * np.sum(gradient, where=signs > 0, dtype=np.float64) - np.sum(gradient, dtype=np.float64))
 
@@ -351,12 +293,3 @@ def _steadiest(quotients: Sequence[float], count: int, rounding: Sequence[float]
         values = sorted(quotients[i] for i in run)
         found.append((values[-1] - values[0] + max(rounding[i] for i in run), values[count // 2]))
     return min(found)
-
-
-def _norm(array: Array) -> float:
-    return float(np.linalg.norm(array.astype(np.float64)))
-
-
-def size(weights: Array) -> float:
-    """The root mean square of *weights*, or a hundredth for what is (almost) zero, as biases are at first."""
-    return max(_norm(weights) / math.sqrt(max(weights.size, 1)), 1e-2)
