@@ -9,25 +9,22 @@ Requires opset 13 or later.  Ensures that ONNX Runtime differentiates every node
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
-import numpy as np
 import onnx_ir as ir
 
 from dsd_ort import recipe
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.fields import Field
-from dsd_ort.graph.logits import Logits, peel, shape_of, value_of
+from dsd_ort.graph.logits import Logits, activation_behind, peel, shape_of, value_of
 from dsd_ort.graph.loss.formulas import LOSSES
 from dsd_ort.graph.loss.labels import add_label, common_label, label_of
 from dsd_ort.notes import Note
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.names import Names
 from dsd_ort.rewrite.nodes import Nodes
-from dsd_ort.rewrite.shapes import dims_of
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
@@ -141,8 +138,28 @@ def _whole_numbers(model: ir.Model) -> list[str]:
     return [str(value.name) for value in whole if value.shape is not None and value.shape.rank() == 1]
 
 
-def notes(model: ir.Model, losses: Iterable[recipe.Loss]) -> tuple[Note, ...]:
-    """What people should know of *losses* at *model*: all frames count for a ctc without lengths."""
+def notes(model: ir.Model, losses: Sequence[recipe.Loss]) -> tuple[Note, ...]:
+    """What people should know of *losses* at *model*: scores that are none, and all frames count for a ctc without
+    lengths.
+    """
+    return (*_not_logits(model, losses), *_lengths_unused(model, losses))
+
+
+def _not_logits(model: ir.Model, losses: Sequence[recipe.Loss]) -> Iterator[Note]:
+    """Of outputs that a loss takes for logits, and that are behind an activation which it cannot be put in front of."""
+    for loss in losses:
+        if LOSSES[loss.name].peels:
+            output = output_of(model, loss)
+            node = activation_behind(value_read(model, loss, output))
+            if node is not None and node.inputs[0] is not None:
+                words = (
+                    f"{loss.name} takes {output!r} for logits, and it is made of a {node.op_type}: probabilities train "
+                    f"slowly so; name what is in front as loss.output, {node.inputs[0].name!r}, if its axes fit"
+                )
+                yield Note(kind="recipe", words=words)
+
+
+def _lengths_unused(model: ir.Model, losses: Iterable[recipe.Loss]) -> tuple[Note, ...]:
     unused = any(loss.name == "ctc" and loss.lengths is None for loss in losses)
     names = " or ".join(repr(name) for name in _whole_numbers(model)) if unused else ""
     words = f"ctc counts all frames; if {names} has their number, name it as loss.lengths"
