@@ -42,7 +42,11 @@ OLDEST_LOSS = 13
 _VAD_LOSS = {"name": "bce-with-logits", "output": "output"}
 RECIPES: dict[str, dict[str, Any]] = {
     "silero/silero_vad": {"input": {"state": {"shape": [2, "batch", 128]}}, "loss": _VAD_LOSS},
-    "audio/swift_f0": {"input": {"fmin": {"value": 46.875}, "fmax": {"value": 2093.75}}},
+    "audio/swift_f0": {
+        "input": {"audio": {"shape": [1, 4000]}, "fmin": {"value": 46.875}, "fmax": {"value": 2093.75}},
+        "loss": {"name": "mse", "output": "pitch"},
+        "batch_size": 1,
+    },
     "silero/silero_vad_16k_op15": {"input": {"input": {"shape": ["batch", 576]}}, "loss": _VAD_LOSS},
 }
 """What files do not say of their inputs: which axis is the batch's, how long a recording is; and then, which loss."""
