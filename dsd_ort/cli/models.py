@@ -85,10 +85,14 @@ def _inspect_run(run: Path, json_: bool) -> None:
 )
 @click.option("--thorough", is_flag=True, help="Every gradient for itself, however long it takes.")
 @threads_option
+@click.option("-v", "--verbose", is_flag=True, help="Show all gradients, not only those that are not right.")
 @as_json
-def check(model: Path, recipe: Path | None, shapes: tuple[str, ...], json_: bool, **options: Any) -> None:
+def check(
+    model: Path, recipe: Path | None, shapes: tuple[str, ...], verbose: bool, json_: bool, **options: Any
+) -> None:
     """Prove that MODEL trains: every gradient against finite differences of plain inference.
 
+    The first line is the answer: it trains, does not, or is not proven to.
     Exit status 0 if nothing is wrong and half of the gradients or more is proven right, 1 otherwise, 3 if the
     model cannot be trained.  Nothing is written.  MODEL may also be a training graph of ONNX Runtime's own exporter.
 
@@ -108,7 +112,7 @@ def check(model: Path, recipe: Path | None, shapes: tuple[str, ...], json_: bool
     if json_:
         click.echo(json.dumps(report.to_dict(), indent=1))
     else:
-        tables.show_report(report)
+        tables.show_report(report, verbose=verbose)
     sys.exit(0 if report.ok else 1)
 
 

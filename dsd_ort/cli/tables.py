@@ -18,12 +18,12 @@ from dsd_ort.recipe import Rise
 from dsd_ort.run.journal import AS_IT_CAME, Event
 
 if TYPE_CHECKING:  # what is shown is imported by what makes it
-    from dsd_ort.api.comparison.answer import Row
+    from dsd_ort.api.comparison.answer import Row as Arm
     from dsd_ort.api.comparison.document import Rung
     from dsd_ort.api.progress import Status
     from dsd_ort.api.shipping import Shipped
     from dsd_ort.graph.program import Program
-    from dsd_ort.proof import Report
+    from dsd_ort.proof.report import Report, Row
     from dsd_ort.recipe import Phase, Recipe, Schedule
     from dsd_ort.ship.verify import Verdict as Verified
 
@@ -56,8 +56,16 @@ REPORT_COLUMNS = {
 }
 
 
-def show_report(report: Report) -> None:
-    """The table of gradients, the lines behind it, and the answer."""
+ANSWERS = {"trains": "trains", "does not": "does NOT train", "not proven": "is NOT proven to train"}
+
+
+def show_report(report: Report, *, verbose: bool = False) -> None:
+    """The answer; a table of the gradients that are not right, or, if *verbose*, of all; and what else there is."""
+    found = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items() if count)
+    say(f"{Path(report.model).name} {ANSWERS[report.answer]}: {found} gradients, {report.seconds:.0f} s")
+    if report.answer == "not proven":
+        say("  what would decide: more --seconds, or --thorough; other input, as --data or --shape")
+    shown = [row for row in report.rows if verbose or not row.proven]
     rows = [
         [
             row.group,
@@ -68,20 +76,30 @@ def show_report(report: Report) -> None:
             row.reference,
             row.verdict.upper() if row.verdict == "wrong" else row.verdict + (f" ({row.note})" if row.note else ""),
         ]
-        for row in report.rows
+        for row in shown
     ]
-    show(f"{Path(report.model).name}: gradients, error relative to ‖gradient‖", REPORT_COLUMNS, rows)
+    if rows:
+        show(f"{Path(report.model).name}: gradients, error relative to ‖gradient‖", REPORT_COLUMNS, rows)
+    if rest := [row for row in report.rows if row.proven and not verbose]:
+        count, worst = sum(len(row.tensors) for row in rest), max(row.error for row in rest)
+        by = ", ".join(dict.fromkeys(row.reference for row in rest))
+        say(f"ok    {count} gradients: within {worst:.0e} of the slopes of the loss, by {by}")
+        for note, tensors in _by_note(rest).items():
+            say(f"      {tensors} of them {note}")
     for line in report.lines:
         say(f"{'ok   ' if line.passed else 'WRONG'} {line.what}: {line.text}")
     inputs = ", ".join(f"{name} {what}" for name, what in report.inputs.items())
     say(f"{report.loss} at output {report.output!r}; {report.data}: {inputs}")
     for note in report.notes:
         say(f"note: {note}")
-    found = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items() if count)
-    answer = "trains" if report.ok else "is NOT proven to train"
-    if report.ok and report.proven < 1:
-        answer += f", by {100 * report.proven:.0f} % of its gradients"
-    say(f"{Path(report.model).name} {answer}: {found} gradients, {report.seconds:.0f} s")
+
+
+def _by_note(rows: Sequence[Row]) -> dict[str, int]:
+    """What is said of gradients → of how many."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        found[row.note] += len(row.tensors) if row.note else 0
+    return {note: count for note, count in found.items() if note}
 
 
 def show_notes(notes: Sequence[Note], *, verbose: bool = False) -> None:
@@ -275,7 +293,7 @@ def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:
     show("Short sparse phases", columns, rows)
 
 
-def show_arms(rows: Sequence[Row], monitor: str, title: str, *, density: bool = False) -> None:
+def show_arms(rows: Sequence[Arm], monitor: str, title: str, *, density: bool = False) -> None:
     """What the arms of an experiment measure; with *density* also how many weights that may be pruned are not zero."""
     shown = [name for name in dict.fromkeys((monitor, "loss")) if name in rows[0].evaluation]
     measured = [format_column(name, [row.evaluation.get(name) for row in rows]) for name in shown]

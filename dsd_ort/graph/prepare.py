@@ -152,7 +152,8 @@ def assemble(
     source: Source, recipe: Recipe, training: Training, shipped: Evaluation
 ) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """The manifest and the four graphs of a step graph, and of what is measured and shipped."""
-    prunable = chosen_parameters.prunable([p for p in source.parameters if p.name in training.gradients], recipe)
+    with_gradients = [p for p in source.parameters if p.name in training.gradients]
+    prunable = chosen_parameters.prunable(with_gradients, recipe, source.constants)
     sparsely = any(phase.kind == "sparse" for phase in recipe.phase)
     if sparsely:
         patterns.refuse_misfits(source.parameters, prunable, recipe)
