@@ -225,7 +225,7 @@ def _in_order(new: Nodes, scores: ir.Value, loss: recipe.Loss, output: str) -> i
     rank = scores.shape.rank()
     if loss.name == "ctc":
         classes, time = loss.axis_of_classes(rank), loss.time_axis
-        if rank != 3 or classes == time:
+        if rank != 3 or classes == time or not 0 <= classes < rank:
             raise RecipeError(
                 f"ctc needs scores of three axes, but here they are {scores.shape}, with the classes on axis {classes} "
                 f"and the frames on axis {time}",
@@ -235,9 +235,10 @@ def _in_order(new: Nodes, scores: ir.Value, loss: recipe.Loss, output: str) -> i
         order = [time, 3 - classes - time, classes]
     elif loss.name == "cross-entropy" and rank > 1:
         classes = loss.axis_of_classes(rank)
-        if classes == 0:
+        if not 0 < classes < rank:
+            what = "axis 0 is that of the examples, not of class scores"
             raise RecipeError(
-                "axis 0 is that of the examples, not of class scores",
+                what if classes == 0 else f"there is no axis {loss.class_axis} of class scores",
                 where=f"recipe, loss.class_axis = {loss.class_axis}, output {output!r} of {rank} axes",
                 fix="give the axis of the scores, as 1 or -1",
             )

@@ -226,6 +226,7 @@ RECIPES = [
         "a sparsity of 100 %", recipe(""), (*PREPARE, "--set", "phase.0.kind=sparse", "--set", "phase.0.sparsity=1.0")
     ),
     Case("a loss that there is not", recipe('[loss]\nname = "mae"\n'), PREPARE),
+    Case("an axis of classes that there is not", recipe('[loss]\nname = "cross-entropy"\nclass_axis = 5\n'), PREPARE),
     Case("a metric that does not fit the loss", recipe('metrics = ["wer"]\n[loss]\nname = "mse"\n'), PREPARE),
     Case("a pattern that matches nothing", recipe('freeze = ["conv*"]\n'), PREPARE),
     Case("nothing left to train", recipe('freeze = ["*"]\n'), PREPARE),
