@@ -79,7 +79,7 @@ class Row(msgspec.Struct, frozen=True):
     ours: Verdict = NOT_MEASURED
     seconds: float = 0
     """Of the whole check."""
-    megabytes: int = 0
+    megabytes: int | msgspec.UnsetType = msgspec.UNSET
     """Of memory that it took at most."""
     bare: Verdict = NOT_MEASURED
     builder: BuilderName = "own"
