@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.proof.budget import Budget, OutOfTime
 from dsd_ort.proof.reference import Reference
 from dsd_ort.proof.report import Row

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.model import select
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
