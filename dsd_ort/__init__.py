@@ -13,10 +13,10 @@
 
 ``compare`` does all of it, and the same budget dense only beside it; ``experiment`` does so in several ways and with
 several seeds, of which ``train_cell`` trains a part, on any machine.  ``evaluate`` measures a file or a run,
-``predict`` is what it says, ``phases`` reads what a run has measured, ``status`` how far it is, ``suspects`` lists the
-training examples whose labels are probably wrong, ``doctor`` says what there is to train with.  ``differentiate`` adds
-gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised weights, which then train.  What is
-refused raises :class:`DsdError`.
+``predict`` is what it says, ``phases`` reads what a run has measured, ``status`` how far it is, ``fsck`` whether its
+files are whole, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says what there is
+to train with.  ``differentiate`` adds gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised
+weights, which then train.  What is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         experiment,
         export,
         fit_rates,
+        fsck,
         inspect,
         phases,
         predict,
@@ -80,6 +81,7 @@ __all__ = [
     "experiment",
     "export",
     "fit_rates",
+    "fsck",
     "inspect",
     "phases",
     "predict",

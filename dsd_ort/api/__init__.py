@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dsd_ort.api.recipes import completed, default_recipe, usage_note
     from dsd_ort.api.runs import as_it_came, export, phases, train
     from dsd_ort.graph.prepare import prepare
+    from dsd_ort.run.fsck import fsck
     from dsd_ort.run.predict import Predicted
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "experiment",
     "export",
     "fit_rates",
+    "fsck",
     "inspect",
     "phases",
     "predict",
@@ -80,6 +82,7 @@ _MODULES = {
     "dsd_ort.api.recipes": ("completed", "default_recipe", "usage_note"),
     "dsd_ort.api.evaluation": ("evaluate", "predict"),
     "dsd_ort.run.predict": ("Predicted",),
+    "dsd_ort.run.fsck": ("fsck",),
     "dsd_ort.api.runs": ("as_it_came", "export", "phases", "train"),
     "dsd_ort.api.progress": ("Status", "status"),
     "dsd_ort.graph.prepare": ("prepare",),

@@ -28,7 +28,10 @@ def main(command: click.Command | None = None, name: str = "dsd-ort") -> NoRetur
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without × and → still gets the rest
     with contextlib.suppress(ValueError):  # a thread that is not the main one sets no handlers
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up, as Ctrl-C does
+        # So that it cleans up, as Ctrl-C does; what is ignored, as SIGHUP under nohup, stays so.
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
     sys.exit(_status(command or cli, name))
 
 
@@ -54,5 +57,7 @@ def _status(command: click.Command, name: str) -> int:
 
 
 def _say(message: str) -> None:
-    if is_first():  # of the ranks, which all have the same to say
+    if not is_first():  # of the ranks, which all have the same to say
+        return
+    with contextlib.suppress(OSError):  # of a terminal that is gone
         print(f"dsd-ort: {message}", file=sys.stderr)

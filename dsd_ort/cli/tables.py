@@ -212,7 +212,12 @@ PHASE_COLUMNS = {"phase": "left", "at its end": "left", "non-zero weights": "rig
 def show_phases(events: list[Event], came: dict[str, float]) -> None:
     """The phases of a run, under what the model measured as it came, if it was measured."""
     first = [[AS_IT_CAME, format_metrics(came), "", ""]] if came else []
-    show("", PHASE_COLUMNS, first + phase_rows(events))
+    rows, columns = first + phase_rows(events), PHASE_COLUMNS
+    if skipped := [str(event["skipped"]) for event in events if "skipped" in event]:
+        columns = {**columns, "skipped": "right"}
+        counts = [""] * (len(rows) - len(skipped)) + skipped
+        rows = [[*row, count] for row, count in zip(rows, counts, strict=True)]
+    show("", columns, rows)
 
 
 def show_metrics(metrics: dict[str, float]) -> None:
