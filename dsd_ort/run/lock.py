@@ -98,20 +98,20 @@ def _lock(folder: Path, *, shared: bool = False) -> Iterator[bool]:
 
     handle = os.open(folder, os.O_RDONLY)
     try:
-        yield _taken(folder, handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        yield _taken(folder, handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, shared=shared)
     finally:
         os.close(handle)
 
 
-def _taken(folder: Path, handle: int, kind: int) -> bool:
-    for wait in (0.02, 0.05, 0.1):  # somebody may be looking whether it is held
+def _taken(folder: Path, handle: int, kind: int, *, shared: bool) -> bool:
+    """Whether there is a lock, which then is held; who only looks whether it is held goes soon, and owns nothing."""
+    for attempt in range(100):
         if (found := _try(handle, kind)) is not None:
             return found
-        time.sleep(wait)
-    found = _try(handle, kind)
-    if found is None:
-        raise _busy(folder)
-    return found
+        if attempt >= 3 and (shared or owner(folder) is not None):
+            break
+        time.sleep(0.05)
+    raise _busy(folder)
 
 
 def _try(handle: int, kind: int) -> bool | None:

@@ -63,7 +63,7 @@ def test_an_owner_that_is_no_more_is_told_and_replaced(tmp_path: Path) -> None:
 @pytest.fixture
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system that has none."""
-    monkeypatch.setattr(lock, "_taken", lambda folder, handle, kind: False)
+    monkeypatch.setattr(lock, "_taken", lambda folder, handle, kind, shared: False)
 
 
 @pytest.mark.usefixtures("without_locks")
@@ -92,10 +92,10 @@ def test_an_owner_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> N
 
 def test_looking_does_not_keep_a_training_out(tmp_path: Path) -> None:
     stop = threading.Event()
-    looking = threading.Thread(target=lambda: [is_held(tmp_path) for _ in iter(stop.is_set, True)])
+    looking = threading.Thread(target=lambda: [is_held(tmp_path) for _ in iter(lambda: stop.wait(0.001), True)])
     looking.start()
     try:
-        for _ in range(50):
+        for _ in range(20):
             with locked(tmp_path):
                 pass
     finally:
