@@ -47,7 +47,7 @@ class Program:
     Args:
         folder: the run folder.
         manifest: what it says.
-        linked: whether its model is our own link to the user's, and not a copy.
+        linked: whether it is our own, just made, with a link to the user's model and not a copy.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, *, linked: bool = False) -> None:
@@ -155,7 +155,8 @@ class Program:
             graph.ParseFromString(regular.read(self.folder, path))
         except Exception as error:  # protobuf's DecodeError, which has no types
             raise DamagedError("a graph of the run folder is damaged", where=str(path), fix=_ANEW) from error
-        refuse_bad_graph(name, graph, self.manifest, self.recipe, str(path))
+        if not self.linked:
+            refuse_bad_graph(name, graph, self.manifest, self.recipe, str(path))
         return graph
 
     def graph_path(self, name: str) -> Path:

@@ -200,8 +200,8 @@ def badly(ended: Ended, *fine: int) -> str:
 
 
 @contextlib.contextmanager
-def inside(folder: Path, size: int) -> Iterator[Callable[[], None]]:
-    """A disk of *size* bytes at *folder*, of this process and its children only; gives what makes it large.
+def inside(folder: Path) -> Iterator[Callable[[int], None]]:
+    """A disk at *folder*, of this process and its children only; gives what leaves so many pages free on it.
 
     Raises:
         OSError: the system does not let one.
@@ -222,5 +222,11 @@ def inside(folder: Path, size: int) -> Iterator[Callable[[], None]]:
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
     call("mount", b"none", b"/", None, 0x4000 | 0x40000, None)  # what is mounted here is seen here only
     folder.mkdir(exist_ok=True)
-    call("mount", b"tmpfs", bytes(folder), b"tmpfs", 0, f"size={size}".encode())
-    yield lambda: call("mount", b"tmpfs", bytes(folder), b"tmpfs", 32, b"size=64m")
+    call("mount", b"tmpfs", bytes(folder), b"tmpfs", 0, b"size=64m")
+
+    def leave(pages: int) -> None:
+        found = os.statvfs(folder)
+        size = (found.f_blocks - found.f_bfree + pages) * found.f_frsize
+        call("mount", b"tmpfs", bytes(folder), b"tmpfs", 32, f"size={size}".encode())  # 32: mounted anew
+
+    yield leave

@@ -119,7 +119,7 @@ def full(bench: Bench, number: int, rng: np.random.Generator) -> Trial:
 
 def _small_disk(bench: Bench, verb: str, rng: np.random.Generator) -> Trial:
     """In a process of its own, as the disk is gone with it."""
-    pages = int(rng.integers(1, {"prepare": 16, "train": 30, "export": 24, "compare": 60}[verb]))
+    pages = int(rng.integers(0, {"prepare": 12, "train": 10, "export": 4, "compare": 40}[verb]))
     read, write = os.pipe()
     sys.stdout.flush()
     if not (pid := os.fork()):
@@ -138,16 +138,16 @@ def _small_disk(bench: Bench, verb: str, rng: np.random.Generator) -> Trial:
 def _on_small_disk(bench: Bench, verb: str, pages: int) -> str:
     prepared = _place(bench, "to-copy", verb)
     disk = bench.folder / "disk"
-    before = sum(-(-p.stat().st_size // 4096) + 1 for p in prepared.rglob("*"))
-    with inside(disk, (before + pages + 2) * 4096) as enlarge:
+    with inside(disk) as leave:
         place = disk / "place"
         shutil.copytree(prepared, place)
+        leave(pages)
         ended = Running(*bench.command(verb, place)).wait()
         assert ended is not None
         wrong = badly(ended, 0, 3)
         if not wrong and ended.status == 3 and "fix:" not in ended.said:
             wrong = f"no message: {ended.said}"
-        enlarge()
+        leave(10_000)
         return f"{ended.status != 0}\n{wrong or bench.finish(place, verb)}"
 
 
