@@ -119,7 +119,7 @@ def full(bench: Bench, number: int, rng: np.random.Generator) -> Trial:
 
 def _small_disk(bench: Bench, verb: str, rng: np.random.Generator) -> Trial:
     """In a process of its own, as the disk is gone with it."""
-    pages = int(rng.integers(0, {"prepare": 12, "train": 10, "export": 4, "compare": 40}[verb]))
+    pages = int(rng.integers(1, {"prepare": 12, "train": 10, "export": 4, "compare": 40}[verb]))
     read, write = os.pipe()
     sys.stdout.flush()
     if not (pid := os.fork()):
