@@ -3,6 +3,7 @@
 # make stock   demo and short tests without ONNX Runtime's training build, and its numbers again without it (.venv-stock)
 # make mpi     trainings by several processes, with mpi4py and MPICH from wheels (.venv-mpi)
 # make docs    the documentation as a site, in build/site
+# make audit   what is known of flaws in the packages that dsd-ort needs, from PyPI's advisories
 # make check   lint, types, layers, docs, tests, stock, mpi, and the oracle tests against PyTorch in theirs (.venv-oracle)
 #
 # PYTHON=python3.12 make demo    chooses the interpreter, 3.10 or newer; otherwise the first that runs is taken.
@@ -23,7 +24,7 @@ SHORT = $(addprefix tests/,cli data recipe runtime ship test_readme.py run/test_
           graph/differentiate graph/test_gradients.py graph/test_loss.py)
 PIP = -m pip --disable-pip-version-check --quiet --no-input
 
-.PHONY: demo test check lint types layers docs stock mpi oracle lock clean
+.PHONY: demo test check lint types layers docs stock mpi oracle audit lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/runtime
@@ -93,6 +94,12 @@ $(ORACLE)/oracle: requirements/torch.txt requirements/torchvision.txt requiremen
 	$(ORACLE)/bin/python $(PIP) install --no-deps --editable .
 	@touch $@
 
+# Asks PyPI about each locked version; one that it does not know is told, and is no answer.
+audit:
+	@$(call make-environment,build/audit,$(PYTHON))
+	build/audit/bin/python $(PIP) install "pip-audit>=2.7,<3"
+	build/audit/bin/pip-audit --disable-pip --require-hashes -r requirements/runtime.txt
+
 define make-environment
 	if [ -z "$(2)" ]; then \
 	  echo "dsd-ort needs Python 3.10 or newer, and none was found. Install one, or name it: make PYTHON=/path/to/python3 ..." >&2; exit 3; fi; \
@@ -102,7 +109,7 @@ endef
 
 # Writes the lock files anew, for all supported Python versions and systems at once; needs uv.
 lock:
-	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml -o requirements/runtime.txt
+	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --extra report -o requirements/runtime.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group test -o requirements/test.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group dev -o requirements/dev.txt
 	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --generate-hashes pyproject.toml --group docs -o requirements/docs.txt

@@ -14,9 +14,10 @@
 ``compare`` does all of it, and the same budget dense only beside it; ``experiment`` does so in several ways and with
 several seeds, of which ``train_cell`` trains a part, on any machine.  ``evaluate`` measures a file or a run,
 ``predict`` is what it says, ``phases`` reads what a run has measured, ``status`` how far it is, ``fsck`` whether its
-files are whole, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says what there is
-to train with.  ``differentiate`` adds gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised
-weights, which then train.  What is refused raises :class:`DsdError`.
+files are whole, ``report`` shows it as a page, ``suspects`` lists the training examples whose labels are probably
+wrong, ``doctor`` says what there is to train with.  ``scan`` tells how much pruning each layer bears, ``differentiate``
+adds gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised weights, which then train.  What
+is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         Experiment,
         FittedRates,
         Predicted,
+        Scan,
         Status,
         Suspects,
         check,
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
         phases,
         predict,
         prepare,
+        report,
+        scan,
         status,
         suspects,
         train,
@@ -68,6 +72,7 @@ __all__ = [
     "FittedRates",
     "Predicted",
     "Recipe",
+    "Scan",
     "Status",
     "Suspects",
     "__version__",
@@ -86,6 +91,8 @@ __all__ = [
     "phases",
     "predict",
     "prepare",
+    "report",
+    "scan",
     "status",
     "suspects",
     "train",

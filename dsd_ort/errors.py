@@ -2,12 +2,15 @@
 
 A message has three parts, in this order: *what* is wrong, *where* (file, node, key, shape), and what to do
 about it (*fix*).  The command line prints exactly this text and exits with ``exit_status``; it never shows a
-traceback for a :class:`DsdError`.
+traceback, which of a defect of ours is in a file that the message names.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
+import tempfile
+import traceback
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,14 +39,18 @@ class DsdError(Exception):
         return _again, (type(self), self.what, self.where, self.fix), {"causes": self.causes}
 
     def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """The message, a part a line: what stands in it of files may break lines of its own."""
         if self.causes:
-            return "\n".join(map(str, merged(self.causes)))
+            return [line for error in merged(self.causes) for line in error.lines()]
         lines = [self.what]
         if self.where:
             lines.append(f"  where: {self.where}")
         if self.fix:
             lines.append(f"  fix:   {self.fix}")
-        return "\n".join(lines)
+        return lines
 
 
 def _again(kind: type[DsdError], what: str, where: str | None, fix: str | None) -> DsdError:
@@ -91,6 +98,28 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 class NativeError(DsdError):
     """Native code ended a process that did not want to end."""
+
+
+class DefectError(DsdError):
+    """A defect of dsd-ort itself; where its traceback was written down, the message says."""
+
+    exit_status = 70
+
+
+def defect(error: BaseException, where: str | None = None) -> DefectError:
+    """What is told of an exception that nobody foresaw, whose traceback goes to a log file of its own."""
+    what = f"a defect of dsd-ort itself: {type(error).__name__}: {str(error)[:300]}"
+    lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    try:
+        number, log = tempfile.mkstemp(prefix="dsd-ort-", suffix=".log")
+        with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(lines)
+    except OSError:  # no room on the disk: the frame that it happened in has to do
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"line {frame.lineno} of {frame.filename}"
+    else:
+        told = log
+    return DefectError(what, where=where, fix=f"please report it, with {told}")
 
 
 def merged(errors: Iterable[DsdError]) -> list[DsdError]:

@@ -32,6 +32,16 @@ def listing(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
+def plain(text: str) -> str:
+    r"""*text* as one line that can be printed anywhere: all else in it is an escape, ``\x1b``, ``\n``, ``\u202e``.
+
+    So names out of files command no terminal, begin no line of their own, and turn nobody's reading direction.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 _SHOWN = 4
 _REWRITE = re.compile(r"""(\w+ (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")): (.*)""", re.DOTALL)
 """Operator, name as ``repr`` quotes it, and words: a colon in the name is inside of the quotes."""

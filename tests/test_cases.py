@@ -347,6 +347,20 @@ def test_a_recipe_that_names_what_cannot_be_a_parameter_is_told(
         dsd_ort.prepare(model, tmp_path / "run", recipe)
 
 
+@pytest.mark.parametrize("key", ["prune.exclude", "prune.include", "freeze"])
+def test_a_constant_that_a_recipe_names_elsewhere_is_called_one(tmp_path: Path, key: str) -> None:
+    model = cases.counted(tmp_path / "m.onnx")
+    table = dsd_ort.default_recipe(model).to_dict()
+    wanted = {"freeze": ["temp*"]} if key == "freeze" else {"prune": {key.partition(".")[2]: ["temp*"]}}
+    with pytest.raises(dsd_ort.errors.RecipeError) as caught:
+        dsd_ort.prepare(model, tmp_path / "run", Recipe.from_dict(table | wanted))
+    assert caught.value.what == (
+        "the pattern 'temp*' matches no parameter: 'temperature' is a constant, not trained: one number"
+    )
+    assert caught.value.where == f"recipe, {key}"
+    assert caught.value.fix == 'leave it out; to train it: parameters.include = ["temperature"]'
+
+
 def test_a_run_that_was_prepared_when_other_tensors_counted_goes_on_with_these(tmp_path: Path) -> None:
     """As version 0.x prepared it: the cosine transform a matrix that is trained, and no list of constants."""
     model = cases.spectral(tmp_path / "m.onnx")

@@ -34,5 +34,12 @@ def test_every_command_under_tools_exists(module: str) -> None:
 
 def test_the_way_of_each_kind_of_change_is_shown() -> None:
     kinds = re.findall(r"^\*\*(A new .*)\*\*$", TEXT, re.MULTILINE)
-    assert kinds == ["A new operator", "A new loss", "A new optimizer", "A new data source", "A new command"]
+    assert kinds == [
+        "A new operator",
+        "A new loss",
+        "A new optimizer",
+        "A new data source",
+        "A new pattern, criterion or rise of sparsity",
+        "A new command",
+    ]
     assert len(PATHS) > 40 and len(PLACES) > 10 and len(MODULES) == 4

@@ -29,18 +29,9 @@ def test_the_recipe_is_one(tmp_path: Path) -> None:
     assert [p.kind for p in recipe.phase] == ["dense", "sparse", "dense"]
 
 
-def test_parts_of_recipes_are_parts_of_recipes(tmp_path: Path) -> None:
-    parts = blocks("toml recipe")
-    assert len(parts) == 4
-    for part in parts:
-        phase = '[[phase]]\nkind = "dense"\nepochs = 1\nlearning_rate = 0.1\n'
-        (tmp_path / "recipe.toml").write_text(part + phase)
-        dsd_ort.Recipe.load(tmp_path / "recipe.toml")
-
-
 def test_every_command_exists_with_the_options_that_are_shown() -> None:
     lines = [line.partition("#")[0] for line in re.findall(r"^ {4}(dsd-ort .*)$", README, re.MULTILINE)]
-    assert len(lines) >= 6
+    assert len(lines) >= 6 and len(README.splitlines()) < 200, "what goes further is in the guides"
     for line in lines:
         name, *rest = line.split()[1:]
         options = {option for parameter in commands()[name].params for option in parameter.opts}

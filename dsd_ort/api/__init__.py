@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from dsd_ort.api.quantised import Dequantization, dequantize
     from dsd_ort.api.rates import FittedRates, fit_rates
     from dsd_ort.api.recipes import completed, default_recipe, usage_note
-    from dsd_ort.api.runs import as_it_came, export, phases, train
+    from dsd_ort.api.reporting import report
+    from dsd_ort.api.runs import as_it_came, export, phases, ships_sparse, train
+    from dsd_ort.api.sensitivity import Scan, scan
+    from dsd_ort.api.shipping import Shipped, shipped
     from dsd_ort.graph.prepare import prepare
     from dsd_ort.run.fsck import fsck
     from dsd_ort.run.predict import Predicted
@@ -42,6 +45,8 @@ __all__ = [
     "Experiment",
     "FittedRates",
     "Predicted",
+    "Scan",
+    "Shipped",
     "Status",
     "Suspects",
     "as_it_came",
@@ -61,6 +66,10 @@ __all__ = [
     "phases",
     "predict",
     "prepare",
+    "report",
+    "scan",
+    "shipped",
+    "ships_sparse",
     "status",
     "suspects",
     "train",
@@ -77,13 +86,16 @@ _MODULES = {
     "dsd_ort.api.gradients": ("differentiate",),
     "dsd_ort.api.labels": ("Suspects", "suspects"),
     "dsd_ort.api.quantised": ("Dequantization", "dequantize"),
+    "dsd_ort.api.shipping": ("Shipped", "shipped"),
+    "dsd_ort.api.sensitivity": ("Scan", "scan"),
     "dsd_ort.api.rates": ("FittedRates", "fit_rates"),
     "dsd_ort.api.models": ("check", "inspect", "verify"),
     "dsd_ort.api.recipes": ("completed", "default_recipe", "usage_note"),
     "dsd_ort.api.evaluation": ("evaluate", "predict"),
     "dsd_ort.run.predict": ("Predicted",),
     "dsd_ort.run.fsck": ("fsck",),
-    "dsd_ort.api.runs": ("as_it_came", "export", "phases", "train"),
+    "dsd_ort.api.reporting": ("report",),
+    "dsd_ort.api.runs": ("as_it_came", "export", "phases", "ships_sparse", "train"),
     "dsd_ort.api.progress": ("Status", "status"),
     "dsd_ort.graph.prepare": ("prepare",),
 }

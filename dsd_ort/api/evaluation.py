@@ -52,7 +52,7 @@ def evaluate(
         ModelError, RunError, DataError: see :func:`train`.
     """
     runtime.require_runtime()
-    evaluator = _evaluator(
+    evaluator = evaluator_of(
         model,
         recipe,
         loss=loss,
@@ -96,7 +96,7 @@ def predict(
         ModelError, RunError, DataError: see :func:`train`.
     """
     runtime.require_runtime()
-    evaluator = _evaluator(
+    evaluator = evaluator_of(
         model,
         recipe,
         loss=loss,
@@ -110,7 +110,7 @@ def predict(
     return predictions(evaluator, _told(open_data(data, fields, evaluator.recipe.data), listener))
 
 
-def _evaluator(
+def evaluator_of(
     model: str | Path,
     recipe: Recipe | None,
     *,
@@ -121,7 +121,7 @@ def _evaluator(
     execution: Execution,
     listener: Callable[[str], None],
 ) -> Evaluator:
-    """Of a file, or of the weights of a run."""
+    """What measures a file, or the weights of a run; arguments as those of :func:`evaluate`."""
     refuse_beside_recipe(recipe, loss, output)
     place = memory.of(execution.device)
     if Path(model).is_dir():

@@ -117,7 +117,7 @@ def _phases(program: Program, events: Sequence[Event]) -> list[PhaseStatus]:
             PhaseStatus(
                 number=number,
                 kind=phase.kind,
-                sparsity=phase.sparsity,
+                sparsity=phase.final_sparsity,
                 done=progress[-1].get("done", 0) if progress else 0,
                 of=phase.steps or (progress[-1].get("of") if progress else None),
                 complete=any(event["event"] == "phase-end" for event in own),

@@ -13,6 +13,7 @@ from dsd_ort.model import source as source_files
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
 from dsd_ort.recipe import BUILTIN, LossName, Recipe, read_toml
+from dsd_ort.recipe.patterns import left_to
 
 
 def default_recipe(
@@ -61,6 +62,7 @@ def completed(path: str | Path, model: str | Path, *, part: bool = False) -> Rec
     rest = {} if artifacts.find(model) is not None else usage.read(Path(model))
     if part and "phase" not in given:
         rest = {**(unfitted() if "loss" in {**rest, **given} else default_recipe(model)).to_dict(), **rest}
+        rest["phase"] = left_to({**rest.get("prune", {}), **given.get("prune", {})}.get("pattern"), rest["phase"])
     return Recipe.load(path, rest=rest)
 
 

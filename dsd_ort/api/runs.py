@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from dsd_ort import runtime
+from dsd_ort.api.tensorboard import EventFiles
 from dsd_ort.data import Dataset, Field, open_data
 from dsd_ort.errors import DsdError, RunError
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import artifacts
 from dsd_ort.recipe import Recipe
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, outlook
 from dsd_ort.run.arena import Arena
+from dsd_ort.run.epoch import in_parts, updates_of_phase
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution, OnNaN, Precision
 from dsd_ort.run.health import Watch
 from dsd_ort.run.journal import AS_IT_CAME, Event, Journal, Silent, damage, read
 from dsd_ort.run.lock import locked
+from dsd_ort.run.outlook import Outlook
 from dsd_ort.run.phases import Trainer
+from dsd_ort.run.position import Position
 from dsd_ort.run.ranks import Ranks, device_of_a_rank, refuse_what_differs, threads_of_a_rank, together
 from dsd_ort.run.suspects import weights_of
 from dsd_ort.ship import export as export_files
@@ -50,6 +54,7 @@ def train(
     keep_checkpoints: int = 1,
     on_nan: OnNaN | None = None,
     measure_first: bool = True,
+    tensorboard: str | Path | None = None,
     listener: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Event]:
@@ -79,7 +84,8 @@ def train(
         on_nan: what becomes of an update that is not finite: ``"stop"`` ends the training, ``"skip"`` leaves it out and
             counts it, up to twenty in a row; by default ``"stop"``, and with *resume* what it was.
         measure_first: whether the model as it came is evaluated too, where there is *eval_data*.
-        listener: is told every event, see :mod:`dsd_ort.run.journal`.
+        tensorboard: a folder for event files of TensorBoard, see :mod:`dsd_ort.api.tensorboard`.
+        listener: is told every event as a dict, see :mod:`dsd_ort.run.journal` for what is in which.
         stop: asked after each update; on yes the state is saved and :class:`dsd_ort.run.phases.Stopped` raised.
 
     Returns:
@@ -89,7 +95,8 @@ def train(
         RunError: *run* is no run folder, or is in another state than *resume* says.
         DataError: the data does not fit the model.
         DivergedError: loss or weights became NaN or infinite.
-        InstallationError: ONNX Runtime cannot train, or not on the device that was asked for.
+        InstallationError: ONNX Runtime cannot train, or not on the device that was asked for, or what *tensorboard*
+            takes is missing.
     """
     with together() as ranks:
         runtime.require_runtime()
@@ -105,9 +112,11 @@ def train(
             same = {"run folder": program.digest, "data": examples.left.digest}
             same |= {"evaluation data": held_out.digest} if held_out is not None else {}
             refuse_what_differs(ranks, **{"version of dsd-ort": __version__}, **same, threads=threads)
-        journal, told = Journal(program.folder, listener) if first else Silent(program.folder), list[str]()
-        with locked(program.folder, told.append) if first else nullcontext(), closing(journal):
+        told = list[str]()
+        with ExitStack() as stack:
+            listeners = [listener]
             if first:
+                stack.enter_context(locked(program.folder, told.append))
                 told += _put_in_order(program, resume=resume)
             ranks.gather(None)  # what the first put in order, the others read
             was = checkpoint.chosen(program) if resume else checkpoint.Chosen()
@@ -119,12 +128,20 @@ def train(
                 deterministic,
                 on_nan or was.get("on_nan", "stop"),
             )
+            if first and tensorboard is not None:
+                listeners.append(stack.enter_context(closing(EventFiles(Path(tensorboard)))))
+            journal = Journal(program.folder, *listeners) if first else Silent(program.folder)
+            stack.enter_context(closing(journal))
             journal.listeners = (*journal.listeners, Watch(journal.tell))
             for text in (*told, *_notes(execution, ranks)):
                 journal.tell({"event": "note", "text": text})
             for opened, name in ((examples.left, "data"), (held_out, "eval-data")):
                 for note in opened.notes if opened else ():
                     journal.tell({"event": "note", "text": f"{name}: {note}"})
+            journal.tell(outlook.needs(program))
+            parts = in_parts(recipe, micro_batch)
+            updates = [updates_of_phase(parts, examples.left, phase, Position()) for phase in recipe.phase]
+            journal.listeners = (*journal.listeners, Outlook(updates, until, journal.tell))
             ranks.gather(None)  # before the first writes, all have read
             Trainer(
                 program,
@@ -220,8 +237,23 @@ def export(
     return verdict
 
 
+def ships_sparse(run: str | Path, *, phase: int | None = None, sparse: bool = False) -> bool:
+    """Whether the phase that :func:`export` would take is a sparse one."""
+    program = open_program(run)
+    return program.recipe.phase[chosen_phase(program, phase, sparse=sparse) - 1].kind == "sparse"
+
+
 def weights_at(program: Program, phase: int | None, best: bool, sparse: bool) -> Arena:
     """The arena with the weights of a phase."""
+    return weights_of(program, chosen_phase(program, phase, sparse=sparse), best=best)
+
+
+def chosen_phase(program: Program, phase: int | None, *, sparse: bool) -> int:
+    """The number of a phase, from 1: *phase*, or the last one that is complete, of the sparse ones if *sparse*.
+
+    Raises:
+        RunError: there is none.
+    """
     kinds = [p.kind for p in program.recipe.phase]
     done = [e["phase"] for e in phases(program.folder)]
     if phase is None:
@@ -235,4 +267,4 @@ def weights_at(program: Program, phase: int | None, best: bool, sparse: bool) ->
         phase = done[-1]
     if not 1 <= phase <= len(kinds):
         raise RunError(f"there is no phase {phase}", where=str(program.folder), fix=f"give 1 to {len(kinds)}")
-    return weights_of(program, phase, best=best)
+    return phase

@@ -1,7 +1,8 @@
 """The command line: thin commands over :mod:`dsd_ort.api`.
 
 Exit status: 0 done; 1 the answer is no (check, verify, doctor); 2 wrong usage; 3 bad input, told in one message (what,
-where, what to do); 130 stopped by Ctrl-C, with everything saved.
+where, what to do); 70 a defect of dsd-ort's own, told likewise, with its traceback in a file that the message names;
+130 stopped by Ctrl-C, with everything saved.
 
 In: what people type.  Out: what they read, and files that the verbs write.  Nothing imports the command line, and no
 session is opened here.
@@ -16,7 +17,8 @@ from typing import NoReturn
 
 import click
 
-from dsd_ort.errors import DsdError
+from dsd_ort.cli.say import say, say_error
+from dsd_ort.errors import DefectError, DsdError, defect
 from dsd_ort.launcher import is_first
 
 
@@ -38,26 +40,27 @@ def main(command: click.Command | None = None, name: str = "dsd-ort") -> NoRetur
 def _status(command: click.Command, name: str) -> int:
     try:
         return command.main(prog_name=name, standalone_mode=False) or 0
-    except DsdError as error:
-        _say(str(error))
-        return error.exit_status
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("stopped")
+        with contextlib.suppress(OSError):  # of a terminal that is gone
+            if is_first():  # of the ranks, which all have the same to say
+                say("dsd-ort: stopped", err=True)
         return 130
-    except MemoryError:
-        _say("out of memory\n  fix:   use a smaller batch_size, or a machine with more of it")
-        return DsdError.exit_status
-    except OSError as error:  # what no verb foresaw: a full disk under standard output, a folder that vanished
-        where = f"\n  where: {error.filename}" if error.filename else ""
-        _say(f"{error.strerror or error}{where}\n  fix:   check the path, its permissions and the room on the disk")
-        return DsdError.exit_status
+    except Exception as error:
+        told = _told(error)
+        if is_first() or isinstance(told, DefectError):  # which one rank alone may have
+            say_error(told, prefix="dsd-ort: ", err=True)
+        return told.exit_status
 
 
-def _say(message: str) -> None:
-    if not is_first():  # of the ranks, which all have the same to say
-        return
-    with contextlib.suppress(OSError):  # of a terminal that is gone
-        print(f"dsd-ort: {message}", file=sys.stderr)
+def _told(error: Exception) -> DsdError:
+    if isinstance(error, DsdError):
+        return error
+    if isinstance(error, MemoryError):
+        return DsdError("out of memory", fix="use a smaller batch_size, or a machine with more of it")
+    if isinstance(error, OSError):  # what no verb foresaw: a full disk under standard output, a folder that vanished
+        where, fix = error.filename and str(error.filename), "check the path, its permissions and the room on the disk"
+        return DsdError(str(error.strerror or error), where=where, fix=fix)
+    return defect(error)

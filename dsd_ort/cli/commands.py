@@ -27,11 +27,13 @@ COMMANDS = {
     "check": _Where("models", "Prove that MODEL trains: every gradient against finite differences of plain inference."),
     "dequantize": _Where("quantised", "Write the float model that a quantised MODEL stands for, which trains."),
     "fit-rates": _Where("rates", "Print a recipe whose learning rates fit MODEL and its training data, as TOML."),
+    "scan": _Where("scanning", "Tell how much pruning each layer of an ONNX file, or of a run's weights, bears."),
     "prepare": _Where("runs", "Make the graphs that train MODEL, as a run folder."),
     "train": _Where("runs", "Train a prepared RUN through its phases."),
     "status": _Where("looking", "Tell how far RUN is, also while it trains elsewhere, and whether it goes well."),
     "journal": _Where("looking", "Write what RUN recorded: losses, rates and metrics by update."),
     "fsck": _Where("fsck", "Check every file of RUN, and tell what can be saved: exit status 0 if all is whole."),
+    "report": _Where("reporting", "Show a run or a comparison as one page of HTML, with pictures."),
     "evaluate": _Where("models", "Measure an ONNX file, or a run's weights, on data."),
     "predict": _Where("predictions", "Write what an ONNX file, or a run's weights, say of each example."),
     "suspects": _Where(
@@ -43,6 +45,9 @@ COMMANDS = {
         "comparing", "Train MODEL with a recipe, and beside it the same budget in other ways: does pruning gain?"
     ),
     "recipes": _Where("recipes", "List the built-in recipes, or print the one called NAME, to copy and change."),
+    "completion": _Where(
+        "completion", "Print or install what makes SHELL complete commands, options, files, recipes and their keys."
+    ),
     "doctor": _Where("doctor", "Show what there is to train with here, and what to install."),
     "demo": _Where("demo", "Train a small network on bundled digits, with wrong labels and with right ones."),
 }
@@ -81,6 +86,7 @@ def cli() -> None:
     dsd-ort train run --data train.npz              dense → sparse → dense
     dsd-ort status run                              how far it is, from another terminal
     dsd-ort fsck run                                whether its files are whole
+    dsd-ort report run                              what it did, as a page with pictures
     dsd-ort suspects run --data train.npz           which of its labels are probably wrong
     dsd-ort export run -o final.onnx                the same model with better weights
     dsd-ort verify model.onnx final.onnx            proof that only weights differ

@@ -12,10 +12,12 @@ import msgspec
 
 from dsd_ort import api
 from dsd_ort.api.comparison import arms
+from dsd_ort.api.numbers import format_metrics
 from dsd_ort.cli import tables
-from dsd_ort.cli.numbers import format_metrics
+from dsd_ort.cli.completion import of_paths
 from dsd_ort.cli.options import FILE, as_json, data_option, is_default, recipe_options, training_options
 from dsd_ort.cli.progress import reporter
+from dsd_ort.cli.say import say
 from dsd_ort.cli.stop import stoppable
 from dsd_ort.recipe import MetricName, Recipe
 from dsd_ort.recipe.tables import Experiment
@@ -41,7 +43,7 @@ class _Sparsities(click.ParamType[str]):
 
 def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What makes an experiment of a comparison."""
-    kinds = ", ".join(arms.KINDS)
+    kinds, usual = ", ".join(arms.KINDS), ", ".join(arms.USUAL)
     for option in (
         click.option(
             "--cell",
@@ -63,9 +65,10 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="The metric that chooses.  [default: the recipe's monitor; of classes top-1]",
         ),
         click.option("--fresh", is_flag=True, help="One arm more: weights drawn anew, stopped early."),
-        click.option("--arms", "kinds", help=f"Which arms, of {kinds}.  [default: all but fresh]"),
+        click.option("--arms", "kinds", help=f"Which arms, of {kinds}.  [default: {usual}]"),
         click.option(
             "--select-data",
+            shell_complete=of_paths,
             help="Data that choose, and that MODEL has not seen.  [default: half of the evaluation data]",
         ),
         click.option(
@@ -93,7 +96,12 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-o", "--folder", type=FILE, required=True, help="Where runs, final.onnx and the results go.")
 @recipe_options
 @data_option
-@click.option("--eval-data", required=True, help="The same, held out: what the trainings are measured on.")
+@click.option(
+    "--eval-data",
+    required=True,
+    shell_complete=of_paths,
+    help="The same, held out: what the trainings are measured on.",
+)
 @experiment_options
 @training_options
 @as_json
@@ -120,6 +128,7 @@ def compare(
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity 0.8,0.9,0.95 --seeds 5
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --sparsity auto --seeds 3
         dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --seeds 50 --cell 7
+        dsd-ort compare model.onnx --data train.npz --eval-data test.npz -o experiment --arms dsd,acdc,gradual --seeds 3
     """
     options["fit"] = is_default(click.get_current_context())
     asked = {name: options.pop(name) for name in ASKED}
@@ -163,8 +172,8 @@ def _print_cell(cell: api.Cell, json_: bool) -> None:
         return
     for name, folder in cell.runs.items():
         said = f"ends without a result: {cell.diverged[name]}" if name in cell.diverged else str(folder)
-        click.echo(f"{name}: {said}")
-    click.echo(
+        say(f"{name}: {said}")
+    say(
         f"cell {cell.number} of 0 to {cell.of - 1} is trained; when all are, the same command without --cell measures "
         "and chooses"
     )
@@ -187,25 +196,25 @@ def run(
 
 def show(comparison: api.Comparison, title: str) -> None:
     """The table of both trainings, the verdict, and what the final model measures."""
-    rows = []
-    for row in comparison.rows:
-        [(phase, *measured, seconds)] = tables.phase_rows([msgspec.to_builtins(row)])
-        rows.append([row.training, *((phase, *measured, seconds) if row.phase else ("", *measured, ""))])
-    click.echo("")
-    tables.show(title, {"training": "left", **tables.PHASE_COLUMNS}, rows)
+    columns, cells = tables.phase_columns([msgspec.to_builtins(row) for row in comparison.rows])
+    names = [[row.training, f"{row.phase} {row.kind}" if row.phase else ""] for row in comparison.rows]
+    rows = [[*name, *row] for name, row in zip(names, cells, strict=True)]
+    say()
+    tables.show(title, {"training": "left", "phase": "left", **columns}, rows)
     tables.show_verdict(comparison.verdict, comparison.final)
-    click.echo(f"{comparison.final.name} in plain inference: {format_metrics(comparison.metrics)}")
+    say(f"{comparison.final.name} in plain inference: {format_metrics(comparison.metrics)}")
     if comparison.worse:
-        click.echo(f"that is worse than the model as it came: {format_metrics(comparison.came)}; keep the file you had")
+        say(f"that is worse than the model as it came: {format_metrics(comparison.came)}; keep the file you had")
 
 
 def show_experiment(found: api.Experiment, title: str) -> None:
     """The ladder of sparsities where there is one, the table of the arms, and what was found, in words."""
     document = found.document
-    click.echo("")
+    say()
     if found.best_rung:
         tables.show_ladder(document.ladder, found.best_rung, document.monitor)
-    tables.show_arms(found.table, document.monitor, title)
+    sparse = any(row.arm.startswith(arms.ENDS_SPARSE) for row in found.table)
+    tables.show_arms(found.table, document.monitor, title, density=sparse)
     tables.show_verdict(found.verdict, found.final)
     for sentence in document.verdict:
-        click.echo(sentence)
+        say(sentence)

@@ -16,7 +16,7 @@ import numpy as np
 from dsd_ort import api
 from dsd_ort.cli import comparing
 from dsd_ort.cli.options import FILE, threads_option
-from dsd_ort.errors import RunError
+from dsd_ort.errors import InstallationError, RunError
 from dsd_ort.recipe import Recipe
 
 BUNDLED = {
@@ -65,6 +65,7 @@ def demo(folder: Path | None, jobs: int, threads: int) -> None:
     _count_suspects(folder, wrong, threads)
     click.echo("\n2. The same with right labels.")
     comparing.show_experiment(_experiment(folder, "clean", jobs, threads), "Held-out digits, right labels")
+    _report(folder)
     _say_next(folder, time.monotonic() - began)
 
 
@@ -123,6 +124,18 @@ def _count_suspects(folder: Path, wrong: Any, threads: int) -> None:
         f"   {len(found)} labels are not believed by the sparse network of seed 0: {right} of these are truly wrong "
         f"({100 * right / max(1, len(found)):.0f} %), which is {100 * right / wrong.sum():.0f} % of the wrong ones."
     )
+
+
+def _report(folder: Path) -> None:
+    """The pages of what gained, or how to get them."""
+    try:
+        pages = [api.report(folder / "wrong"), api.report(folder / "wrong" / "runs" / "seed-0" / "dsd")]
+    except InstallationError as error:
+        click.echo(f"\nno pictures: {error.fix} brings what draws them, and then dsd-ort report {folder / 'wrong'}")
+        return
+    click.echo("\n3. Pictures, to be opened in a browser: of the experiment, and of one training, layer by layer.")
+    for page in pages:
+        click.echo(f"   {page}")
 
 
 def _say_next(folder: Path, seconds: float) -> None:

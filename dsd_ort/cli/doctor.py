@@ -9,6 +9,7 @@ import click
 
 from dsd_ort import api
 from dsd_ort.cli.options import as_json
+from dsd_ort.cli.say import say
 from dsd_ort.cli.tables import show
 
 
@@ -57,8 +58,8 @@ def _show(found: api.Diagnosis) -> None:
     rows.append(["--device auto", found.why.removeprefix("auto: ")])
     show("", {"what": "left", "found": "left"}, rows)
     for advice in found.advice:
-        click.echo(f"{advice.goal}: {advice.what}" + (f" ({advice.where})" if advice.where else ""))
-        click.echo(f"  {advice.fix}")
+        say(f"{advice.goal}: {advice.what}" + (f" ({advice.where})" if advice.where else ""))
+        say(f"  {advice.fix}")
 
 
 def _gib(size: int) -> str:

@@ -10,6 +10,7 @@ import click
 
 from dsd_ort import api
 from dsd_ort.cli.options import FILE, as_json
+from dsd_ort.cli.say import say
 from dsd_ort.cli.tables import show
 
 
@@ -35,9 +36,9 @@ def fsck(run: Path, json_: bool) -> None:
         show("", {"file": "left", "what it is for": "left", "state": "left"}, rows)
         for each in found.findings:
             if each.words:
-                click.echo(f"{each.file}: {each.words}\n  fix:   {each.fix}")
+                say(f"{each.file}: {each.words}\n  fix:   {each.fix}")
         if not found.whole:
-            click.echo("\nwhat can be saved:" if found.saved else "\nnothing of it can be saved")
+            say("\nwhat can be saved:" if found.saved else "\nnothing of it can be saved")
             for text in found.saved:
-                click.echo(f"  {text}")
+                say(f"  {text}")
     sys.exit(0 if found.whole else 1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
 
+from dsd_ort.cli.say import say, say_error
 from dsd_ort.cli.tables import show, show_notes
 from dsd_ort.errors import merged
 from dsd_ort.recipe import Optimizer
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def inspection_data(found: Inspection) -> dict[str, Any]:
-    """All that is known, without reading a weight; ``tensors`` are parameters, then statistics."""
+    """All that is known; ``tensors`` are parameters, then statistics."""
     total = sum(p.size for p in found.parameters)
     return {
         "model": str(found.path),
@@ -48,11 +48,18 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
                 "storage": p.storage,
                 "share": p.size / total if p.role != "statistic" else 0.0,
                 "prunable": p.name in found.pruned,
+                "zeros": _zeros(found, p.name),
                 "aliases": list(p.aliases),
             }
             for p in (*found.parameters, *found.statistics)
         ],
     }
+
+
+def _zeros(found: Inspection, name: str) -> int | None:
+    """How many numbers of a weight are zero; None where nobody has read them, as training is refused."""
+    known = found.source is not None and found.trainable and found.training_graph is None
+    return int(found.source.numbers[name].zeros) if known and found.source is not None else None
 
 
 def _training_graph_data(graph: TrainingGraph) -> dict[str, Any]:
@@ -74,7 +81,7 @@ def show_inspection(found: Inspection, *, verbose: bool = False) -> None:
         _show_parameters(found, data)
     versions = ", ".join(f"{domain or 'opset'} {version}" for domain, version in data["opsets"].items())
     by = f", made by {found.producer}" if found.producer else ""
-    click.echo(f"{found.path.name}: {versions}, IR version {found.ir_version}{by}")
+    say(f"{found.path.name}: {versions}, IR version {found.ir_version}{by}")
     for kind, tensors in (("input", found.inputs), ("output", found.outputs)):
         for tensor in tensors:
             read = ""
@@ -82,19 +89,19 @@ def show_inspection(found: Inspection, *, verbose: bool = False) -> None:
                 read = "   ← its own loss reads it"
             elif kind == "output" and found.loss is not None and tensor.name == found.loss.output:
                 read = f"   ← a loss reads it; {found.loss.name} fits" + _how_to_choose(found)
-            click.echo(f"  {kind} {tensor.name!r}: {tensor.dtype} {_sizes(tensor.shape)}{read}")
+            say(f"  {kind} {tensor.name!r}: {tensor.dtype} {_sizes(tensor.shape)}{read}")
     if found.training_graph is not None:
         _show_training_graph(found, found.training_graph)
     _show_constants(found, verbose)
     if found.trainable:
         if not found.notes:
-            click.echo("  for training, nothing is rewritten")
+            say("  for training, nothing is rewritten")
         show_notes(found.notes, verbose=verbose)
-        click.echo(f"next: dsd-ort check {found.path}   proves that it trains")
+        say(f"next: dsd-ort check {found.path}   proves that it trains")
     else:
         _show_refusals(found)
         if found.notes:
-            click.echo("what else training rewrites in it:")
+            say("what else training rewrites in it:")
             show_notes(found.notes, verbose=verbose)
 
 
@@ -107,22 +114,22 @@ def _show_constants(found: Inspection, verbose: bool) -> None:
     if unreached:
         numbers = sum(math.prod(tensor.shape) for tensor in unreached)
         count = f"{len(unreached)} {'tensor' if len(unreached) == 1 else 'tensors'}, {numbers:,} numbers"
-        click.echo(f"  stored where no gradient arrives, and not trained: {count}")
+        say(f"  stored where no gradient arrives, and not trained: {count}")
     for tensor in shown if verbose else shown[:3]:
         why = f": {tensor.why}" if verbose else ""
-        click.echo(f"    {tensor.name!r}: {tensor.dtype} {_sizes(tensor.shape)}{why}")
+        say(f"    {tensor.name!r}: {tensor.dtype} {_sizes(tensor.shape)}{why}")
     if not verbose and len(shown) > 3:
-        click.echo("    … (-v names all)")
+        say("    … (-v names all)")
 
 
 def _show_training_graph(found: Inspection, graph: TrainingGraph) -> None:
     """What it brings of its own: loss, optimizer, gradients."""
     without = [p.name for p in found.parameters if p.name not in graph.gradients]
     rest = f"; none for {', '.join(without)}" if without else ""
-    click.echo("  it is a training graph of ONNX Runtime's own exporter, which is taken as it stands:")
-    click.echo(f"    loss: its own, with {', '.join(map(repr, graph.labels)) or 'no label'}")
-    click.echo(f"    gradients: for {len(graph.gradients)} of {len(found.parameters)} parameters{rest}")
-    click.echo(f"    optimizer: {_optimizer(graph)}")
+    say("  it is a training graph of ONNX Runtime's own exporter, which is taken as it stands:")
+    say(f"    loss: its own, with {', '.join(map(repr, graph.labels)) or 'no label'}")
+    say(f"    gradients: for {len(graph.gradients)} of {len(found.parameters)} parameters{rest}")
+    say(f"    optimizer: {_optimizer(graph)}")
 
 
 def _optimizer(graph: TrainingGraph) -> str:
@@ -146,6 +153,7 @@ def _show_parameters(found: Inspection, data: dict[str, Any]) -> None:
                 tensor["type"] if tensor["type"] != "float" else "",
                 "" if tensor["role"] == "statistic" else f"{100 * tensor['share']:.1f} %",
                 "yes" if tensor["prunable"] else "",
+                f"{100 * tensor['zeros'] / math.prod(tensor['shape']):.1f} %" if tensor["zeros"] else "",
             ]
         )
         layer = tensor["layer"]
@@ -157,12 +165,16 @@ def _show_parameters(found: Inspection, data: dict[str, Any]) -> None:
         "type": "left",
         "share": "right",
         "pruned": "left",
+        "zeros": "right",
     }
+    if not any(tensor["zeros"] and tensor["prunable"] for tensor in data["tensors"]):
+        del columns["zeros"]
+        rows = [row[:-1] for row in rows]
     if all(not row[4] for row in rows):
         del columns["type"]
         rows = [row[:4] + row[5:] for row in rows]
     show(f"{found.path.name}: {data['parameters']:,} parameters", columns, rows)
-    click.echo(f"{data['prunable']:,} of the {data['parameters']:,} are in tensors that a sparse phase prunes")
+    say(f"{data['prunable']:,} of the {data['parameters']:,} are in tensors that a sparse phase prunes")
 
 
 def _how_to_choose(found: Inspection) -> str:
@@ -178,6 +190,6 @@ def _sizes(shape: tuple[int | str | None, ...] | None) -> str:
 def _show_refusals(found: Inspection) -> None:
     errors = merged(found.refusals)
     reasons = f"{len(errors)} {'reason' if len(errors) == 1 else 'reasons'}"
-    click.echo(f"{found.path.name} cannot be trained as it is, for {reasons}:")
+    say(f"{found.path.name} cannot be trained as it is, for {reasons}:")
     for error in errors:
-        click.echo("\n".join(f"  {line}" for line in str(error).splitlines()))
+        say_error(error, indent="  ")

@@ -15,11 +15,10 @@ from rich.live import Live
 from rich.text import Text
 
 from dsd_ort import api
+from dsd_ort.api.numbers import duration, format_metrics
 from dsd_ort.api.progress import Status
 from dsd_ort.cli import tables
-from dsd_ort.cli.numbers import format_metrics
 from dsd_ort.cli.options import FILE, as_json
-from dsd_ort.cli.progress import duration
 from dsd_ort.run.journal import Event, read
 
 EVERY = 2.0

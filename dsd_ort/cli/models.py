@@ -11,6 +11,7 @@ import click
 
 from dsd_ort import api
 from dsd_ort.cli import inspection, tables
+from dsd_ort.cli.completion import of_recipes
 from dsd_ort.cli.options import (
     FILE,
     RECIPE,
@@ -69,7 +70,7 @@ def _inspect_run(run: Path, json_: bool) -> None:
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option("--recipe", type=FILE, help=f"{RECIPE}  [default: a loss that fits]")
+@click.option("--recipe", type=FILE, shell_complete=of_recipes, help=f"{RECIPE}  [default: a loss that fits]")
 @loss_option
 @output_option
 @builder_option
@@ -84,10 +85,14 @@ def _inspect_run(run: Path, json_: bool) -> None:
 )
 @click.option("--thorough", is_flag=True, help="Every gradient for itself, however long it takes.")
 @threads_option
+@click.option("-v", "--verbose", is_flag=True, help="Show all gradients, not only those that are not right.")
 @as_json
-def check(model: Path, recipe: Path | None, shapes: tuple[str, ...], json_: bool, **options: Any) -> None:
+def check(
+    model: Path, recipe: Path | None, shapes: tuple[str, ...], verbose: bool, json_: bool, **options: Any
+) -> None:
     """Prove that MODEL trains: every gradient against finite differences of plain inference.
 
+    The first line is the answer: it trains, does not, or is not proven to.
     Exit status 0 if nothing is wrong and half of the gradients or more is proven right, 1 otherwise, 3 if the
     model cannot be trained.  Nothing is written.  MODEL may also be a training graph of ONNX Runtime's own exporter.
 
@@ -107,7 +112,7 @@ def check(model: Path, recipe: Path | None, shapes: tuple[str, ...], json_: bool
     if json_:
         click.echo(json.dumps(report.to_dict(), indent=1))
     else:
-        tables.show_report(report)
+        tables.show_report(report, verbose=verbose)
     sys.exit(0 if report.ok else 1)
 
 
@@ -126,7 +131,12 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 @click.command()
 @click.argument("model", type=FILE, metavar="MODEL|RUN")
 @click.option("--data", required=True, help="As for train.")
-@click.option("--recipe", type=FILE, help=f"{RECIPE}  Its loss, metrics and data count, and may be all that it has.")
+@click.option(
+    "--recipe",
+    type=FILE,
+    shell_complete=of_recipes,
+    help=f"{RECIPE}  Its loss, metrics and data count, and may be all that it has.",
+)
 @loss_option
 @output_option
 @settings_option

@@ -10,8 +10,11 @@ from typing import Any, get_args
 import click
 
 from dsd_ort import api, runtime
+from dsd_ort.cli.completion import of_keys, of_paths, of_recipes
+from dsd_ort.cli.say import say
 from dsd_ort.errors import DsdError, RecipeError
 from dsd_ort.recipe import BuilderName, LossName, Recipe, parse_value
+from dsd_ort.recipe.patterns import left_to
 from dsd_ort.run.execution import PRECISIONS
 
 FILE = click.Path(path_type=Path)
@@ -114,18 +117,23 @@ output_option = click.option(
 
 
 settings_option = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe, as optimizer.momentum=0.8."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    shell_complete=of_keys,
+    help="Any key of the recipe, as optimizer.momentum=0.8.",
 )
 
 
 def note(text: str) -> None:
     """Says on standard error what people should know."""
-    click.echo(f"note: {text}", err=True)
+    say(f"note: {text}", err=True)
 
 
 def data_option(command: Any) -> Any:
     text = "A .npz or shards, a folder of .npy, of images or of recordings, IDX files, a manifest, or module:function."
-    return click.option("--data", required=True, help=text)(command)
+    return click.option("--data", required=True, shell_complete=of_paths, help=text)(command)
 
 
 def recipe_options(command: Any) -> Any:
@@ -147,7 +155,7 @@ def recipe_options(command: Any) -> Any:
         click.option("--label-name", help="The target's name among the data's arrays.  [default: label]"),
         output_option,
         loss_option,
-        click.option("--recipe", type=FILE, help=f"{RECIPE}  [default: {default}]"),
+        click.option("--recipe", type=FILE, shell_complete=of_recipes, help=f"{RECIPE}  [default: {default}]"),
     ):
         with_recipe = option(with_recipe)
     return with_recipe
@@ -187,6 +195,8 @@ def recipe_from(
             table["loss"][loss_keys[key]] = value
     for setting in settings:
         _set(table, setting)
+    if path is None and not any(setting.startswith("phase") for setting in settings):
+        table["phase"] = left_to(table["prune"].get("pattern"), table["phase"])
     return Recipe.from_dict(table, where="recipe with command-line options" if settings else str(path or "recipe"))
 
 

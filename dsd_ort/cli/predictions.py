@@ -12,6 +12,7 @@ import numpy as np
 
 from dsd_ort import api
 from dsd_ort.api import Predicted
+from dsd_ort.cli.completion import of_paths, of_recipes
 from dsd_ort.cli.options import (
     FILE,
     RECIPE,
@@ -24,6 +25,7 @@ from dsd_ort.cli.options import (
     threads_option,
     weights_options,
 )
+from dsd_ort.cli.say import say
 from dsd_ort.errors import DataError
 
 MOST = 32
@@ -32,9 +34,19 @@ MOST = 32
 
 @click.command()
 @click.argument("model", type=FILE, metavar="MODEL|RUN")
-@click.option("--data", required=True, help="As for train; labels need not be there, and are passed over.")
+@click.option(
+    "--data",
+    required=True,
+    shell_complete=of_paths,
+    help="As for train; labels need not be there, and are passed over.",
+)
 @click.option("-o", "--output-file", "file", type=FILE, required=True, help="A .npz or a .csv.")
-@click.option("--recipe", type=FILE, help=f"{RECIPE}  Its loss and data count, and may be all that it has.")
+@click.option(
+    "--recipe",
+    type=FILE,
+    shell_complete=of_recipes,
+    help=f"{RECIPE}  Its loss and data count, and may be all that it has.",
+)
 @loss_option
 @output_option
 @settings_option
@@ -68,7 +80,7 @@ def predict(model: Path, data: str, file: Path, recipe: Path | None, settings: t
             f"the predictions cannot be written: {error.strerror}", where=str(file), fix="choose another place"
         ) from error
     examples = len(next(iter(found.outputs.values())))
-    click.echo(f"{file}: {examples:,} examples, {', '.join(map(repr, found.outputs))}")
+    say(f"{file}: {examples:,} examples, {', '.join(map(repr, found.outputs))}")
 
 
 def _write_arrays(path: Path, found: Predicted) -> None:

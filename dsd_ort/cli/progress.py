@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dsd_ort.cli.numbers import format_metrics
+from dsd_ort.api.numbers import amount, duration, format_metrics
+from dsd_ort.cli.say import say
+from dsd_ort.notes import plain
 from dsd_ort.run.journal import Event
 
-WITHIN = ("phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
+WITHIN = ("needs", "outlook", "phase", "phase-steps", "tick", "epoch", "suspects", "phase-end")
 """What happens within a training."""
+SOON = 10.0
+"""Seconds that are not worth a line."""
 LINE_EVERY = 30.0
 """Seconds between two plain lines within an epoch."""
 
@@ -61,10 +64,10 @@ def doing(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """Shows what is being done, on standard error: one line that changes on a terminal, lines elsewhere."""
     console = Console(stderr=True, emoji=False)
     if quiet or not console.is_terminal:
-        yield (lambda text: None) if quiet else lambda text: click.echo(text, err=True)
+        yield (lambda text: None) if quiet else lambda text: say(text, err=True)
         return
     with console.status("") as status:
-        yield lambda text: status.update(escape(text))
+        yield lambda text: status.update(escape(plain(text)))
 
 
 def describe(event: Event) -> str:
@@ -85,15 +88,19 @@ def _cost(event: Event) -> str:
     return f"{runs} to go: about {duration(event['seconds'])}, and {size:,.0f} MB on disk"
 
 
-def duration(seconds: float) -> str:
-    """``40 s``, ``12 min`` or ``3.5 h``."""
+def _needs(event: Event) -> str:
+    short = "" if event["disk"] <= event["free"] else ", which is too little"
     return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
+        f"it takes {amount(event['memory'])} of memory for weights, gradients and optimizer, and what a batch takes; "
+        f"and up to {amount(event['disk'])} of disk, of which {amount(event['free'])} are free{short}"
     )
+
+
+def _outlook(event: Event) -> str:
+    if event["seconds"] < SOON:
+        return ""
+    memory = "" if event["memory"] is None else f", in {amount(event['memory'])} of memory"
+    return f"  about {duration(event['seconds'])} of training to go{memory}; evaluation is not counted"
 
 
 def _result(event: Event) -> str:
@@ -103,7 +110,8 @@ def _result(event: Event) -> str:
 
 
 def _phase(event: Event) -> str:
-    sparsity = f", sparsity {event['sparsity']:g}" if event["sparsity"] is not None else ""
+    rises = f"{event['sparsity_from']:g} to " if "sparsity_from" in event else ""
+    sparsity = f", sparsity {rises}{event['sparsity']:g}" if event["sparsity"] is not None else ""
     length = f"{event['epochs']} epochs" if "epochs" in event else f"{event['steps']} steps"
     return f"phase {event['phase']} of {event['phases']}: {event['kind']}{sparsity}, {length}"
 
@@ -115,6 +123,8 @@ def _epoch(event: Event) -> str:
 
 LINES: dict[str, Callable[[Event], str]] = {
     "cost": _cost,
+    "needs": _needs,
+    "outlook": _outlook,
     "result": _result,
     "diverged": lambda event: f"  {event['arm']}, seed {event['seed']}, ends without a result: {event['why']}",
     "training": _training,
@@ -142,13 +152,13 @@ class _Lines:
             self.printed = time.monotonic()
             per_step = (self.printed - self.began) / max(event["done"] - self.done, 1)
             left = per_step * (self.steps - event["done"])
-            click.echo(f"  step {event['done']}/{self.steps}, {_state(event)}, {left:.0f} s left", err=True)
+            say(f"  step {event['done']}/{self.steps}, {_state(event)}, {left:.0f} s left", err=True)
         elif event["event"] == "overall" and time.monotonic() - self.printed > LINE_EVERY:
             self.printed = time.monotonic()
-            click.echo(f"  {_share(event)} done, about {duration(event['left'])} left", err=True)
+            say(f"  {_share(event)} done, about {duration(event['left'])} left", err=True)
         elif line := describe(event):
             self.printed = time.monotonic()
-            click.echo(line, err=True)
+            say(line, err=True)
 
 
 class _Bars:
@@ -160,7 +170,7 @@ class _Bars:
 
     def __call__(self, event: Event) -> None:
         if line := describe(event):
-            self.progress.console.print(line, highlight=False, markup=False)
+            self.progress.console.print(plain(line), highlight=False, markup=False)
         if event["event"] == "phase-steps":
             self.clear()
             self.task = self.progress.add_task("", total=event["steps"], completed=event["done"], state="")

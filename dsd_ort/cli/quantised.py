@@ -10,6 +10,7 @@ import click
 from dsd_ort import api
 from dsd_ort.cli import tables
 from dsd_ort.cli.options import FILE, as_json
+from dsd_ort.cli.say import say
 
 COLUMNS = {"operator": "left", "becomes": "left", "nodes": "right"}
 
@@ -34,6 +35,4 @@ def dequantize(model: Path, output: Path, json_: bool) -> None:
         return
     rows = [[old, new, str(count)] for (old, new), count in sorted(found.became.items())]
     tables.show(f"{model.name}: what became of its quantised operators", COLUMNS, rows)
-    click.echo(
-        f"{output} has {len(found.weights)} weights in floating point; dsd-ort check {output} proves that it trains"
-    )
+    say(f"{output} has {len(found.weights)} weights in floating point; dsd-ort check {output} proves that it trains")

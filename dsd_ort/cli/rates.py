@@ -13,6 +13,7 @@ from dsd_ort import api
 from dsd_ort.cli import tables
 from dsd_ort.cli.options import FILE, as_json, data_option, device_option, recipe_options, threads_option
 from dsd_ort.cli.progress import doing
+from dsd_ort.cli.say import say
 from dsd_ort.recipe import Recipe, to_toml
 
 
@@ -48,8 +49,9 @@ def fit_rates(model: Path, recipe: Recipe, data: str, *, json_: bool, **options:
         shown = f"{loss:.4g}" if math.isfinite(loss) else "not finite"
         rows.append([f"{rate:g}", shown, "chosen" if rate == found.rate else ""])
     tables.show(f"{model.name}: loss after a few updates", COLUMNS, rows, stderr=True)
-    click.echo(found.why, err=True)
-    click.echo(f"# {model.name}: {found.why}\n{to_toml(found.recipe)}", nl=False)
+    say(found.why, err=True)
+    say(f"# {model.name}: {found.why}")
+    click.echo(to_toml(found.recipe), nl=False)
 
 
 COLUMNS = {"learning rate": "right", "loss": "right", "": "left"}

@@ -8,13 +8,14 @@ import json
 import click
 
 from dsd_ort.cli import tables
+from dsd_ort.cli.completion import of_recipes
 from dsd_ort.cli.options import as_json
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.recipe import BUILTIN, Recipe, builtin_names
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=of_recipes)
 @as_json
 def recipes(name: str | None, json_: bool) -> None:
     """List the built-in recipes, or print the one called NAME, to copy and change.

@@ -9,8 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import click
-
+from dsd_ort.cli.say import say
 from dsd_ort.errors import Stopped
 from dsd_ort.launcher import is_first
 
@@ -26,7 +25,7 @@ def stoppable(go_on: str) -> Iterator[Callable[[], bool]]:
         except (Stopped, KeyboardInterrupt):
             with suppress(OSError):  # of a terminal that is gone
                 if is_first():
-                    click.echo(f"stopped; go on with: {go_on}", err=True)
+                    say(f"stopped; go on with: {go_on}", err=True)
             sys.exit(130)
 
 

@@ -12,6 +12,7 @@ from dsd_ort import api
 from dsd_ort.cli import tables
 from dsd_ort.cli.options import FILE, as_json, data_option, device_option, threads_option
 from dsd_ort.cli.progress import doing
+from dsd_ort.cli.say import say
 
 SHOWN = 20
 """Rows of the table; the list has all."""
@@ -71,12 +72,12 @@ def _show(found: api.Suspects, run: Path, data: str, output: Path | None) -> Non
     share = f"{len(found.found):,} of {found.examples:,} examples"
     tables.show(f"{share} are not believed by the network of sparse phase {found.phase}", COLUMNS, rows)
     if len(found.found) > SHOWN:
-        click.echo(f"… and {len(found.found) - SHOWN:,} more" + (f": {output}" if output else "; -o lists all"))
-    click.echo("note: hard and rare examples are not believed either: look before you leave them out")
+        say(f"… and {len(found.found) - SHOWN:,} more" + (f": {output}" if output else "; -o lists all"))
+    say("note: hard and rare examples are not believed either: look before you leave them out")
     if output:
-        click.echo(f"next: dsd-ort prepare MODEL -o NEW, and dsd-ort train NEW --data {data} --without {output}")
+        say(f"next: dsd-ort prepare MODEL -o NEW, and dsd-ort train NEW --data {data} --without {output}")
     else:
-        click.echo(f"next: dsd-ort suspects {run} --data {data} -o suspects.csv")
+        say(f"next: dsd-ort suspects {run} --data {data} -o suspects.csv")
 
 
 def _text(label: object) -> str:

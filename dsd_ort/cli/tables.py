@@ -7,26 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from dsd_ort.cli.numbers import format_column, format_metrics, format_value, heading
-from dsd_ort.cli.progress import duration
-from dsd_ort.notes import Note
-from dsd_ort.recipe.names import PERCENTAGES
+from dsd_ort.api.numbers import duration, format_column, format_difference, format_metrics, format_value, heading
+from dsd_ort.cli.say import say
+from dsd_ort.notes import Note, plain
+from dsd_ort.recipe import Rise
 from dsd_ort.run.journal import AS_IT_CAME, Event
 
 if TYPE_CHECKING:  # what is shown is imported by what makes it
-    from dsd_ort.api.comparison.answer import Row
+    from dsd_ort.api.comparison.answer import Row as Arm
     from dsd_ort.api.comparison.document import Rung
     from dsd_ort.api.progress import Status
+    from dsd_ort.api.shipping import Shipped
     from dsd_ort.graph.program import Program
-    from dsd_ort.proof import Report
-    from dsd_ort.recipe import Recipe, Schedule
+    from dsd_ort.proof.report import Report, Row
+    from dsd_ort.recipe import Phase, Recipe, Schedule
     from dsd_ort.ship.verify import Verdict as Verified
-    from dsd_ort.statistics import Paired
 
 
 WIDTH = 132
@@ -35,11 +34,11 @@ WIDTH = 132
 
 def show(title: str, columns: dict[str, str], rows: list[list[str]], *, stderr: bool = False) -> None:
     """A table on standard output, or error; *columns* maps a heading to ``left`` or ``right``."""
-    table = Table(title=title or None, title_justify="left", title_style="bold")
+    table = Table(title=plain(title) or None, title_justify="left", title_style="bold")
     for name, side in columns.items():
         table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     console = Console(soft_wrap=False, emoji=False, markup=False, stderr=stderr)
     if not console.is_terminal:
         console.width = WIDTH
@@ -57,8 +56,16 @@ REPORT_COLUMNS = {
 }
 
 
-def show_report(report: Report) -> None:
-    """The table of gradients, the lines behind it, and the answer."""
+ANSWERS = {"trains": "trains", "does not": "does NOT train", "not proven": "is NOT proven to train"}
+
+
+def show_report(report: Report, *, verbose: bool = False) -> None:
+    """The answer; a table of the gradients that are not right, or, if *verbose*, of all; and what else there is."""
+    found = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items() if count)
+    say(f"{Path(report.model).name} {ANSWERS[report.answer]}: {found} gradients, {report.seconds:.0f} s")
+    if report.answer == "not proven":
+        say("  what would decide: more --seconds, or --thorough; other input, as --data or --shape")
+    shown = [row for row in report.rows if verbose or not row.proven]
     rows = [
         [
             row.group,
@@ -69,20 +76,30 @@ def show_report(report: Report) -> None:
             row.reference,
             row.verdict.upper() if row.verdict == "wrong" else row.verdict + (f" ({row.note})" if row.note else ""),
         ]
-        for row in report.rows
+        for row in shown
     ]
-    show(f"{Path(report.model).name}: gradients, error relative to ‖gradient‖", REPORT_COLUMNS, rows)
+    if rows:
+        show(f"{Path(report.model).name}: gradients, error relative to ‖gradient‖", REPORT_COLUMNS, rows)
+    if rest := [row for row in report.rows if row.proven and not verbose]:
+        count, worst = sum(len(row.tensors) for row in rest), max(row.error for row in rest)
+        by = ", ".join(dict.fromkeys(row.reference for row in rest))
+        say(f"ok    {count} gradients: within {worst:.0e} of the slopes of the loss, by {by}")
+        for note, tensors in _by_note(rest).items():
+            say(f"      {tensors} of them {note}")
     for line in report.lines:
-        click.echo(f"{'ok   ' if line.passed else 'WRONG'} {line.what}: {line.text}")
+        say(f"{'ok   ' if line.passed else 'WRONG'} {line.what}: {line.text}")
     inputs = ", ".join(f"{name} {what}" for name, what in report.inputs.items())
-    click.echo(f"{report.loss} at output {report.output!r}; {report.data}: {inputs}")
+    say(f"{report.loss} at output {report.output!r}; {report.data}: {inputs}")
     for note in report.notes:
-        click.echo(f"note: {note}")
-    found = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items() if count)
-    answer = "trains" if report.ok else "is NOT proven to train"
-    if report.ok and report.proven < 1:
-        answer += f", by {100 * report.proven:.0f} % of its gradients"
-    click.echo(f"{Path(report.model).name} {answer}: {found} gradients, {report.seconds:.0f} s")
+        say(f"note: {note}")
+
+
+def _by_note(rows: Sequence[Row]) -> dict[str, int]:
+    """What is said of gradients → of how many."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        found[row.note] += len(row.tensors) if row.note else 0
+    return {note: count for note, count in found.items() if note}
 
 
 def show_notes(notes: Sequence[Note], *, verbose: bool = False) -> None:
@@ -94,10 +111,10 @@ def show_notes(notes: Sequence[Note], *, verbose: bool = False) -> None:
         nodes = Counter(note.words for note in rewrites)
         lines = [f"{count} {'node' if count == 1 else 'nodes'}: {words}" for words, count in nodes.items()]
     for line in lines:
-        click.echo(f"  for training, {line}")
+        say(f"  for training, {line}")
     for note in notes:
         if note.kind != "rewrite":
-            click.echo(f"  note: {note.words}")
+            say(f"  note: {note.words}")
 
 
 def program_data(program: Program) -> dict[str, Any]:
@@ -117,16 +134,14 @@ def program_data(program: Program) -> dict[str, Any]:
 
 def show_program(program: Program) -> None:
     data = program_data(program)
-    click.echo(f"prepared {program.manifest.model} in {program.folder}")
-    click.echo(
-        f"  {data['parameters']:,} parameters, {data['trained']:,} trained, {data['prunable']:,} of them may be pruned"
-    )
+    say(f"prepared {program.manifest.model} in {program.folder}")
+    say(f"  {data['parameters']:,} parameters, {data['trained']:,} trained, {data['prunable']:,} of them may be pruned")
     for kind in ("inputs", "labels"):
         for name, (dtype, shape) in data[kind].items():
             sizes = ", ".join("?" if size is None else str(size) for size in shape)
-            click.echo(f"  {'label' if kind == 'labels' else 'input'} {name!r}: {dtype} [{sizes}]")
+            say(f"  {'label' if kind == 'labels' else 'input'} {name!r}: {dtype} [{sizes}]")
     for name, output in data["losses"]:
-        click.echo(f"  loss {name} at output {output!r}")
+        say(f"  loss {name} at output {output!r}")
     show_notes(program.notes)
     show_plan(program.recipe)
 
@@ -139,13 +154,19 @@ def show_plan(recipe: Recipe) -> None:
     rows = [
         [
             f"{number} {phase.kind}",
-            "" if phase.sparsity is None else f"{100 * phase.sparsity:g} %",
+            _sparsity(phase),
             f"{phase.epochs:g} epochs" if phase.epochs is not None else f"{phase.steps:,} updates",
             _rate(phase.schedule) + (", without the suspects" if phase.drop_suspects else ""),
         ]
         for number, phase in enumerate(recipe.phase, 1)
     ]
     show(f"What train will do: {_optimizer(recipe)}, batches of {recipe.batch_size}", PLAN_COLUMNS, rows)
+
+
+def _sparsity(phase: Phase) -> str:
+    if isinstance(phase.sparsity, Rise):
+        return f"{100 * phase.sparsity.initial:g} to {100 * phase.sparsity.final:g} %, {phase.sparsity.schedule}"
+    return "" if phase.sparsity is None else f"{100 * phase.sparsity:g} %"
 
 
 def _optimizer(recipe: Recipe) -> str:
@@ -178,65 +199,87 @@ def show_status(found: Status) -> None:
     columns = {"phase": "left", "sparsity": "right", "done": "left", "last evaluation": "left"}
     show(f"{found.model} in {found.run}: {found.state}", columns, rows)
     if found.loss is not None and found.state != "complete":
-        click.echo(
-            f"loss {found.loss:.4g}, learning rate {found.learning_rate:g}, {found.examples_per_second:g} examples/s"
-        )
+        say(f"loss {found.loss:.4g}, learning rate {found.learning_rate:g}, {found.examples_per_second:g} examples/s")
     if found.seconds_left is not None:
-        click.echo(f"about {duration(found.seconds_left)} of training left")
+        say(f"about {duration(found.seconds_left)} of training left")
     if (since := found.since_checkpoint) is not None:
-        click.echo(f"saved {duration(since)} ago")
+        say(f"saved {duration(since)} ago")
     for text in found.remarks:
-        click.echo(f"note: {text}")
+        say(f"note: {text}")
     again = {"new": "", "stopped": " --resume"}
     if found.state in again:
-        click.echo(f"next: dsd-ort train {found.run} --data DATA{again[found.state]}")
+        say(f"next: dsd-ort train {found.run} --data DATA{again[found.state]}")
     elif found.state == "complete":
-        click.echo(f"next: dsd-ort export {found.run} -o final.onnx")
+        say(f"next: dsd-ort export {found.run} -o final.onnx")
 
 
-def phase_rows(events: list[Event]) -> list[list[str]]:
-    return [
-        [
-            f"{event['phase']} {event['kind']}",
-            format_metrics(event["metrics"]) or "(no evaluation data)",
-            f"{100 * event['density']:.1f} %",
-            f"{event['seconds']:.1f}",
-        ]
-        for event in events
-    ]
-
-
-PHASE_COLUMNS = {"phase": "left", "at its end": "left", "non-zero weights": "right", "seconds": "right"}
+def phase_columns(rows: Sequence[Event]) -> tuple[dict[str, str], list[list[str]]]:
+    """Columns of what was measured at the ends of phases, and cells: metrics, the best marked, density, seconds."""
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    measured = [format_column(name, [row["metrics"].get(name) for row in rows]) for name in metrics]
+    measured = measured or [["(no evaluation data)"] * len(rows)]
+    density = [f"{100 * row['density']:.1f} %" if "density" in row else "" for row in rows]
+    seconds = [f"{row['seconds']:.1f}" if row.get("seconds") else "" for row in rows]
+    names = [heading(name) for name in metrics] or ["at its end"]
+    columns = dict.fromkeys([*names, "non-zero weights", "seconds"], "right")
+    skipped = [str(row.get("skipped", "")) for row in rows]
+    if any(skipped):  # updates that were left out
+        return {**columns, "skipped": "right"}, [[*c] for c in zip(*measured, density, seconds, skipped, strict=True)]
+    return columns, [[*cells] for cells in zip(*measured, density, seconds, strict=True)]
 
 
 def show_phases(events: list[Event], came: dict[str, float]) -> None:
     """The phases of a run, under what the model measured as it came, if it was measured."""
-    first = [[AS_IT_CAME, format_metrics(came), "", ""]] if came else []
-    rows, columns = first + phase_rows(events), PHASE_COLUMNS
-    if skipped := [str(event["skipped"]) for event in events if "skipped" in event]:
-        columns = {**columns, "skipped": "right"}
-        counts = [""] * (len(rows) - len(skipped)) + skipped
-        rows = [[*row, count] for row, count in zip(rows, counts, strict=True)]
-    show("", columns, rows)
+    first: list[Event] = [{"metrics": came}] if came else []
+    columns, cells = phase_columns([*first, *events])
+    names = [AS_IT_CAME] * len(first) + [f"{event['phase']} {event['kind']}" for event in events]
+    show("", {"phase": "left", **columns}, [[name, *row] for name, row in zip(names, cells, strict=True)])
 
 
 def show_metrics(metrics: dict[str, float]) -> None:
-    click.echo(format_metrics(metrics))
+    say(format_metrics(metrics))
 
 
 def show_verdict(verdict: Verified, final: Path) -> None:
     if not verdict.same:
-        click.echo(f"{final} is not the same graph:")
+        say(f"{final} is not the same graph:")
         for reason in verdict.reasons:
-            click.echo(f"  {reason}")
+            say(f"  {reason}")
         return
     changed = [tensor for tensor in verdict.changed if tensor.share > 0]
-    click.echo(f"{final} is the same graph: {len(changed)} tensors have other values, and nothing else differs")
+    say(f"{final} is the same graph: {len(changed)} tensors have other values, and nothing else differs")
     for name in verdict.initialized:
-        click.echo(f"  {name}: its ConstantOfShape node became an initializer")
+        say(f"  {name}: its ConstantOfShape node became an initializer")
     for name in verdict.data:
         also = ", which the model it was made from reads too" if name in verdict.shared else ""
-        click.echo(f"  it goes together with {name}{also}")
+        say(f"  it goes together with {name}{also}")
+
+
+def show_shipped(found: Shipped) -> None:
+    """How sparse a file is, and what that brings."""
+    file, came = found.file, found.came
+    layers = ", ".join(f"{name} {100 * (1 - density):.1f} %" for name, density in list(found.density.items())[:4])
+    more = ", …" if len(found.density) > 4 else ""
+    say(f"{100 * found.sparsity:.1f} % of the {found.weights:,} weights that may be pruned are zero: {layers}{more}")
+    saved = 1 - file.compressed / came.compressed
+    say(
+        f"compressed by zlib {file.compressed:,} bytes, as it came {came.compressed:,} ({100 * saved:.0f} % less); "
+        f"as a file {file.bytes:,} bytes, zeros and all"
+    )
+    if file.milliseconds is None or came.milliseconds is None or found.faster is None:
+        say("its time in ONNX Runtime is not measured: no made-up input runs")
+        return
+    verdict = (
+        "ONNX Runtime multiplies zeros like other numbers" if abs(found.faster - 1) < SAME_TIME else "on this machine"
+    )
+    say(
+        f"in ONNX Runtime {file.milliseconds:.3g} ms a run on made-up input, as it came {came.milliseconds:.3g} ms: "
+        f"{found.faster:.2f} times as fast; {verdict}"
+    )
+
+
+SAME_TIME = 0.1
+"""Two times that differ by less are the same: so much comes and goes on a machine that does other things."""
 
 
 def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:
@@ -253,8 +296,8 @@ def show_ladder(ladder: Sequence[Rung], best: Rung, monitor: str) -> None:
     show("Short sparse phases", columns, rows)
 
 
-def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
-    """What the arms of an experiment measure; the best of a column is marked."""
+def show_arms(rows: Sequence[Arm], monitor: str, title: str, *, density: bool = False) -> None:
+    """What the arms of an experiment measure; with *density* also how many weights that may be pruned are not zero."""
     shown = [name for name in dict.fromkeys((monitor, "loss")) if name in rows[0].evaluation]
     measured = [format_column(name, [row.evaluation.get(name) for row in rows]) for name in shown]
     columns = {
@@ -263,6 +306,7 @@ def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
         f"{heading(monitor)} chosen by": "right",
         **dict.fromkeys(map(heading, shown), "right"),
         "less dense only's (95 %)": "left",
+        **({"non-zero": "right"} if density else {}),
         "seconds": "right",
     }
     cells = zip(
@@ -270,18 +314,9 @@ def show_arms(rows: Sequence[Row], monitor: str, title: str) -> None:
         [str(row.seeds or "") + (f" ({row.diverged} diverged)" if row.diverged else "") for row in rows],
         format_column(monitor, [row.selection.get(monitor) for row in rows]),
         *measured,
-        ["" if row.against is None else _difference(row.against, monitor) for row in rows],
+        ["" if row.against is None else format_difference(row.against, monitor) for row in rows],
+        *([["" if row.density is None else f"{100 * row.density:.1f} %" for row in rows]] if density else []),
         ["" if row.seconds is None else f"{row.seconds:.1f}" for row in rows],
         strict=True,
     )
     show(title, columns, [[*row] for row in cells])
-
-
-def _difference(paired: Paired, monitor: str) -> str:
-    """The mean, and its 95 % interval."""
-    scale, digits = (100, ".2f") if monitor in PERCENTAGES else (1, ".4f")
-    mean = f"{scale * paired.mean:+{digits}}"
-    if paired.interval is None:
-        return mean
-    low, high = (f"{scale * end:+{digits}}" for end in paired.interval)
-    return f"{mean} ({low} … {high})"

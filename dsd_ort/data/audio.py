@@ -30,6 +30,8 @@ from dsd_ort.recipe import Audio
 
 FLOOR, SPREAD = 1e-10, 1e-5
 
+SAMPLES = 1 << 28
+"""Of one recording, all channels together: an hour and a half at 48 kHz."""
 _FRAMES = 4096  # that are computed at once
 
 
@@ -62,7 +64,11 @@ def read(path: Path, rate: int) -> npt.NDArray[np.float32]:
     """
     soundfile = require_soundfile(str(path))
     try:
-        samples, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            if file.frames * file.channels > SAMPLES:
+                what = f"the recording has {file.frames:,} samples of {file.channels} channels; {SAMPLES:,} is the most"
+                raise DataError(what, where=str(path), fix="cut it into sentences")
+            samples, own_rate = file.read(dtype="float32", always_2d=True), file.samplerate
     except (soundfile.LibsndfileError, OSError) as error:
         raise _unreadable(path, error) from error
     if not len(samples):

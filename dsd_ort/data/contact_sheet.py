@@ -18,6 +18,7 @@ from dsd_ort.data.images import require_pillow
 from dsd_ort.data.subset import Counted
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field
+from dsd_ort.notes import plain
 from dsd_ort.recipe import Data
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _sheet(tiles: Sequence[tuple[npt.NDArray[np.uint8], str]]) -> Image:
         row, column = divmod(number, columns)
         x, y = _GAP + column * width, _GAP + row * height
         sheet.paste(_fitted(pixels), (x, y))
-        draw.text((x, y + TILE + 2), caption, fill="black", font=font)
+        draw.text((x, y + TILE + 2), plain(caption), fill="black", font=font)
     return sheet
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import gzip
 import math
 import re
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from dsd_ort.data.packed import DAMAGED, unzipped
 from dsd_ort.errors import DataError
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -65,24 +65,23 @@ def read(path: Path) -> np.ndarray:
     """
     packed = path.suffix == ".gz"
     try:
-        content = gzip.decompress(path.read_bytes()) if packed else b""
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError("the .gz file is damaged or cut off", where=str(path), fix="download it again") from error
-    if not packed:
-        with path.open("rb") as file:
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
             content = file.read(4 + 4 * 255)
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in DTYPES or len(content) < 4 + 4 * content[3]:
-        fix = "give a file that begins with 00 00 and a type, 08…0E, or download it again"
-        raise DataError("this is not an IDX file", where=str(path), fix=fix)
-    dtype, axes = np.dtype(DTYPES[content[2]]), content[3]
-    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", axes, 4))
-    start, length = 4 + 4 * axes, len(content) if packed else path.stat().st_size
-    if length != (promised := start + dtype.itemsize * math.prod(shape)):
+        if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in DTYPES or len(content) < 4 + 4 * content[3]:
+            fix = "give a file that begins with 00 00 and a type, 08…0E, or download it again"
+            raise DataError("this is not an IDX file", where=str(path), fix=fix)
+        dtype, axes = np.dtype(DTYPES[content[2]]), content[3]
+        shape = tuple(int(size) for size in np.frombuffer(content, ">u4", axes, 4))
+        start, size = 4 + 4 * axes, dtype.itemsize * math.prod(shape)
+        if packed:
+            what = f"the file is cut off or damaged: it has not the {start + size} bytes that its header promises"
+            return unzipped(path, len(content), start, size, what).view(dtype).reshape(shape)
+    except DAMAGED as error:
+        raise DataError("the .gz file is damaged or cut off", where=str(path), fix="download it again") from error
+    if (length := path.stat().st_size) != start + size:
         raise DataError(
-            f"the file is cut off or damaged: it has {length} bytes, but its header promises {promised}",
+            f"the file is cut off or damaged: it has {length} bytes, but its header promises {start + size}",
             where=str(path),
             fix="download it again",
         )
-    if packed:
-        return np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape)
     return np.memmap(path, dtype, mode="r", offset=start, shape=shape)

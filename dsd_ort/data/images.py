@@ -15,6 +15,7 @@ long, and the longer one ⌊resize·longer/shorter⌋: bilinear, and averaged ov
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What a file may be, whatever its name says; Pillow knows others, for some of which it starts programs."""
+PIXELS = 1 << 26
+"""Of one picture: 67 million."""
 _MODES = {3: "RGB", 1: "L", 4: "RGBA"}  # the likeliest first: an axis of 1 or 4 may be a height or a width
 _LISTED = 20  # classes that are all named in a note
 
@@ -106,10 +111,13 @@ def read(path: Path, mode: str = "RGB", resize: int | None = None) -> np.ndarray
     import PIL.Image
 
     try:
-        with PIL.Image.open(path) as image:
-            pixels = np.asarray(_resized(_converted(image, mode, path), resize), np.uint8)
+        with PIL.Image.open(path, formats=FORMATS) as image:
+            _refuse_large(image.size, path)
+            pixels = np.asarray(_resized(_converted(image, mode, path), resize, path), np.uint8)
     except DataError:
         raise
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise _large(path) from error
     except Exception as error:  # Pillow raises almost anything on a damaged file
         what = "it is no picture that Pillow knows" if isinstance(error, PIL.UnidentifiedImageError) else str(error)
         fix = "remove the file, or write it again"
@@ -131,14 +139,26 @@ def _converted(image: Image, mode: str, path: Path) -> Image:
     return image.convert(mode)
 
 
-def _resized(image: Image, resize: int | None) -> Image:
+def _resized(image: Image, resize: int | None, path: Path) -> Image:
     import PIL.Image
 
     shorter = min(image.size)
     if resize is None or resize == shorter:
         return image
     width, height = (resize * side // shorter for side in image.size)
+    _refuse_large((width, height), path)
     return image.resize((width, height), PIL.Image.Resampling.BILINEAR)
+
+
+def _refuse_large(size: tuple[int, int], path: Path) -> None:
+    """Raises DataError before memory is taken for more pixels than any picture has."""
+    if math.prod(size) > PIXELS:
+        raise _large(path)
+
+
+def _large(path: Path) -> DataError:
+    what = f"the image has, or would have at this size, more than {PIXELS:,} pixels"
+    return DataError(what, where=str(path), fix="remove the file, or make it smaller")
 
 
 def _folders(path: Path) -> list[Path]:

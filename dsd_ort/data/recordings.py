@@ -177,7 +177,7 @@ def _recording(line: str, folder: Path, where: str) -> Recording:
 
     try:
         entry: Any = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         refuse(f"the line is not JSON: {error}")
     if not isinstance(entry, dict):
         refuse("the line is no JSON object")

@@ -157,7 +157,7 @@ def calling(where: str, what: str) -> Iterator[None]:
         yield
     except DsdError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         theirs = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
         line = f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dsd_ort.data import idx, images, loader, recordings, shards
+from dsd_ort.data import idx, images, loader, packed, recordings, shards
 from dsd_ort.data.source_forms import Arrays, Examples, Stream, reading
 from dsd_ort.errors import DataError, nearest
 from dsd_ort.fields import Field
@@ -26,15 +26,8 @@ class Format(NamedTuple):
 
 def _npz(path: Path, *_: object) -> Arrays:
     """The archive's order is the arrays' order; an array is read whole, and only if the model wants it."""
-
-    def member(name: str) -> np.ndarray:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            array: np.ndarray = archive[name]
-        return array
-
-    # NumPy leaves a file open that it opened itself and that proves to be no archive.
-    with reading(str(path), "the archive"), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return Arrays({name: partial(member, name) for name in archive.files}, str(path))
+    with reading(str(path), "the archive"):
+        return Arrays({name: partial(packed.member, path, name) for name in packed.members(path)}, str(path))
 
 
 def _npz_shards(path: Path, *_: object) -> Arrays:

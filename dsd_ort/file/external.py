@@ -7,11 +7,14 @@ there is no such file, it is, in this order,
 2. where only one file is missing, the one that is called after the model (``NAME.onnx.data``, ``NAME.data``, …) and has
    exactly the bytes that the model's tensors take.
 
-Links are followed, but not out of the folder that the model is in, be it by a link too.
+Links are followed, but not out of the folder that the model is in, or, where the model is a link itself, out of the
+one that this leads to: so caches are read whose names are links into a store, where all files lie side by side.  An
+absolute path, ``..`` out of the folder, a folder, a device and a pipe are refused.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -50,11 +53,22 @@ def found(file: File) -> tuple[Path, ...]:
 
 
 def _is_there(model: Path, location: str) -> bool:
-    return _is_inside(model, location) and (model.parent / location).is_file()
+    return _is_inside(model, location) and _is_file(model.parent / location)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, and no folder, device or pipe, be it by a link."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that nobody may enter
+        return False
 
 
 def _is_inside(model: Path, location: str) -> bool:
-    path = (model.parent / location).resolve()
+    try:
+        path = (model.parent / location).resolve()
+    except (OSError, RuntimeError):  # links in a circle lead nowhere
+        return True
     folders = (model.parent.resolve(), model.resolve().parent)
     return not Path(location).is_absolute() and any(path.is_relative_to(folder) for folder in folders)
 
@@ -78,9 +92,10 @@ def _refuse(model: Path, location: str, end: int, where: str) -> None:
             where=where,
             fix=f"put the file in the model's own folder (no link), as {model.parent / path.name}",
         )
-    if not path.is_file():
+    if not _is_file(path):
+        what = "is no file" if os.path.lexists(path) else "is missing"
         raise ModelError(
-            f"the external data file {location!r} is missing",
+            f"the external data file {location!r} {what}",
             where=where,
             fix=f"put the file that was exported with the model at {path}",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +18,12 @@ import onnx_ir as ir
 
 from dsd_ort.errors import ModelError
 from dsd_ort.file.contents import EXTERNAL, External, File, Node, Scope, Span, Tensor, step_into
+from dsd_ort.file.limits import DEPTH, NAME, malformed
 from dsd_ort.file.payload import FIELD_OF, FIELDS, TYPES, Coding, varints
 from dsd_ort.file.protobuf import FIXED32, FIXED64, LARGEST, LEN, VARINT, Buffer, Field, Walk
 
+_DIGITS = 20
+"""Of a number of bytes: no file has as many."""
 _BYTES = Coding(np.dtype(np.uint8))
 _FLOAT = Coding(np.dtype(np.float32))
 _WIDTHS = {FIXED32: 4, FIXED64: 8}
@@ -44,7 +47,8 @@ def mapped(path: Path) -> Iterator[Buffer]:
     except IsADirectoryError as error:
         raise ModelError("a folder, not an ONNX file", where=str(path), fix="give the .onnx file inside it") from error
     except OSError as error:
-        raise ModelError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+        fix = "check the path and its permissions, and that it is a file"
+        raise ModelError(f"the file cannot be read: {error.strerror or error}", where=str(path), fix=fix) from error
 
 
 def read(data: Buffer, path: Path) -> File:
@@ -68,6 +72,8 @@ class _Reader(Walk):
     def __init__(self, data: Buffer, path: Path) -> None:
         super().__init__(data, path)
         self.found = File(path, len(data))
+        self.depth = 0
+        """How many graphs stand around the one that is read."""
         self.tensors: list[Tensor] = []
         """As they come; what they are called outside, the whole file decides."""
 
@@ -89,6 +95,9 @@ class _Reader(Walk):
 
     def graph(self, graph: Field, around: str, scope: Scope | None) -> None:
         """*around* says where the graph stands; it is empty for the main graph.  In functions there is no scope."""
+        self.depth += 1
+        if self.depth > DEPTH + 1:
+            raise malformed(f"bodies stand more than {DEPTH} deep in each other", f"{self.path}: {around[:80]}…")
         index = 0
         for part in self.fields(graph):
             if part.number == 1:
@@ -100,6 +109,7 @@ class _Reader(Walk):
                 self.found.scopes[self.name(self.parts(part)[1])].add(scope)
             elif part.number == 15:
                 self.found.sparse.append(f"{around}sparse initializer")
+        self.depth -= 1
 
     def node(self, node: Field, index: int, around: str, scope: Scope | None) -> None:
         parts = self.parts(node)
@@ -211,15 +221,24 @@ class _Reader(Walk):
         texts = {self.name(pair[1]): self.name(pair[2]) for pair in pairs}
         try:
             needed = (math.prod(dims) * ir.DataType(dtype).bitwidth + 7) // 8
-            offset, length = int(texts.get("offset") or 0), int(texts.get("length") or needed)
-            if not texts.get("location"):
-                raise ValueError("it names no file")
-            if offset < 0 or length != needed:
+            offset, length = (_whole(texts, key, other) for key, other in (("offset", 0), ("length", needed)))
+            named = texts.get("location", "")
+            if not named or len(named) > NAME or "\0" in named:
+                raise ValueError("it names a file as nothing can be called" if named else "it names no file")
+            if length != needed:
                 raise ValueError(f"offset {offset}, length {length}, while its shape takes {needed} bytes")
         except (ValueError, TypeError) as error:
             what = f"the external data of a tensor is described wrongly: {error}"
             raise ModelError(what, where=where, fix="export the model again") from error
         fields = tuple((part.start, part.end) for part in entries + location)
-        written = Path(texts["location"]).as_posix()
+        written = Path(named).as_posix()
         entry = next(pair[2][-1] for pair in pairs if self.name(pair[1]) == "location" and pair[2])
         return External(written, offset, length, fields, written, entry)
+
+
+def _whole(texts: Mapping[str, str], key: str, otherwise: int) -> int:
+    """The number of bytes that stands under *key*; raises ValueError if it is none."""
+    text = texts.get(key) or str(otherwise)
+    if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
+        raise ValueError(f"its {key} is {text[:40]!r}, no number of bytes")
+    return int(text)

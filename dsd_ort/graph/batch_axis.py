@@ -101,7 +101,7 @@ def move_outputs(model: ir.Model, axes: Mapping[str, int]) -> None:
     """
     for value in list(model.graph.outputs):
         axis = axes.get(str(value.name))
-        if axis is not None and value.shape is not None:
+        if axis is not None and value.shape is not None and axis < len(value.shape):  # a file may declare too few
             order = [axis, *(i for i in range(len(value.shape)) if i != axis)]
             new, name, shape = Nodes.of(model.graph, f"{value.name}/examples_first"), value.name, value.shape
             result = _transposed(new, value, order)

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from dsd_ort.errors import RecipeError, UnsupportedError
 from dsd_ort.graph.legalize import refuse_stored_forms
 from dsd_ort.model import select
-from dsd_ort.model.parameters import Parameter
+from dsd_ort.model.parameters import Constant, Parameter
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note, listing
 from dsd_ort.recipe import Recipe
@@ -54,25 +54,25 @@ def _refuse_classical(source: Source) -> None:
 
 def frozen(source: Source, recipe: Recipe) -> set[str]:
     """The parameters and running statistics that stay as they are."""
-    return select.select(recipe.freeze, source.changeable, key="freeze")
+    return select.select(recipe.freeze, source.changeable, key="freeze", constants=source.constants)
 
 
-def pruned(parameters: Sequence[Parameter], recipe: Recipe) -> set[str]:
+def pruned(parameters: Sequence[Parameter], recipe: Recipe, constants: Sequence[Constant] = ()) -> set[str]:
     """The names of those that a sparse phase prunes: by role, then as the recipe includes and excludes."""
     rules = recipe.prune
     chosen = {p.name for p in parameters if p.prunable}
-    chosen -= select.select(rules.exclude, parameters, key="prune.exclude")
-    return chosen | select.select(rules.include, parameters, key="prune.include")
+    chosen -= select.select(rules.exclude, parameters, key="prune.exclude", constants=constants)
+    return chosen | select.select(rules.include, parameters, key="prune.include", constants=constants)
 
 
-def prunable(parameters: Sequence[Parameter], recipe: Recipe) -> set[str]:
+def prunable(parameters: Sequence[Parameter], recipe: Recipe, constants: Sequence[Constant] = ()) -> set[str]:
     """:func:`pruned`, of a recipe that is to be trained.
 
     Raises:
         RecipeError: it has a sparse phase, and nothing is pruned.
     """
-    chosen = pruned(parameters, recipe)
-    select.select(recipe.prune.layers, parameters, key="prune.layers")
+    chosen = pruned(parameters, recipe, constants)
+    select.select(recipe.prune.layers, parameters, key="prune.layers", constants=constants)
     if not chosen and any(phase.kind == "sparse" for phase in recipe.phase):
         raise RecipeError(
             "the recipe has a sparse phase, but no parameter may be pruned",

@@ -171,7 +171,7 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
                 raise
             refusals += _all(error)
             notes = (*known, *(error.notes if isinstance(error, UnsupportedError) else ()))
-    pruned = frozenset(chosen_parameters.pruned(source.parameters, recipe)) if source else frozenset()
+    pruned = frozenset(chosen_parameters.pruned(source.parameters, recipe, source.constants)) if source else frozenset()
     if trained is not None:
         pruned = frozenset(name for name in pruned if name in trained)
     return _inspection(path, model, source, loss=fits, pruned=pruned, notes=notes, refusals=refusals)
@@ -196,7 +196,11 @@ def _exported(path: Path, files: Artifacts, recipe: Recipe, chosen: str | None) 
     except (UnsupportedError, RecipeError) as error:
         refusals += _all(error)
     model = artifacts.inference_model(files) if source is None else source.model
-    pruned = facts.gradients & chosen_parameters.pruned(source.parameters, recipe) if source else frozenset()
+    pruned = (
+        facts.gradients & chosen_parameters.pruned(source.parameters, recipe, source.constants)
+        if source
+        else frozenset()
+    )
     made = _inspection(path, model, source, loss=None, pruned=pruned, notes=notes, refusals=refusals)
     return replace(made, training_graph=facts)
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from dsd_ort.graph.manifest import Slice
+from dsd_ort.graph.patterns import wants_axes
 from dsd_ort.model import select
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.recipe import Group, Recipe
@@ -30,7 +31,7 @@ def parameter_slices(
     groups = recipe.optimizer.groups
     for group in groups:
         select.select(group.match, parameters, key="optimizer.groups")
-    settings = [*groups, Group(match=())]
+    settings, with_axes = [*groups, Group(match=())], wants_axes(recipe.prune)
 
     def group_of(parameter: Parameter) -> int:
         hits = (i for i, g in enumerate(groups) if any(select.matches(s, parameter) for s in g.match))
@@ -46,6 +47,7 @@ def parameter_slices(
         return {
             "prunable": parameter.name in masked,
             "spared": (parameter.name in masked and parameter.name not in prunable) or msgspec.UNSET,
+            "axes": parameter.axes if with_axes and parameter.name in prunable and parameter.axes else msgspec.UNSET,
             "trained": parameter.name in gradients,
             "weight_decay": decay if group.weight_decay is None else group.weight_decay,
             "learning_rate_factor": group.learning_rate_factor,

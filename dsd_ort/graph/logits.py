@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
+from dsd_ort.rewrite.operators import Does, facts
+
 _ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Sigmoid": "sigmoid"}
 
 
@@ -47,6 +49,15 @@ def peel(model: ir.Model, output: str) -> Logits:
         return Logits(output)
     rank = None if shape is None else shape.rank()
     return Logits(name, activation, axis + (rank or 0) if axis < 0 else axis, rank)
+
+
+def activation_behind(value: ir.Value) -> ir.Node | None:
+    """The Softmax, LogSoftmax or Sigmoid that *value* is made of by nothing but moving numbers about, if it is."""
+    node = value.producer()
+    while node is not None and node.op_type not in _ACTIVATIONS and facts(node).does & (Does.MOVES | Does.PASSES):
+        before = node.inputs[0]
+        node = None if before is None else before.producer()
+    return node if node is not None and node.domain in ("", "ai.onnx") and node.op_type in _ACTIVATIONS else None
 
 
 def value_of(graph: ir.Graph, name: str) -> ir.Value:

@@ -31,6 +31,8 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     spared: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether a sparse phase leaves it as it is: its mask has the file's zeros only.  Not in the file unless it is so,
     as older run folders, whose digest is of all that is there, do not have it."""
+    axes: tuple[int, int] | msgspec.UnsetType = msgspec.UNSET
+    """Those of outputs and inputs, where the recipe's pattern or criterion wants them; only then in the file."""
     trained: bool = False
     weight_decay: float = 0.0
     learning_rate_factor: float = 1.0

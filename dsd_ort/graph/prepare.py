@@ -18,7 +18,7 @@ from dsd_ort import runtime
 from dsd_ort.data.source_forms import reading
 from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
-from dsd_ort.graph import chosen_parameters, ends, exported, layout, masks
+from dsd_ort.graph import chosen_parameters, ends, exported, input_norms, layout, masks, patterns
 from dsd_ort.graph import loss as losses
 from dsd_ort.graph.adapt import Adapted, adapted
 from dsd_ort.graph.differentiate import differentiate
@@ -153,8 +153,15 @@ def assemble(
     source: Source, recipe: Recipe, training: Training, shipped: Evaluation
 ) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """The manifest and the four graphs of a step graph, and of what is measured and shipped."""
-    prunable = chosen_parameters.prunable([p for p in source.parameters if p.name in training.gradients], recipe)
+    with_gradients = [p for p in source.parameters if p.name in training.gradients]
+    prunable = chosen_parameters.prunable(with_gradients, recipe, source.constants)
+    sparsely = any(phase.kind == "sparse" for phase in recipe.phase)
+    if sparsely:
+        patterns.refuse_misfits(source.parameters, prunable, recipe)
     masked = prunable | (_with_zeros(source, training.gradients) if recipe.prune.keep_zeros else set())
+    slices = layout.parameter_slices(source.parameters, training.gradients, prunable, masked, recipe)
+    if sparsely and recipe.prune.criterion == "wanda":
+        input_norms.attach(ir.from_proto(shipped.graph), [p for p in slices if p.name in prunable])  # refuses
     sparse = training.model.clone()
     masks.insert(sparse, {name: gradient for name, gradient in training.gradients.items() if name in masked})
     manifest = Manifest(
@@ -169,7 +176,7 @@ def assemble(
         lengths=shipped.lengths,
         axes=dict(shipped.axes) or msgspec.UNSET,
         held=shipped.held or msgspec.UNSET,
-        parameters=layout.parameter_slices(source.parameters, training.gradients, prunable, masked, recipe),
+        parameters=slices,
         statistics=layout.statistic_slices(source.statistics, training.statistics),
         notes=[*training.notes, *shipped.notes],
         graph_digests={},
@@ -184,8 +191,19 @@ def assemble(
 
 
 def _with_zeros(source: Source, trained: Container[str]) -> set[str]:
-    """The trained kernels and matrices that have zeros in the file."""
-    return {p.name for p in source.parameters if p.prunable and p.name in trained and source.numbers[p.name].zeros}
+    """The trained kernels and matrices that have zeros in the file.
+
+    Raises:
+        RecipeError: there are none.
+    """
+    found = {p.name for p in source.parameters if p.prunable and p.name in trained and source.numbers[p.name].zeros}
+    if not found:
+        raise RecipeError(
+            "prune.keep_zeros = true, but no weight of the file that could be pruned is zero",
+            where=str(source.path),
+            fix="leave keep_zeros out, or give the file that was pruned",
+        )
+    return found
 
 
 def _keep_outputs(model: ir.Model, names: set[str]) -> None:

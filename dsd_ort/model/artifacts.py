@@ -250,6 +250,7 @@ def _readers(graph: ir.Graph, values: Set[ir.Value]) -> Iterator[ir.Node]:
 
 def load(path: Path) -> ir.Model:
     """The model of one of the files; raises ModelError if it is damaged."""
+    source_files.outline(path)  # has the messages
     try:
         return ir.from_proto(onnx.load(path))
     except Exception as error:  # protobuf's DecodeError, which has no types, and missing external data

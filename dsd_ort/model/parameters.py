@@ -22,6 +22,7 @@ from dsd_ort.file import contents
 from dsd_ort.file.tensors import Filled, Place, identity
 from dsd_ort.model.appearance import is_even
 from dsd_ort.model.constants import Seen, constant
+from dsd_ort.model.products import axes
 from dsd_ort.model.roles import PRUNABLE_ROLES, Use, uses
 from dsd_ort.rewrite.flattened import flatten
 
@@ -52,6 +53,9 @@ class Parameter:
     """Its type in the file, as ONNX calls it: ``float``, ``float16``, ``bfloat16`` or ``double``."""
     others: tuple[str, ...] = ()
     """The other nodes that use it, called as :attr:`layer` is."""
+    axes: tuple[int, int] | None = None
+    """Those of its shape that are the outputs and the inputs of the product that it is a factor of; None where that is
+    not known, or two nodes do not agree."""
 
     @property
     def size(self) -> int:
@@ -120,10 +124,16 @@ def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> I
             tuple(name for name in names[key] if name != first.name),
             ir.DataType(place.dtype).name.lower(),
             tuple(dict.fromkeys(use.layer for use in group if use.layer != first.layer)),
+            _axes(group, len(place.dims)) if role in PRUNABLE_ROLES else None,
         )
         seen = Seen(file.path, place, role, group, partial(others_differ, place))
         why = None if role == "statistic" else constant(seen)
         yield found if why is None else Constant(found, why)
+
+
+def _axes(group: Sequence[Use], rank: int) -> tuple[int, int] | None:
+    found = {axes(use.node, use.slot, rank) for use in group if use.role in PRUNABLE_ROLES}
+    return found.pop() if len(found) == 1 else None
 
 
 def _others_differ(groups: Sequence[list[Use]], places: Mapping[str, Place], path: Path, place: Place) -> bool:

@@ -27,13 +27,16 @@ def matches(selector: str, parameter: Parameter) -> bool:
     return any(fnmatch.fnmatchcase(name, selector) for name in (parameter.name, *parameter.aliases))
 
 
-def select(selectors: Iterable[str], parameters: Sequence[Parameter], *, key: str) -> set[str]:
+def select(
+    selectors: Iterable[str], parameters: Sequence[Parameter], *, key: str, constants: Sequence[Constant] = ()
+) -> set[str]:
     """The names of all parameters that one of the selectors names.
 
     Args:
         selectors: from the recipe.
         parameters: what they can name.
         key: the recipe's key that they stand under, for the message.
+        constants: what they cannot name, and why, for the message too.
 
     Raises:
         RecipeError: a selector that names nothing (``first-conv`` may: it is a default).
@@ -42,6 +45,7 @@ def select(selectors: Iterable[str], parameters: Sequence[Parameter], *, key: st
     for selector in selectors:
         found = {p.name for p in parameters if matches(selector, p)}
         if not found and selector != FIRST_CONV:
+            _refuse_constants(selector, constants, key)
             names = [p.name for p in parameters]
             if selector.startswith("role:"):
                 hint = "the roles are " + ", ".join(ROLES)
@@ -50,6 +54,16 @@ def select(selectors: Iterable[str], parameters: Sequence[Parameter], *, key: st
             raise RecipeError(f"the pattern {selector!r} matches no parameter", where=f"recipe, {key}", fix=hint)
         chosen |= found
     return chosen
+
+
+def _refuse_constants(selector: str, constants: Iterable[Constant], key: str) -> None:
+    """Raises RecipeError if *selector* names a constant, which stays as it is anyway."""
+    for name, why in ((c.parameter.name, c.why) for c in constants if matches(selector, c.parameter)):
+        raise RecipeError(
+            f"the pattern {selector!r} matches no parameter: {name!r} is a constant, not trained: {why}",
+            where=f"recipe, {key}",
+            fix=f'leave it out; to train it: parameters.include = ["{name}"]',
+        )
 
 
 def chosen(

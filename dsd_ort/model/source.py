@@ -20,6 +20,7 @@ from dsd_ort.file.splice import without_payloads
 from dsd_ort.file.tensors import Numbers, Place, count, locate, read
 from dsd_ort.model.parameters import Constant, Parameter, find
 from dsd_ort.model.select import chosen
+from dsd_ort.model.wellformed import refuse_malformed
 from dsd_ort.notes import Note, listing
 from dsd_ort.recipe import Parameters
 
@@ -244,6 +245,7 @@ def _deserialize(content: bytes, file: contents.File) -> ir.Model:
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
         if value.type.HasField("map_type") or value.type.sequence_type.elem_type.HasField("map_type"):
             value.ClearField("type")  # a map of labels, at the end of a classical model, is no tensor for anybody
+    refuse_malformed(proto, where)
     try:
         return ir.from_proto(proto)
     except (ir.serde.SerdeError, ValueError, TypeError, KeyError, NotImplementedError) as error:

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -131,12 +130,8 @@ def main() -> None:
     except MemoryError:
         table = {"type": "DsdError", "what": "out of memory", "where": request.model, "fix": "use smaller --shape"}
         answer({"error": table})
-    except Exception as error:  # a defect of ours, told as one
-        traceback.print_exc()
-        what = f"the check itself failed: {type(error).__name__}: {error}"
-        where = traceback.format_exc().strip().splitlines()[-3:]
-        fix = "please report this as a defect, with the model"
-        answer({"error": {"type": "DsdError", "what": what, "where": " ".join(map(str.strip, where)), "fix": fix}})
+    except Exception as error:  # nobody foresaw it
+        answer({"error": _table(errors.defect(error, request.model))})
     answers.flush()
     os._exit(0)  # no native destructor has the last word
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,18 @@ def line(
     if measured != final:
         beside += "; it is in training mode, so its inference form was compared"
     return Line(what="export", passed=worst <= SAME_OUTPUT, text=text + beside)
+
+
+def plain_run(path: Path, batch: Arrays, shipped: Evaluation, recipe: Recipe, *, threads: int) -> Callable[[], object]:
+    """What runs the file once, in plain inference, on the inputs of *batch*.
+
+    Raises:
+        ModelError: ONNX Runtime does not run it.
+    """
+    session, _ = _plain(path, runtime.session_options(threads), ())
+    arrays = _as_in_file(_as_many(batch, session, shipped), shipped.axes)
+    feeds = made_up.others(session, arrays, recipe)
+    return lambda: session.run(None, feeds)
 
 
 def _as_in_file(batch: Arrays, axes: Mapping[str, int]) -> Arrays:

@@ -13,17 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from dsd_ort.graph.manifest import Slice
 from dsd_ort.proof.budget import Budget, OutOfTime
+from dsd_ort.proof.compared import Group, Point, rounding, size
 from dsd_ort.proof.reference import Reference
 from dsd_ort.proof.report import Row
-from dsd_ort.proof.slopes import COARSE_STEPS, DIRECTIONS, RANGE, TOLERANCE, Group, Judge, Point, rounding, size
+from dsd_ort.proof.slopes import COARSE_STEPS, DIRECTIONS, RANGE, TOLERANCE, Judge
 
 __all__ = ["COARSE_STEPS", "TOLERANCE", "Group", "Point", "check", "groups", "rounding", "size"]
 
 FIRST_LOOK = 0.5
 """Of the time, for the first look at all of them."""
+SHARP_LOOK = 0.1
+"""The same where one look at all of them says as much as one at each."""
 TOO_LATE = "not right at first look, and no time was left for another"
 
 
@@ -45,10 +49,10 @@ def check(
     judge = Judge(point, reference, beside, budget=budget, patient=True)
     lost = [piece for piece in slices if judge.is_lost(piece.name)]
     kept = [piece for piece in slices if not judge.is_lost(piece.name)]
-    reference(point.inputs)
-    cost = reference.seconds * 2 * DIRECTIONS * (1 if reference.exact else len(COARSE_STEPS))
-    count = max(1, int(FIRST_LOOK * max(budget.left, 0.0) / max(cost, 1e-9))) if seconds < float("inf") else len(slices)
-    first = [*groups(kept, count, judge.weight), *groups(lost, count, judge.weight, "lost in rounding")]
+    cost, part = _cost(point, reference, slices, sharp=judge.sharp), SHARP_LOOK if judge.sharp else FIRST_LOOK
+    count = max(1, int(part * max(budget.left, 0.0) / max(cost, 1e-9))) if seconds < float("inf") else len(slices)
+    weight = (lambda piece: 1.0) if judge.sharp else judge.weight
+    first = [*groups(kept, count, weight), *groups(lost, count, weight, "lost in rounding")]
     ahead = deque(_Look(group) for group in _mixed(first))
     while ahead:
         look = ahead.popleft()
@@ -69,6 +73,17 @@ def check(
                 ahead.extend(_Look(half, look.before) for half in _halves(group))
         except OutOfTime:
             yield _too_late(judge.unseen(group), look.before)
+
+
+def _cost(point: Point, reference: Reference, slices: Sequence[Slice], *, sharp: bool) -> float:
+    """Seconds that a look at a group takes."""
+    if sharp:
+        signs = {piece.name: np.ones(piece.shape, np.int8) for piece in slices}
+        reference.slope(point.inputs, {name: (size(point.inputs[name]), ones) for name, ones in signs.items()})
+        if reference.analytic:
+            return reference.seconds_of_slope * DIRECTIONS
+    reference(point.inputs)
+    return reference.seconds * 2 * DIRECTIONS * (1 if reference.exact else len(COARSE_STEPS))
 
 
 class _Look(NamedTuple):

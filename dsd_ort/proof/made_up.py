@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,9 @@ from dsd_ort.recipe import Loss, Recipe
 from dsd_ort.rewrite.flow import cut_to
 
 Array = npt.NDArray[Any]
+
+LONG = 100_000
+"""Elements of all inputs, from which on one example has to do."""
 
 
 class Batch(NamedTuple):
@@ -39,10 +44,12 @@ def batch(
     *,
     threads: int,
     weights: Mapping[str, Array] | None = None,
+    long: bool = False,
 ) -> Batch:
     """The first batch of *data*, or, if that is None, made-up input; *shapes* are those that the user wants.
 
-    Input that is made up runs with *weights*, by default those of the file.
+    Input that is made up runs with *weights*, by default those of the file, and is short or, if so wished, *long*: of
+    a window of a recording nothing may be left.
 
     Raises:
         DataError: no input that was tried runs, or the data does not fit.
@@ -55,7 +62,8 @@ def batch(
     limits, lengths = signature.index_limits(model.graph), signature.lengths(model.graph)
     run = _Inference(_without_loss(model, shipped), source, shipped, threads, weights)
     failures: list[str] = []
-    for chosen in signature.candidates(shipped.inputs, shapes):
+    candidates = signature.candidates(shipped.inputs, shapes)
+    for chosen in _long_first(candidates) if long else _short_first(candidates):
         for cautious in (False, True):
             inputs = signature.values(shipped.inputs, chosen, limits, lengths, cautious=cautious)
             outputs = run(inputs, failures)
@@ -69,6 +77,23 @@ def batch(
         where=f"{len(failures)} tries, the last one: {failures[-1]}" if failures else None,
         fix="give sizes with --shape NAME=2x3x224x224, or real examples with --data",
     )
+
+
+def _short_first(candidates: Iterator[signature.Shapes]) -> Iterator[signature.Shapes]:
+    """*candidates*, but of the first two the shorter one first where the first is long: it takes the memory."""
+    two = list(itertools.islice(candidates, 2))
+    sizes = [*map(_elements, two)]
+    return itertools.chain(two[::-1] if sizes[0] > LONG and sizes[-1] < sizes[0] else two, candidates)
+
+
+def _long_first(candidates: Iterator[signature.Shapes]) -> Iterator[signature.Shapes]:
+    """*candidates* from the longest on that is no trouble."""
+    known = [shapes for shapes in candidates if _elements(shapes) <= LONG]
+    return iter(sorted(known, key=_elements, reverse=True))
+
+
+def _elements(shapes: signature.Shapes) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def _without_loss(model: ir.Model, shipped: Evaluation) -> ir.Model:

@@ -26,7 +26,7 @@ FUNCTIONS: dict[str, Callable[[Array, float, float], Any]] = {
     "ScaledTanh": lambda x, a, b: a * np.tanh(b * x),
     "Sigmoid": lambda x, a, b: 1 / (1 + np.exp(-x)),
     "Softplus": lambda x, a, b: np.log1p(np.exp(x)),
-    "Softsign": lambda x, a, b: x / (1 + np.abs(x)),
+    "Softsign": lambda x, a, b: x / (1 + np.where(x >= 0, x, -x)),
     "Tanh": lambda x, a, b: np.tanh(x),
     "ThresholdedRelu": lambda x, a, b: np.where(x >= a, x, 0),
 }

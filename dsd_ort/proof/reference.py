@@ -2,8 +2,8 @@
 
 The best reference that can run the model is taken:
 
+- ``float64, ONNX reference``: ONNX's own evaluator, operator by operator in NumPy, which knows slopes too;
 - ``float64, ONNX Runtime``: the evaluate graph in double precision, where all kernels exist;
-- ``float64, ONNX reference``: ONNX's own evaluator, operator by operator in NumPy;
 - ``float32, ONNX Runtime``: the evaluate graph as it is, of which a difference quotient is known to a few digits only.
 
 A float64 reference counts only if its loss at the source's weights is that of ONNX Runtime in float32.
@@ -14,7 +14,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,19 +25,24 @@ import onnx
 import onnx.inliner
 import onnx.numpy_helper
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 
 from dsd_ort import runtime
 from dsd_ort.proof import operators
-from dsd_ort.rewrite.flow import cut_to
+from dsd_ort.proof.evaluator import Evaluator, TooSlow
 from dsd_ort.rewrite.operators import key
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Direction = Mapping[str, tuple[float, npt.NDArray[np.int8]]]
+"""Tensor → a step, and its signs."""
 
 AGREEMENT = 1e-3
 """Relative difference of the losses up to which a float64 reference is that of the same model."""
 
 
+TINY = 1e-60
+"""The ε of a complex step: its square is no number beside 1."""
+SLOPES_SLOWDOWN = 3
+"""Of an evaluation on complex numbers."""
 NATIVE_SLOWDOWN = 4
 """Of ONNX Runtime in float64, which cannot be stopped: it is not tried where it would take too long."""
 NATIVE_LARGEST = 100_000_000
@@ -50,16 +57,20 @@ class Reference(Protocol):
     """Whether it computes in float64."""
     seconds: float
     """Of one evaluation."""
+    seconds_of_slope: float
+    analytic: bool
+    """Whether it knows slopes."""
 
     def __call__(self, inputs: Arrays) -> float: ...
 
-
-class TooSlow(Exception):  # noqa: N818 - it is no error
-    """One evaluation takes longer than it may."""
+    def slope(self, inputs: Arrays, direction: Direction) -> float | None:
+        """The derivative along *direction* to the last digits, or None."""
 
 
 class InRuntime:
     """The graph in ONNX Runtime, in float32 or, *double*, in float64."""
+
+    analytic, seconds_of_slope = False, 0.0
 
     def __init__(
         self,
@@ -85,6 +96,9 @@ class InRuntime:
         self.seconds = time.monotonic() - began
         return value
 
+    def slope(self, inputs: Arrays, direction: Direction) -> None:
+        """Not known."""
+
 
 class InNumPy:
     """The graph in ONNX's reference evaluator, in float64.
@@ -109,35 +123,38 @@ class InNumPy:
         limit: float = math.inf,
         still: Collection[str] = (),
     ) -> None:
-        self.loss, self.seconds, self.limit, self.deadline = loss, 0.0, limit, math.inf
-        own = [*operators.ALWAYS]
-        if training:
-            own.append(operators.BatchNormalization)
-        graph = ir.to_proto(cut_to(ir.from_proto(graph), [loss]))  # the evaluator runs every node
-        double = in_double(graph, still)
-        self.evaluator = ReferenceEvaluator(double, new_ops=own)
-        narrow = onnx.TensorProto.FLOAT
-        self.inputs = {v.name: v.type.tensor_type.elem_type == narrow for v in double.graph.input}
-        for node in self.evaluator.rt_nodes_:
-            node.run = self._timed(node.run)
-
-    def _timed(self, run: Any) -> Any:
-        def timed(*inputs: Any, **context: Any) -> Any:
-            if time.monotonic() > self.deadline:
-                raise TooSlow
-            return run(*inputs, **context)
-
-        return timed
+        self.seconds, self.seconds_of_slope, self.limit = 0.0, 0.0, limit
+        own = operators.ALWAYS + ((operators.BatchNormalization,) if training else ())
+        self.evaluator = Evaluator(in_double(graph, still), [loss], own)
+        self.analytic = True
+        """Whether :meth:`slope` is to be had, as far as is known."""
 
     def __call__(self, inputs: Arrays) -> float:
         began = time.monotonic()
-        self.deadline = began + self.limit
-        feeds: Any = {k: v if self.inputs[k] else _in_double(v) for k, v in inputs.items() if k in self.inputs}
-        with np.errstate(all="ignore"):
-            (loss,) = self.evaluator.run([self.loss], feeds)
-        value = float(loss)
+        (loss,) = self.evaluator(inputs, limit=self.limit)
         self.seconds = time.monotonic() - began
-        return value
+        return float(loss)
+
+    def slope(self, inputs: Arrays, direction: Direction) -> float | None:
+        """The derivative of the loss along *direction*, or None where an operator does not say."""
+        if not self.analytic:
+            return None
+        began = time.monotonic()
+        moved = {name: partial(_moved, inputs[name], *along) for name, along in direction.items()}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # as where an imaginary part is thrown away
+                (loss,) = self.evaluator({**inputs, **moved}, limit=SLOPES_SLOWDOWN * self.limit)
+        except Exception:  # whatever NumPy raises of complex numbers
+            self.analytic = False
+            return None
+        self.seconds_of_slope = time.monotonic() - began
+        slope = float(np.imag(loss)) / TINY
+        return slope if math.isfinite(slope) else None
+
+
+def _moved(value: npt.NDArray[Any], scale: float, signs: npt.NDArray[np.int8]) -> npt.NDArray[np.complex128]:
+    return np.asarray(value + 1j * (TINY * scale) * signs)
 
 
 def best(
@@ -169,16 +186,9 @@ def best(
     """
     why = []
     tables = looked_up(graph, still)
-    held = sum(array.size for name, array in inputs.items() if name not in tables)
-    if not training and NATIVE_SLOWDOWN * forward < limit and held < NATIVE_LARGEST:
-        with contextlib.suppress(Exception):  # a kernel is missing, as most often
-            native = InRuntime(graph, loss, double=True, threads=threads, still=tables)
-            if _agree(native(inputs), expected):
-                return native, ""
     try:
         found = InNumPy(graph, loss, training=training, limit=limit, still=tables)
         value = found(inputs)
-        found.limit = math.inf
         if _agree(value, expected):
             return found, ""
         why.append(f"ONNX's reference evaluator computes another loss ({value:.6g})")
@@ -191,6 +201,12 @@ def best(
         why.append(f"ONNX's reference evaluator cannot run the model ({text[:120]})")
     if training:
         return None, "; ".join(why)
+    held = sum(array.size for name, array in inputs.items() if name not in tables)
+    if NATIVE_SLOWDOWN * forward < limit and held < NATIVE_LARGEST:
+        with contextlib.suppress(Exception):  # a kernel is missing, as most often
+            native = InRuntime(graph, loss, double=True, threads=threads, still=tables)
+            if _agree(native(inputs), expected):
+                return native, ""
     plain = InRuntime(graph, loss, double=False, threads=threads)
     plain(inputs)
     return plain, "; ".join(why)
@@ -200,12 +216,13 @@ def _agree(value: float, expected: float) -> bool:
     return abs(value - expected) <= AGREEMENT * max(abs(expected), 1e-6)
 
 
+_INLINED = [
+    [("", "SoftmaxCrossEntropyLoss"), ("", "Gelu"), ("", "GroupNormalization"), ("", "MeanVarianceNormalization")],
+    [("", "NegativeLogLikelihoodLoss")],
+]
+"""What becomes elementary operators: the evaluator's own versions are in float32, or do not know complex numbers."""
 _FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
 _NARROW = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-
-
-def _in_double(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
 def looked_up(graph: onnx.ModelProto, names: Collection[str]) -> set[str]:
@@ -226,12 +243,10 @@ def in_double(graph: onnx.ModelProto, tables: Collection[str] = ()) -> onnx.Mode
     *tables*, see :func:`looked_up`, stay in float32, and what is looked up in them is cast: the same, and smaller.
     """
     double: onnx.ModelProto = onnx.ModelProto.FromString(graph.SerializeToString())
-    losses = [("", "SoftmaxCrossEntropyLoss"), ("", "NegativeLogLikelihoodLoss")]
-    if any((node.domain, node.op_type) in losses for node in double.graph.node):
-        double = onnx.shape_inference.infer_shapes(double)
-        double = onnx.inliner.inline_selected_functions(double, losses[:1], inline_schema_functions=True)
-        double = onnx.shape_inference.infer_shapes(double)
-        double = onnx.inliner.inline_selected_functions(double, losses[1:], inline_schema_functions=True)
+    for wanted in _INLINED:
+        if any(("", node.op_type) in wanted and node.domain in ("", "ai.onnx") for node in double.graph.node):
+            double = onnx.shape_inference.infer_shapes(double)
+            double = onnx.inliner.inline_selected_functions(double, wanted, inline_schema_functions=True)
     _to_double(double.graph)
     for value in (value for value in double.graph.input if value.name in tables):
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT

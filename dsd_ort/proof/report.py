@@ -51,6 +51,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """``zero``: gradient and reference vanish both, which says little; ``not checked``: no time was left."""
     note: str = ""
 
+    @property
+    def proven(self) -> bool:
+        """Whether it is right, or nothing."""
+        return self.verdict in ("right", "zero")
+
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One more thing that was checked."""
@@ -86,9 +91,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return right and not self.wrong and all(line.passed for line in self.lines)
 
     @property
+    def answer(self) -> Literal["trains", "does not", "not proven"]:
+        """What somebody who asks wants to hear first."""
+        if self.ok:
+            return "trains"
+        return "not proven" if not self.wrong and all(line.passed for line in self.lines) else "does not"
+
+    @property
     def proven(self) -> float:
         """The part of the gradients, from 0 to 1, that is right (or zero)."""
-        return (self.count("right") + self.count("zero")) / max(1, sum(len(row.tensors) for row in self.rows))
+        proven = sum(len(row.tensors) for row in self.rows if row.proven)
+        return proven / max(1, sum(len(row.tensors) for row in self.rows))
 
     @property
     def wrong(self) -> list[Row]:
@@ -106,4 +119,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON has them."""
         table: dict[str, Any] = msgspec.to_builtins(self)
-        return {"ok": self.ok, **table}
+        return {"ok": self.ok, "answer": self.answer, **table}

@@ -1,11 +1,17 @@
-"""Gradients against central differences of a reference loss L along random directions.
+"""Gradients against slopes of a reference loss L along random directions.
 
 For tensors t with gradients g_t and steps d_t = a_t·(random signs), the derivative along d is Σ⟨g_t, d_t⟩, and must be
-(L(w + h·d) - L(w - h·d)) / 2h.  The difference of the two is told relative to ‖g_t‖, with the a_t such that each
-tensor of a group has the same part in it: an entirely wrong tensor has an error of about 1, whatever its size.
+the reference's slope, or where it knows none, (L(w + h·d) - L(w - h·d)) / 2h.  The difference of the two is told
+relative to ‖g_t‖, with the a_t such that each tensor of a group has the same part in it: an entirely wrong tensor has
+an error of about 1, whatever its size.
 
-In float64, h moves a weight by a millionth of its size.  Where the two disagree, other steps are tried: smaller ones,
-which do not cross a kink (Relu, MaxPool), and larger ones, where the loss is too large for what is looked for in it.
+A slope is known to many digits, and so are gradients in float64 (:mod:`~dsd_ort.proof.wide_step`), so any number of
+tensors can be compared at once.  Those in float32 are then compared with those in float64, tensor by tensor: a
+difference of more than float32 loses by nature is an error too.
+
+Of differences in float64, h moves a weight by a millionth of its size.  Where the two disagree, other steps are tried:
+smaller ones, which do not cross a kink (Relu, MaxPool), and larger ones, where the loss is too large for what is looked
+for in it.
 In float32 only a few digits of a difference quotient are known: how many, its change with h tells, and that of the loss
 with the last digit of the weights.  What that does not decide is said to be undecided.
 
@@ -17,9 +23,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,8 +32,9 @@ import numpy.typing as npt
 
 from dsd_ort.graph.manifest import Slice
 from dsd_ort.proof.budget import Budget, OutOfTime
+from dsd_ort.proof.compared import UNDECIDED, Found, Group, Point, norm, rounding, size
 from dsd_ort.proof.reference import Reference
-from dsd_ort.proof.report import Row, Verdict
+from dsd_ort.proof.report import Row
 
 Array = npt.NDArray[Any]
 Direction = dict[str, tuple[float, Array]]
@@ -46,56 +52,20 @@ QUITE_WRONG = {True: 1e-2, False: 0.2}
 """Relative error below which a gradient is not called wrong: float32 rounds in deep networks, more than noise tells."""
 ULPS = {True: 16, False: 4}
 """To which a loss is known."""
-UNDECIDED = 0.3
-"""Relative uncertainty of a difference from which on it decides nothing."""
+SHARP = 1e-5
+"""Relative error of a right gradient in float64 beside a slope."""
+ROUNDED = 1e-2
+"""Relative difference of a gradient in float32 from that in float64 which is rounding, whatever else is known."""
+AS_LOST = 10
+"""Times what another step in float32 loses, up to which it is rounding too."""
+NOTHING = 1e-12
+"""‖gradient‖ of a tensor in float64, relative to that of the whole model, which is rounding."""
 ZERO = 1e-9
 """‖gradient‖ of a group, relative to that of the whole model, which counts as zero."""
 RANGE = 1e3
 """Between the weights of the tensors of a group."""
 LOST = 0.05
 """Noise relative to ‖gradient‖ from which on a tensor's gradient is lost in rounding; it is no part of a group then."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """Where gradients are checked: all inputs of the evaluate graph, and what the step made of them."""
-
-    inputs: Mapping[str, Array]
-    loss: float
-    gradients: Mapping[str, Array]
-    noise: Mapping[str, float]
-    """‖change of the gradient‖ when all weights are moved by one rounding."""
-    mode: Literal["inference", "training"]
-
-
-class Group(NamedTuple):
-    """Tensors that are checked together, and what they have in common."""
-
-    kind: str
-    slices: tuple[Slice, ...]
-
-    @property
-    def name(self) -> str:
-        first, last = self.slices[0].name, self.slices[-1].name
-        return first if len(self.slices) == 1 else f"{self.kind}: {first} … {last}"
-
-
-class Found(NamedTuple):
-    """An error, up to where it is right, and how well the reference knows it; all relative to ‖gradient‖."""
-
-    error: float
-    tolerance: float
-    uncertainty: float = 0.0
-    quite: float = 0.0
-    """Errors below this are undecided rather than wrong."""
-    lost: bool = False
-    """Noise hides how right it is."""
-
-    @property
-    def verdict(self) -> Verdict:
-        if self.error <= self.tolerance and self.uncertainty <= UNDECIDED:
-            return "zero" if self.lost else "right"
-        return "wrong" if self.error > max(self.quite, self.tolerance + 3 * self.uncertainty) else "undecided"
 
 
 class Judge:
@@ -121,15 +91,21 @@ class Judge:
         self.point, self.reference, self._beside = point, reference, beside
         self.budget, self.patient = budget, patient
         self.random = np.random.default_rng(0)
-        self.norms = {name: _norm(g) for name, g in point.gradients.items()}
+        self.gradients = point.gradients if point.wide is None else point.wide
+        self.norms = {name: norm(g) for name, g in self.gradients.items()}
         self.whole = math.sqrt(sum(norm**2 for norm in self.norms.values()))
 
     def weight(self, piece: Slice) -> float:
         """How much the loss changes where all of the tensor moves by its own size."""
         return self.norms[piece.name] * size(self.point.inputs[piece.name])
 
+    @property
+    def sharp(self) -> bool:
+        """Whether gradients and slopes are known to many digits."""
+        return self.point.wide is not None and self.reference.analytic
+
     def is_lost(self, name: str) -> bool:
-        return self.point.noise[name] > LOST * self.norms[name]
+        return self.point.wide is None and self.point.noise[name] > LOST * self.norms[name]
 
     def off_kinks(self, group: Group) -> Row | None:
         """The group's row beside this point, if it is right there."""
@@ -139,6 +115,18 @@ class Judge:
         if row.verdict not in ("right", "zero"):
             return None
         return msgspec.structs.replace(row, note="on a kink at the weights of the file, so compared beside it")
+
+    def _rounded(self, row: Row) -> Row:
+        """*row*, which is right in float64, with what float32 makes of it."""
+        for name in row.tensors if self.point.wide is not None else ():
+            scale = max(self.norms[name], ZERO * self.whole) or 1.0
+            error = norm(self.point.gradients[name] - self.gradients[name]) / scale
+            allowed = max(ROUNDED, 5 * self.point.noise[name] / scale)
+            if error > allowed and error <= AS_LOST * self.point.lost.get(name, 0.0) / scale:
+                row = msgspec.structs.replace(row, note=f"in float64; float32 loses {error:.0e} of it")
+            elif error > max(allowed, row.error):
+                row = msgspec.structs.replace(row, error=error, tolerance=allowed, verdict="wrong")
+        return row
 
     def confirmed(self, group: Group) -> Row:
         """The row of a single tensor that does not look right, by more directions, and beside this point too.
@@ -174,7 +162,8 @@ class Judge:
             verdict = "undecided"
         elif verdict == "right" and row.norm <= ZERO * self.whole:
             verdict = "zero"
-        return msgspec.structs.replace(row, error=worst.error, tolerance=worst.tolerance, verdict=verdict)
+        row = msgspec.structs.replace(row, error=worst.error, tolerance=worst.tolerance, verdict=verdict)
+        return self._rounded(row) if verdict in ("right", "zero") else row
 
     def unseen(self, group: Group) -> Row:
         """The row of a group that no time is left for."""
@@ -194,22 +183,42 @@ class Judge:
     def _scales(self, names: Sequence[str]) -> dict[str, float]:
         """a_t: one size of the weights for a single tensor; for several, so that all weigh alike if they can."""
         sizes = {name: size(self.point.inputs[name]) for name in names}
-        weights = {name: self.norms[name] * sizes[name] for name in names}
+        weights = {name: self._more_than_rounding(name) * sizes[name] for name in names}
         least = min((w for w in weights.values() if w > 0), default=0.0)
-        return {n: sizes[n] * max(least / weights[n], 1 / RANGE) if weights[n] > 0 else sizes[n] for n in names}
+        far = 0.0 if self.sharp else 1 / RANGE
+        return {n: sizes[n] * max(least / weights[n], far) if weights[n] > 0 else sizes[n] for n in names}
+
+    def _more_than_rounding(self, name: str) -> float:
+        """‖gradient‖, or 0 where it is nothing but rounding."""
+        known = self.norms[name]
+        return known if self.point.wide is None or known > NOTHING * self.whole else 0.0
 
     def _along(self, names: Sequence[str], scales: Mapping[str, float]) -> Found:
         direction = self._direction(names, scales)
-        slope = sum(a * _dot(self.point.gradients[name], signs) for name, (a, signs) in direction.items())
-        parts = [self.norms[name] * scales[name] for name in names]
-        noise = math.sqrt(sum((self.point.noise[name] * scales[name]) ** 2 for name in names))
+        slope = sum(a * _dot(self.gradients[name], signs) for name, (a, signs) in direction.items())
+        parts = [self._more_than_rounding(name) * scales[name] for name in names]
+        noise = 0.0 if self.point.wide else math.sqrt(sum((self.point.noise[n] * scales[n]) ** 2 for n in names))
         unit = min((part for part in parts if part > 0), default=0.0)
         # Of gradients that are all zero, no slope that matters to the whole may be left.
         unit = unit or 1e-5 * self.whole * max(scales.values()) or 1.0
         noise *= 5 / unit
+        known = self._slope(direction)
+        if known is not None:
+            sharp = (SHARP if self.point.wide else TOLERANCE[True]) * math.sqrt(len(names)) + noise
+            error = abs(slope - known) / unit
+            if error <= sharp or len(names) > 1:  # of several that are not right, none is known to be wrong
+                return Found(error, sharp, 0.0, math.inf, noise > UNDECIDED)
         tolerance = min(TOLERANCE[self.reference.exact] * math.sqrt(len(names)), UNDECIDED) + noise
         compare = self._exactly if self.reference.exact else self._coarsely
-        return compare(direction, slope, unit, tolerance)._replace(lost=noise > UNDECIDED)
+        found = compare(direction, slope, unit, tolerance)._replace(lost=noise > UNDECIDED)
+        if known is not None and self.point.wide and found.verdict == "undecided":  # differences see less than a slope
+            found = Found(abs(slope - known) / unit, tolerance, 0.0, QUITE_WRONG[True], noise > UNDECIDED)
+        return found
+
+    def _slope(self, direction: Direction) -> float | None:
+        if self.reference.analytic:
+            self._in_time()
+        return self.reference.slope(self.point.inputs, direction)
 
     def _exactly(self, direction: Direction, slope: float, unit: float, tolerance: float) -> Found:
         """At the first step that agrees and whose quotient is known well enough; where there is none, at all."""
@@ -264,15 +273,12 @@ class Judge:
         return self._at(inputs)
 
     def _at(self, inputs: Mapping[str, Array]) -> float:
-        if self.budget.left < 0 and not self.patient:
-            raise OutOfTime
+        self._in_time()
         return self.reference(inputs)
 
-
-def rounding(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Factors that move float32 numbers by one rounding, up or down."""
-    factors: Array = 1 + (2 * random.integers(0, 2, shape, np.int8) - 1) * np.float32(2.0**-23)
-    return factors
+    def _in_time(self) -> None:
+        if self.budget.left < 0 and not self.patient:
+            raise OutOfTime
 
 
 def _dot(gradient: Array, signs: Array) -> float:
@@ -287,12 +293,3 @@ def _steadiest(quotients: Sequence[float], count: int, rounding: Sequence[float]
         values = sorted(quotients[i] for i in run)
         found.append((values[-1] - values[0] + max(rounding[i] for i in run), values[count // 2]))
     return min(found)
-
-
-def _norm(array: Array) -> float:
-    return float(np.linalg.norm(array.astype(np.float64)))
-
-
-def size(weights: Array) -> float:
-    """The root mean square of *weights*, or a hundredth for what is (almost) zero, as biases are at first."""
-    return max(_norm(weights) / math.sqrt(max(weights.size, 1)), 1e-2)

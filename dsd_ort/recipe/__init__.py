@@ -30,6 +30,7 @@ from dsd_ort.recipe.names import (
     FITTING_METRICS,
     WITH_LABELS,
     BuilderName,
+    CriterionName,
     LossName,
     MetricName,
     OptimizerName,
@@ -38,6 +39,7 @@ from dsd_ort.recipe.reading import BUILTIN, builtin_names, parse_value, read_tom
 from dsd_ort.recipe.recipe import Recipe
 from dsd_ort.recipe.tables import (
     Audio,
+    Cycle,
     Data,
     Group,
     Image,
@@ -47,6 +49,7 @@ from dsd_ort.recipe.tables import (
     Parameters,
     Phase,
     Prune,
+    Rise,
     Schedule,
 )
 from dsd_ort.recipe.writing import to_toml
@@ -58,6 +61,8 @@ __all__ = [
     "WITH_LABELS",
     "Audio",
     "BuilderName",
+    "CriterionName",
+    "Cycle",
     "Data",
     "Group",
     "Image",
@@ -71,6 +76,7 @@ __all__ = [
     "Phase",
     "Prune",
     "Recipe",
+    "Rise",
     "Schedule",
     "builtin_names",
     "parse_value",

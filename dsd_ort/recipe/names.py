@@ -8,6 +8,7 @@ LossName = Literal["cross-entropy", "ctc", "bce-with-logits", "mse", "l1", "hube
 OptimizerName = Literal["sgd", "adam", "adamw"]
 BuilderName = Literal["own", "ort"]
 RecomputeName = Literal["none", "cheap", "blocks"]
+CriterionName = Literal["magnitude", "wanda", "random"]
 MetricName = Literal["loss", "top-1", "top-5", "perplexity", "cer", "wer", "mean-error"]
 
 WITH_LABELS: tuple[LossName, ...] = ("cross-entropy", "bce-with-logits", "ctc")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from dsd_ort.errors import RecipeError
 from dsd_ort.recipe.names import FITTING_METRICS, WITH_LABELS
-from dsd_ort.recipe.tables import Content, Data, Experiment, Loss, Optimizer, Phase
+from dsd_ort.recipe.patterns import HELP, parse
+from dsd_ort.recipe.tables import Content, Data, Experiment, Loss, Optimizer, Phase, Rise
 
 Require = Callable[[bool, str, str], None]
 """Refuses the recipe where the first is not so; the others are what is wrong, and what to do."""
@@ -31,10 +32,7 @@ def refuse_bad_values(recipe: Content, where: str) -> None:
     for i, phase in enumerate(recipe.phase):
         _check_phase(phase, f"phase[{i}]", require)
     _check_drops(recipe, require)
-    for selector, value in recipe.prune.layers.items():
-        _check_sparsity(value, f"prune.layers.{selector!r}", require)
-    layered = not recipe.prune.alive or recipe.prune.scope == "layer"
-    require(layered, 'prune.alive does not go with prune.scope = "global"', "it is about each layer for itself")
+    _check_prune(recipe, require)
     _check_experiment(recipe.experiment, require)
     _check_optimizer(recipe.optimizer, require)
     for loss in recipe.losses:
@@ -50,7 +48,10 @@ def _check_phase(phase: Phase, at: str, require: Require) -> None:
     require(phase.kind == "sparse" or phase.sparsity is None, f"{at} is dense but has a sparsity", "remove it")
     if phase.kind == "sparse":
         require(phase.sparsity is not None, f"{at} is sparse but has no sparsity", "add it, as sparsity = 0.3")
-        _check_sparsity(phase.sparsity or 0.0, f"{at}.sparsity", require)
+        if isinstance(phase.sparsity, Rise):
+            _check_rise(phase.sparsity, f"{at}.sparsity", require)
+        else:
+            _check_sparsity(phase.sparsity or 0.0, f"{at}.sparsity", require)
     require(phase.patience is None or phase.patience > 0, f"{at}.patience must be positive", "give 1 or more epochs")
     schedule = phase.schedule
     rates = (schedule.initial, schedule.final, schedule.factor)
@@ -58,6 +59,43 @@ def _check_phase(phase: Phase, at: str, require: Require) -> None:
     require(max(rates) < math.inf, f"{at} has an infinite learning rate", "give a number, as 1e-2")
     require(schedule.every > 0, f"{at}.learning_rate.every must be positive", "give the epochs between two steps")
     require(schedule.warmup >= 0, f"{at}.learning_rate.warmup is negative", "give a number of steps")
+
+
+def _check_rise(rise: Rise, at: str, require: Require) -> None:
+    for key in ("initial", "final"):
+        _check_sparsity(getattr(rise, key), f"{at}.{key}", require)
+    fix = "it rises: give a lower initial or a higher final"
+    require(rise.initial <= rise.final, f"{at} is to rise from {rise.initial:g} to {rise.final:g}", fix)
+    require(rise.every > 0, f"{at}.every = {rise.every} is not positive", "give the updates from one mask to the next")
+    require(rise.stairs > 0, f"{at}.stairs = {rise.stairs} is not positive", "give a number of steps, as 4")
+    require(0 < rise.over <= 1, f"{at}.over = {rise.over:g} is outside (0, 1]", "give a share of the phase, as 0.75")
+
+
+def _check_prune(recipe: Content, require: Require) -> None:
+    prune, pattern = recipe.prune, parse(recipe.prune.pattern)
+    require(pattern is not None, f"prune.pattern = {prune.pattern!r} is none", HELP)
+    assert pattern is not None
+    for selector, value in prune.layers.items():
+        _check_sparsity(value, f"prune.layers.{selector!r}", require)
+    layered = not prune.alive or prune.scope == "layer"
+    require(layered, 'prune.alive does not go with prune.scope = "global"', "it is about each layer for itself")
+    single, named = pattern.kind in ("unstructured", "rows"), f"prune.pattern = {prune.pattern!r}"
+    require(single or not prune.alive, f"prune.alive does not go with {named}", "remove one of the two")
+    together = prune.scope == "layer" or pattern.kind not in ("rows", "N:M")
+    fix = "each of its groups has a share of its own; remove the scope"
+    require(together, f'{named} has no meaning with prune.scope = "global"', fix)
+    require(prune.calibration > 0, f"prune.calibration = {prune.calibration} is not positive", "give examples, as 128")
+    if pattern.sparsity is None:
+        return
+    sparse = [(i, phase.final_sparsity) for i, phase in enumerate(recipe.phase) if phase.kind == "sparse"]
+    for i, final in sparse:
+        says = final is None or math.isclose(final, pattern.sparsity, abs_tol=1e-6)
+        what = f"{named} prunes {pattern.sparsity:g}, and phase[{i}].sparsity says {final or 0:g}"
+        require(says, what, "remove the sparsity, or choose another pattern")
+    for selector, value in prune.layers.items():
+        whole = math.isclose(value * pattern.second, round(value * pattern.second), abs_tol=1e-6)
+        what = f"prune.layers.{selector!r} = {value:g} is no whole number of each {pattern.second} of {named}"
+        require(whole, what, f"give {pattern.sparsity:g}, or 0 for a layer that is not pruned")
 
 
 def _check_drops(recipe: Content, require: Require) -> None:
@@ -138,7 +176,9 @@ def _check_data(data: Data, blanks: set[int], require: Require) -> None:
         require(value >= 0, f"data.audio.{key} = {value} is negative", "give a whole number from 0")
     for key in ("sample_rate", "window", "hop", "mels"):
         value = getattr(data.audio, key)
-        require(0 < value < math.inf, f"data.audio.{key} = {value:g} is not positive", "see the README's recipes")
+        require(
+            0 < value < 1e9, f"data.audio.{key} = {value:g} is not positive, or too large", "see the README's recipes"
+        )
     audio = data.audio
     require(
         round(audio.window * audio.sample_rate) >= 2 and round(audio.hop * audio.sample_rate) >= 1,

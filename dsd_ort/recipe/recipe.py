@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from dsd_ort.errors import RecipeError
+from dsd_ort.recipe.cycles import unrolled
+from dsd_ort.recipe.patterns import Pattern, parse
 from dsd_ort.recipe.ranges import refuse_bad_values
 from dsd_ort.recipe.reading import read_toml, refuse_unknown_keys
-from dsd_ort.recipe.tables import Content, Schedule
+from dsd_ort.recipe.tables import Content, Rise, Schedule
 
 
 class Recipe(Content, frozen=True, kw_only=True):
@@ -47,6 +49,7 @@ class Recipe(Content, frozen=True, kw_only=True):
         Raises:
             RecipeError: an unknown key, a wrong type, or a value out of its range.
         """
+        table = unrolled(table, where)
         refuse_unknown_keys(cls, table, where)
         try:
             recipe = msgspec.convert(table, cls)
@@ -56,8 +59,20 @@ class Recipe(Content, frozen=True, kw_only=True):
             raise RecipeError(
                 f"the recipe's {at or 'content'} is wrong: {message}", where=where, fix="see the README's recipe"
             ) from error
+        recipe = recipe._with_pattern()
         refuse_bad_values(recipe, where)
         return recipe
+
+    def _with_pattern(self) -> Recipe:
+        """With the sparsity that N:M says, in sparse phases that do not say it."""
+        implied = (parse(self.prune.pattern) or Pattern("")).sparsity
+        phases = tuple(
+            msgspec.structs.replace(phase, sparsity=implied)
+            if phase.kind == "sparse" and phase.sparsity is None
+            else phase
+            for phase in self.phase
+        )
+        return self if implied is None else msgspec.structs.replace(self, phase=phases)
 
     @classmethod
     def load(cls, path: str | Path, *, rest: Mapping[str, Any] | None = None) -> Recipe:
@@ -84,6 +99,24 @@ class Recipe(Content, frozen=True, kw_only=True):
         dense: dict[str, Any] = {"kind": "dense", "sparsity": None, "drop_suspects": False}
         phases = tuple(msgspec.structs.replace(phase, **dense) for phase in self.phase)
         return msgspec.structs.replace(self, phase=phases)
+
+    def at_sparsity(self, sparsity: float) -> Recipe:
+        """The same with this sparsity in its sparse phases; where it rises, that is what it rises to.
+
+        Raises:
+            RecipeError: it does not go with the recipe.
+        """
+
+        def given(now: float | Rise | None) -> float | Rise:
+            return msgspec.structs.replace(now, final=sparsity) if isinstance(now, Rise) else sparsity
+
+        phases = (
+            msgspec.structs.replace(phase, sparsity=given(phase.sparsity)) if phase.kind == "sparse" else phase
+            for phase in self.phase
+        )
+        recipe = msgspec.structs.replace(self, phase=tuple(phases))
+        refuse_bad_values(recipe, f"recipe with sparsity {sparsity:g}")
+        return recipe
 
     def at_rate(self, rate: float) -> Recipe:
         """The same with all learning rates times one factor, so that the highest that a phase begins with is *rate*.

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from dsd_ort.recipe.names import BuilderName, LossName, MetricName, OptimizerName, RecomputeName
+from dsd_ort.recipe.names import BuilderName, CriterionName, LossName, MetricName, OptimizerName, RecomputeName
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +131,37 @@ class Prune(_Table, frozen=True, kw_only=True):
     keep_zeros: bool = False
     """Weights that are zero in the file, as somebody pruned it, stay zero in all phases, also of layers that are
     excluded here."""
+    pattern: str = "unstructured"
+    """What is pruned together: ``"unstructured"``, single weights of a layer; ``"rows"``, single weights, the same
+    share of each output; ``"N:M"``, as ``"2:4"``, of each M neighbours along the input axis N stay; ``"RxC"``, as
+    ``"1x4"``, blocks of R outputs times C inputs; ``"channels"``, whole outputs.  A sparsity is a share of these: of
+    weights, blocks, channels."""
+    criterion: CriterionName = "magnitude"
+    """What is pruned first: the smallest by ``magnitude``; by magnitude times the norm of the input that it meets,
+    ``wanda``; ``random`` weights, to compare with."""
+    calibration: int = 128
+    """wanda only: how many examples of the training data the norms are taken of."""
+
+
+class Rise(_Table, frozen=True, kw_only=True):
+    """A sparsity that rises over the updates of one sparse phase; the masks follow.
+
+    With t from 0 to 1 over the rise: ``linear``: initial + (final − initial) · t.  ``cubic``: final − (final − initial)
+    · (1 − t)³ (Zhu & Gupta 2017).  ``steps``: linear at the last of ``stairs`` equal steps.
+    """
+
+    schedule: Literal["cubic", "linear", "steps"] = "cubic"
+    """How it rises."""
+    initial: float = 0.0
+    """The sparsity that the phase begins with."""
+    final: float
+    """The sparsity that it ends with, whatever its length."""
+    every: int = 100
+    """Updates from one mask to the next."""
+    stairs: int = 4
+    """How many steps ``steps`` has."""
+    over: float = 0.75
+    """The share of the phase's updates over which it rises; then it stays."""
 
 
 class Schedule(_Table, frozen=True, kw_only=True):
@@ -155,7 +186,7 @@ class Schedule(_Table, frozen=True, kw_only=True):
 
 
 class Phase(_Table, frozen=True, kw_only=True):
-    """One phase: dense, or sparse under a mask that is computed when it begins and then stays."""
+    """One phase: dense, or sparse under a mask that is computed when it begins and then stays, unless it rises."""
 
     kind: Literal["dense", "sparse"]
     """Whether all weights are trained, or those that are left when the smallest are pruned."""
@@ -165,10 +196,12 @@ class Phase(_Table, frozen=True, kw_only=True):
     """May end within an epoch, as the paper's 1.25 epochs of VGG-16."""
     steps: int | None = None
     """The length in updates, in the place of ``epochs``."""
-    sparsity: float | None = None
-    """The share of the weights of a layer that a sparse phase prunes."""
+    sparsity: float | Rise | None = None
+    """The share of the weights of a layer that a sparse phase prunes: one, or one that rises.  May be left out where
+    ``prune.pattern`` says it, as "2:4" does."""
     patience: int | None = None
-    """The phase ends after this many epochs without a better ``monitor``; ``epochs`` is then the most it takes."""
+    """The phase ends after this many epochs without a better ``monitor``; ``epochs`` is then the most it takes.  Where
+    the sparsity rises, epochs count from when it is there, also as the best."""
     drop_suspects: bool = False
     """In a dense phase after a sparse one: it trains without the examples that the sparse network, at its end, does not
     believe."""
@@ -178,6 +211,23 @@ class Phase(_Table, frozen=True, kw_only=True):
         if isinstance(self.learning_rate, Schedule):
             return self.learning_rate
         return Schedule(initial=self.learning_rate)
+
+    @property
+    def final_sparsity(self) -> float | None:
+        """The sparsity that the phase ends with; None of a dense one."""
+        return self.sparsity.final if isinstance(self.sparsity, Rise) else self.sparsity
+
+
+class Cycle(_Table, frozen=True, kw_only=True):
+    """Phases that are repeated, in the place of one: a ``[[phase]]`` with ``repeat`` and phases of its own.
+
+    They are unrolled when the recipe is read: a run knows single phases only.
+    """
+
+    repeat: int
+    """How often."""
+    phase: tuple[Phase, ...]
+    """One behind the other, as ``[[phase.phase]]``."""
 
 
 class Image(_Table, frozen=True, kw_only=True):
@@ -298,7 +348,7 @@ class Content(_Table, frozen=True, kw_only=True):
     """All keys of a recipe, as data; :class:`dsd_ort.recipe.Recipe` is these, checked."""
 
     phase: tuple[Phase, ...]
-    """Dense and sparse phases, one behind the other; one or more."""
+    """Dense and sparse phases, one behind the other, or groups of phases that are repeated; one or more."""
     batch_size: int = 32
     """Examples of a step."""
     seed: int = 0

@@ -47,6 +47,11 @@ def _both(node: ir.Node) -> list[ir.Value]:
 
 def _one_step(node: ir.Node, main: ir.Graph) -> list[ir.Value]:
     (body,) = bodies(node)
+    for i, output in enumerate(body.outputs):
+        if output.producer() is None:  # what comes in goes out
+            own = Nodes(str(output.name))
+            body.outputs[i] = own.Identity(output)
+            own.append_to(body)
     new, skipped = Nodes(), 2 if key(node) == "Loop" else 0  # the number of the step, and the condition
     states = len(node.inputs) - node.attributes.get_int("num_scan_inputs", 0)
     for i, (outer, inner) in enumerate(zip(node.inputs, body.inputs, strict=True)):

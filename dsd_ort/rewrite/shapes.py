@@ -92,7 +92,7 @@ def by_schema(
         found = onnx.shape_inference.infer_node_outputs(
             schema, proto, given, data, opset_imports=imports, ir_version=10
         )
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
         return nothing  # It stays as it is, and is seen at run time.
     return [found.get(name) for name in proto.output]
 

@@ -113,6 +113,10 @@ class Arena:
         total = sum(p.size for p in self.prunable)
         return sum(np.count_nonzero(view(self.weights, p)) for p in self.prunable) / total if total else 1.0
 
+    def densities(self) -> dict[str, float]:
+        """The same of each prunable parameter."""
+        return {p.name: np.count_nonzero(view(self.weights, p)) / p.size for p in self.prunable}
+
     def segments(self) -> list[Segment]:
         """The trained part of the buffers, cut where weight decay or learning rate change."""
         found: list[Segment] = []

@@ -102,6 +102,25 @@ def load(path: Path, arena: Arena, program: Program, *, state: bool = False) -> 
     return found
 
 
+@contextlib.contextmanager
+def weights(path: Path, program: Program) -> Iterator[Callable[[str], npt.NDArray[np.float32]]]:
+    """Reads trained weights one by one, by name, of a file that :func:`save` wrote for *program*.
+
+    Raises:
+        RunError: as :func:`load`.
+    """
+    refuse_damaged(path, program.folder)
+    read_record(path, program)
+    with safetensors.safe_open(path, framework="numpy") as file:
+
+        def read(name: str) -> npt.NDArray[np.float32]:
+            with _reading(path, program.folder):
+                found: npt.NDArray[np.float32] = file.get_tensor(f"weights/{name}")
+            return found
+
+        yield read
+
+
 def copy(path: Path, destination: Path, program: Program, other: Program) -> None:
     """The same state as one of another run, whose arena is the same.
 

@@ -83,6 +83,17 @@ def refuse_idle_ranks(recipe: Recipe, ranks: Ranks) -> None:
     )
 
 
+def updates_of_phase(recipe: Recipe, data: Dataset, phase: Phase, position: Position) -> int:
+    """Of a whole phase, if nothing ends it before.
+
+    Raises:
+        RecipeError: as :func:`updates_of_epoch`.
+    """
+    if phase.steps is not None:
+        return phase.steps
+    return math.ceil((phase.epochs or 0) * updates_of_epoch(recipe, data, phase, position))
+
+
 def updates_of_epoch(recipe: Recipe, data: Dataset, phase: Phase, position: Position) -> int:
     """Of a whole epoch; of a stream, whose length nobody knows, those of *phase*.
 

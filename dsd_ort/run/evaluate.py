@@ -130,9 +130,14 @@ class Evaluator:
             model.graph.outputs.append(shown_value(model, loss, output))
             return model
 
-        other = copy(self)
+        other = self.with_graph(showing)
         other.output = LOGITS
-        other.graph = other.sessions(showing)
+        return other
+
+    def with_graph(self, load: Callable[[], ir.Model]) -> Evaluator:
+        """The same weights on another graph, which gives more."""
+        other = copy(self)
+        other.graph = other.sessions(load)
         return other
 
     def __call__(self, data: Dataset) -> dict[str, float]:

@@ -16,9 +16,16 @@ _KEYS: dict[str, Any] = {
     "phases": int,
     "kind": str,
     "sparsity": float | None,
+    "sparsity_from": float,
     "epochs": _NUMBER | None,
     "steps": int | None,
-    "examples": int,
+    "examples": int | None,
+    "data": str,
+    "eval_data": str | None,
+    "device": str,
+    "precision": str,
+    "threads": int,
+    "versions": dict[str, str],
     "left": str,
     "list": str,
     "suspects": int,
@@ -36,6 +43,7 @@ _KEYS: dict[str, Any] = {
     "silent": list[str],
     "reason": str,
     "density": float,
+    "densities": dict[str, float],
     "seconds": float,
     "overflows": int,
     "skipped": int,
@@ -46,6 +54,7 @@ _NEEDED = {
     "data": ("examples",),
     "measured": ("name", "metrics"),
     "phase": ("phase", "kind"),
+    "masks": ("phase", "sparsity"),
     "suspects": ("phase", "suspects", "left"),
     "progress": ("phase", "loss", "time"),
     "epoch": ("phase", "epoch", "train_loss", "metrics", "best"),
@@ -67,4 +76,4 @@ def is_event(value: object) -> bool:
             msgspec.convert(found, _KEYS[key])
     except msgspec.ValidationError:
         return False
-    return all(value.get(key, 0) >= 0 for key in ("step", "phase", "keep", "epoch", "examples", "done"))
+    return all((value.get(key) or 0) >= 0 for key in ("step", "phase", "keep", "epoch", "examples", "done"))

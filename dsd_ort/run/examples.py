@@ -12,6 +12,7 @@ on with others is refused: the journal knows how many the data has, and the dige
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,11 +54,10 @@ class Examples:
                 content = self.listed.read_bytes()
             keep(self.folder / WITHOUT, content)
 
-    def record(self, journal: Journal) -> None:
-        """How many examples the data has, and which are left."""
-        if self.whole.examples is not None:
-            more = {} if self.listed is None else {"list": sha256(self.listed.read_bytes())}
-            journal.write("data", 0, **self._record(), **more)
+    def record(self, journal: Journal, **more: Any) -> None:
+        """How many examples the data has, where they are and which are left, and what *more* there is to tell."""
+        listed = {} if self.listed is None else {"list": sha256(self.listed.read_bytes())}
+        journal.write("data", 0, **self._record(), data=self.whole.where, **listed, **more)
 
     def refuse_others(self) -> None:
         """Raises RunError where the run began with other examples; those of earlier versions do not know."""

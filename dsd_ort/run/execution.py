@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
+from dsd_ort import runtime
 from dsd_ort.runtime.device import Device
+from dsd_ort.version import __version__
 
 OnNaN: TypeAlias = Literal["stop", "skip"]
 Precision: TypeAlias = Literal["fp32", "tf32", "fp16", "bf16"]
@@ -57,6 +61,16 @@ class Execution:
     def notes(self) -> list[str]:
         """What people should know of it."""
         return [text] if (text := _NOTES.get((self.device.kind, self.precision))) else []
+
+    def record(self) -> dict[str, Any]:
+        """What a journal keeps of it, beside the versions of what computes."""
+        return {
+            "device": self.device.name,
+            "precision": self.precision,
+            "threads": self.threads,
+            "versions": {name: importlib.metadata.version(name) for name in runtime.distributions()}
+            | {"dsd-ort": __version__, "Python": platform.python_version()},
+        }
 
     @property
     def records(self) -> bool:

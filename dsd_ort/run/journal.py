@@ -3,19 +3,23 @@
 Every line has ``event`` and ``step`` (updates so far, over all phases):
 
 =============  ==========================================================================================
-``data``       before the first step: ``examples``, how many the data has; ``left``, the digest of those that
-               are trained on, where a list leaves some out, and ``list``, that of the list
+``data``       before the first step: ``examples``, how many the data has (null: a stream); ``left``, the digest of
+               those that are trained on, where a list leaves some out, and ``list``, that of the list; ``data`` and
+               ``eval_data``, where they are; ``device``, ``precision``, ``threads``, ``versions``
 ``measured``   behind it, with evaluation data: ``metrics`` of the model as it came, which is its ``name``
-``phase``      a phase begins: ``phase`` (from 1), ``kind``, ``sparsity``, ``epochs`` or ``steps``
+``phase``      a phase begins: ``phase`` (from 1), ``kind``, ``sparsity``, ``epochs`` or ``steps``; ``sparsity_from``
+               where it rises from there
+``masks``      within one whose sparsity rises: new masks, of ``sparsity``
 ``suspects``   behind it: ``suspects`` of ``examples`` are dropped, ``left`` is the digest of the others, ``list``
                that of the list
 ``progress``   every few steps: ``loss``, ``learning_rate``, ``examples_per_second``, ``waiting``, the share of the
                time in which there was no data, ``done`` ``of`` the phase's updates
 ``epoch``      an epoch ends: ``epoch``, ``train_loss``, ``metrics`` on the evaluation data, ``best``; ``silent``, the
                parameters whose gradients were zero all the time, where there are any
-``phase-end``  ``metrics``, ``density``, ``seconds``, ``reason``; ``skipped``, the updates that were left out so far,
-               with ``--on-nan skip``
-``resume``     ``keep``: of the events above this line the first that many count, the rest is done again
+``phase-end``  ``metrics``, ``density``, ``densities`` by weight, ``seconds``, ``reason``; ``skipped``, the updates that
+               were left out so far, with ``--on-nan skip``
+``resume``     ``keep``: of the events above this line the first that many count, the rest is done again; on which
+               ``device`` it goes on, ``precision``, ``threads``, ``versions``
 ``end``        the run is complete
 =============  ==========================================================================================
 
@@ -101,9 +105,9 @@ class Journal:
             except OSError as error:
                 raise _unusable("written", self.path, error) from error
 
-    def resume(self, step: int, keep: int) -> None:
-        """Marks that the run goes on from a checkpoint at which *keep* events counted."""
-        self.write("resume", step, keep=keep)
+    def resume(self, step: int, keep: int, **more: Any) -> None:
+        """Marks that the run goes on from a checkpoint at which *keep* events counted; *more* is how."""
+        self.write("resume", step, keep=keep, **more)
         self.count = keep
 
     def tell(self, event: Event) -> None:
@@ -147,6 +151,15 @@ def read(folder: Path) -> list[Event]:
         else:
             events.append(event)
     return events
+
+
+def resumed(folder: Path) -> list[Event]:
+    """Where a run went on after a stop: its ``resume`` events, in order.
+
+    Raises:
+        RunError: as :func:`read`.
+    """
+    return [event for _, (event, _) in _lines(folder) if event is not None and event["event"] == "resume"]
 
 
 def damage(events: Iterable[Event]) -> str:

@@ -6,7 +6,6 @@ seed.  So training goes on from a saved :class:`~dsd_ort.run.state.State` as if 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -14,18 +13,25 @@ from contextlib import closing
 from dsd_ort.data import Dataset, check_batch_size, counted, prefetch, with_last
 from dsd_ort.errors import RecipeError, Stopped
 from dsd_ort.graph.program import Program
-from dsd_ort.recipe import Phase
-from dsd_ort.run.epoch import Waiting, batches_left, in_parts, refuse_idle_ranks, updates_of_epoch
+from dsd_ort.recipe import Phase, Rise
+from dsd_ort.run.calibration import norms
+from dsd_ort.run.epoch import (
+    Waiting,
+    batches_left,
+    in_parts,
+    refuse_idle_ranks,
+    updates_of_epoch,
+    updates_of_phase,
+)
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import AS_IT_CAME, Journal, read
 from dsd_ort.run.metrics import better
 from dsd_ort.run.position import MeasuredOn, Position
-from dsd_ort.run.prune import is_masked
 from dsd_ort.run.ranks import Alone, Ranks
 from dsd_ort.run.rounds import Rounds, Wish
-from dsd_ort.run.schedule import learning_rate
+from dsd_ort.run.schedule import learning_rate, sparsity
 from dsd_ort.run.state import State
 from dsd_ort.run.suspects import find
 
@@ -81,7 +87,13 @@ class Trainer:
             )
         self.execution = execution or Execution()
         self.state = State(
-            program, journal, self.execution, ranks=self.ranks, recipe=self.recipe, keep=keep_checkpoints
+            program,
+            journal,
+            self.execution,
+            ranks=self.ranks,
+            recipe=self.recipe,
+            norms=lambda: norms(self.evaluator, program.manifest.prunable, examples.left),
+            keep=keep_checkpoints,
         )
         self.engine = self.state.engine
         self.evaluator = Evaluator.of_program(
@@ -121,7 +133,8 @@ class Trainer:
         """Records what the run begins with, behind a first checkpoint: whoever goes on from that comes here again."""
         self.examples.keep()
         self.state.save()
-        self.examples.record(self.journal)
+        held_out = None if self.eval_data is None else self.eval_data.where
+        self.examples.record(self.journal, eval_data=held_out, **self.execution.record())
         if self.measure_first and self.eval_data is not None:
             self.journal.write("measured", 0, name=AS_IT_CAME, metrics=self._evaluate())
 
@@ -133,6 +146,8 @@ class Trainer:
 
     def _refuse_what_cannot_begin(self) -> None:
         """All that would end the run at its first step or evaluation, before anything is written."""
+        if self.recipe.prune.criterion == "wanda" and any(phase.kind == "sparse" for phase in self.recipe.phase):
+            counted(self.examples.left)
         for phase in self.recipe.phase:
             updates_of_epoch(self.recipe, self.examples.left, phase, self.state.position)
             if phase.drop_suspects:
@@ -153,7 +168,7 @@ class Trainer:
             self._begin(phase)
         self.data = self.examples.of_phase(self.state.position.phase + 1)
         self.steps_per_epoch = updates_of_epoch(self.recipe, self.data, phase, self.state.position)
-        self.steps = phase.steps if phase.steps is not None else math.ceil((phase.epochs or 0) * self.steps_per_epoch)
+        self.steps = updates_of_phase(self.recipe, self.data, phase, self.state.position)
         self.journal.tell({"event": "phase-steps", "done": self.state.position.phase_step, "steps": self.steps})
         while not (reason := self._complete(phase)):
             began = time.monotonic()
@@ -164,7 +179,12 @@ class Trainer:
 
     def _begin(self, phase: Phase) -> None:
         self.ranks.gather(None)  # what the first wrote of the phase before is there
-        self.state.enter(phase)
+        # Only a dense phase drops examples as it begins, so a sparse one has all that are left.
+        rising = isinstance(phase.sparsity, Rise)
+        steps = updates_of_phase(self.recipe, self.examples.left, phase, self.state.position) if rising else 0
+        first = sparsity(phase, 0, steps=steps)
+        self.state.enter(phase, first)
+        rises = {} if first == (phase.final_sparsity or 0) else {"sparsity_from": first}
         length = {"epochs": phase.epochs} if phase.epochs is not None else {"steps": phase.steps}
         self.journal.write(
             "phase",
@@ -172,7 +192,8 @@ class Trainer:
             phase=self.state.position.phase + 1,
             phases=len(self.recipe.phase),
             kind=phase.kind,
-            sparsity=phase.sparsity,
+            sparsity=phase.final_sparsity,
+            **rises,
             **length,
         )
         if phase.drop_suspects:
@@ -197,7 +218,7 @@ class Trainer:
 
     def _epoch(self, phase: Phase) -> None:
         """The batches that are left of this epoch, or of the phase's steps."""
-        state, send, sparse = self.state, self.engine.memory.send, is_masked(phase, self.recipe.prune)
+        state, send, sparse = self.state, self.engine.memory.send, self.state.pruner.is_masked(phase)
         began, examples = time.monotonic(), state.progress.examples
         self.silent = self.engine.silent(None) if state.position.batch == 0 else frozenset()
         left = with_last(batches_left(self.recipe, self.data, state.position).turns(self.rounds.mine))
@@ -205,6 +226,8 @@ class Trainer:
         with closing(prefetch(ahead)) as stream:
             waiting = Waiting(stream)
             for batch, last in waiting:
+                if state.position.batch % self.recipe.optimizer.accumulate == 0:
+                    state.prune_further(phase, self.steps)
                 if not self.rounds.take(batch, sparse=sparse, last=last):
                     continue
                 rate = learning_rate(
@@ -255,10 +278,12 @@ class Trainer:
         metrics = progress.metrics = self._evaluate()
         value = metrics.get(self.recipe.monitor, train_loss)
         measured_on: MeasuredOn = "evaluation" if self.recipe.monitor in metrics else "training"
-        best = better(self.recipe.monitor, value, progress.best if progress.best_on == measured_on else None)
+        done = max(0, state.position.phase_step - 1)  # the last update; a network on its way is no sparse one
+        there = not isinstance(phase.sparsity, Rise) or sparsity(phase, done, steps=self.steps) == phase.final_sparsity
+        best = there and better(self.recipe.monitor, value, progress.best if progress.best_on == measured_on else None)
         state.position = state.position.after_epoch()
         progress.loss_sum, progress.examples = 0.0, 0
-        progress.stale_epochs = 0 if best else progress.stale_epochs + 1
+        progress.stale_epochs = 0 if best or not there else progress.stale_epochs + 1
         if best:
             progress.best, progress.best_on = value, measured_on
             state.save_weights(phase, metrics, best=True)
@@ -294,6 +319,7 @@ class Trainer:
             reason=reason,
             metrics=metrics,
             density=state.arena.density(),
+            densities={name: round(share, 6) for name, share in state.arena.densities().items()},
             seconds=round(state.progress.seconds, 3),
             **({"overflows": int(updates["skipped"])} if self.execution.mixed else {}),
             **self._skipped(),

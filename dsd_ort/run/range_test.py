@@ -25,12 +25,14 @@ from dsd_ort.data.subset import Split, split
 from dsd_ort.errors import DataError, DivergedError
 from dsd_ort.graph.program import Program
 from dsd_ort.run.arena import Arena
+from dsd_ort.run.calibration import norms
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.epoch import batches_left
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.position import Position
-from dsd_ort.run.prune import is_masked, prune
+from dsd_ort.run.prune import Pruner
+from dsd_ort.run.schedule import sparsity
 
 RATES = tuple(float(f"{10 ** (exponent / 2):.2g}") for exponent in range(-10, 1))
 UPDATES = 32
@@ -137,6 +139,12 @@ class _Test:
         self.evaluator = Evaluator.of_program(
             program, self.engine.values(), execution=execution, memory=self.engine.memory
         )
+        self.pruner = Pruner(
+            self.recipe.prune,
+            self.recipe.seed,
+            program.source,
+            lambda: norms(self.evaluator, program.manifest.prunable, parts.rest),
+        )
 
     def loss(self) -> float:
         """On the examples held back; infinite where it is not finite."""
@@ -145,10 +153,10 @@ class _Test:
         return loss if math.isfinite(loss) else math.inf
 
     def begin(self) -> float:
-        """Prunes where the first phase is sparse; the loss then."""
+        """Prunes where the first phase is sparse, as far as it will; the loss then."""
         phase = self.recipe.phase[0]
-        if is_masked(phase, self.recipe.prune):
-            prune(self.arena, phase, self.recipe.prune, self.program.source)
+        if self.pruner.is_masked(phase):
+            self.pruner.prune(self.arena, phase, sparsity(phase, UPDATES, steps=UPDATES))
             self.engine.upload()
         self.weights, self.statistics = self.arena.weights.copy(), self.arena.statistics.copy()
         return self.loss()
@@ -167,7 +175,7 @@ class _Test:
 
     def _epoch(self, rate: float, position: Position) -> Position:
         """The batches of an epoch, or as many as are wanted."""
-        sparse, accumulate = is_masked(self.recipe.phase[0], self.recipe.prune), self.recipe.optimizer.accumulate
+        sparse, accumulate = self.pruner.is_masked(self.recipe.phase[0]), self.recipe.optimizer.accumulate
         for batch, last in with_last(batches_left(self.recipe, self.parts.rest, position)):
             self.engine.queue(batch, sparse=sparse, seed=position.step)
             position = position.after_batch()

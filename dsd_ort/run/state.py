@@ -22,16 +22,18 @@ import numpy as np
 from dsd_ort.errors import RunError
 from dsd_ort.file import regular
 from dsd_ort.graph.program import Program
-from dsd_ort.recipe import Phase, Recipe
+from dsd_ort.recipe import Phase, Recipe, Rise
 from dsd_ort.run import checkpoint
 from dsd_ort.run.arena import Arena
+from dsd_ort.run.criteria import Norms
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Journal
 from dsd_ort.run.position import Position, Progress
-from dsd_ort.run.prune import is_masked, prune
+from dsd_ort.run.prune import Pruner
 from dsd_ort.run.queued_steps import Pending, bad_weights
 from dsd_ort.run.ranks import Ranks, refuse_what_differs
+from dsd_ort.run.schedule import sparsity
 
 
 class State:
@@ -43,6 +45,7 @@ class State:
         execution: on what, and how.
         ranks: the processes that all have it; the first of them writes.
         recipe: with the batches that it is trained in.
+        norms: measures what meets the weights, see :class:`dsd_ort.run.prune.Pruner`.
         keep: how many checkpoints stay, the last one among them.
     """
 
@@ -54,12 +57,14 @@ class State:
         *,
         ranks: Ranks,
         recipe: Recipe,
+        norms: Callable[[], Norms],
         keep: int = 1,
     ) -> None:
         self.program, self.journal, self.execution, self.ranks, self.recipe = program, journal, execution, ranks, recipe
         self.keep = keep
         self.arena = Arena.of(program)
         self.engine = Engine(program, self.arena, execution, ranks=ranks, recipe=recipe, tell=self._tell_note)
+        self.pruner = Pruner(recipe.prune, recipe.seed, program.source, norms)
         self.position, self.progress = Position(), Progress()
         self.pending = Pending(self.engine)
         self.saved_at = time.monotonic()
@@ -103,18 +108,30 @@ class State:
         if record.get("precision") != self.execution.precision:  # a scale is one precision's
             state = {name: value for name, value in state.items() if name in ("done", "skipped")}
         self.engine.updates.restore(state, self.position.step)
-        self.journal.resume(self.position.step, min(record["events"], self.journal.count))
+        self.journal.resume(self.position.step, min(record["events"], self.journal.count), **self.execution.record())
 
-    def enter(self, phase: Phase) -> None:
-        """Prunes, in a sparse phase; in a dense one the pruned weights are simply free again, from 0.0.
+    def enter(self, phase: Phase, first: float) -> None:
+        """Prunes, in a sparse phase to its *first* sparsity; in a dense one the pruned weights are simply free again.
 
-        Where the file's zeros are kept, these are pruned in both.
+        They begin there with 0.0.  Where the file's zeros are kept, these are pruned in both.
         """
         self.progress = Progress()
-        if is_masked(phase, self.program.recipe.prune):
-            self.engine.download()
-            prune(self.arena, phase, self.program.recipe.prune, self.program.source)
-            self.engine.upload()
+        if self.pruner.is_masked(phase):
+            self._prune(phase, first)
+
+    def prune_further(self, phase: Phase, steps: int) -> None:
+        """New masks where the sparsity of *phase*, of *steps* updates, rises with the update that comes now."""
+        step = self.position.phase_step
+        if isinstance(phase.sparsity, Rise) and step:
+            now = sparsity(phase, step, steps=steps)
+            if now != sparsity(phase, step - 1, steps=steps):
+                self._prune(phase, now)
+                self.journal.write("masks", self.position.step, phase=self.position.phase + 1, sparsity=now)
+
+    def _prune(self, phase: Phase, wanted: float) -> None:
+        self.engine.download()
+        self.pruner.prune(self.arena, phase, wanted)
+        self.engine.upload()
 
     def collect(self, culprit: Callable[[], str] | None = None) -> None:
         """Adds the losses of the steps that are done to the progress; see :meth:`Pending.collect`."""

@@ -172,8 +172,8 @@ def write(path: Path, suspects: list[Suspect], data: Counted) -> None:
     keep(path, text.getvalue().encode())
 
 
-def keep(path: Path, content: bytes) -> None:
-    """Writes a file that outlasts a power failure, complete or not at all.
+def keep(path: Path, content: bytes, what: str = "the list of examples") -> None:
+    """Writes *what*, a file that outlasts a power failure, complete or not at all.
 
     Raises:
         RunError: it cannot be written.
@@ -183,7 +183,7 @@ def keep(path: Path, content: bytes) -> None:
         writing.write({path: lambda file: file.write(content)})
     except OSError as error:
         raise RunError(
-            f"the list of examples cannot be written: {error.strerror}",
+            f"{what} cannot be written: {error.strerror}",
             where=str(path),
             fix="make room or permissions, or choose another place",
         ) from error

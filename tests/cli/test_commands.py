@@ -48,11 +48,13 @@ def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) 
         "check",
         "dequantize",
         "fit-rates",
+        "scan",
         "prepare",
         "train",
         "status",
         "journal",
         "fsck",
+        "report",
         "evaluate",
         "predict",
         "suspects",
@@ -60,6 +62,7 @@ def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) 
         "verify",
         "compare",
         "recipes",
+        "completion",
         "doctor",
         "demo",
     ]
@@ -115,7 +118,7 @@ def test_the_whole_way_for_people(dsd_ort: Command, held_out: Path) -> None:
     assert "next: dsd-ort train run --data DATA" in prepared.out
     trained = dsd_ort("train", "run", "--data", "data.npz", "--eval-data", "test.npz", "--threads", 1)
     assert trained.status == 0
-    rows = [line.split("│")[1].strip() for line in trained.out.splitlines() if "top-1" in line]
+    rows = [line.split("│")[1].strip() for line in trained.out.splitlines() if "│" in line]
     assert rows == ["as it came", "1 dense", "2 sparse"]
     assert "as it came: loss" in trained.err
     assert "next: dsd-ort export run -o final.onnx" in trained.out

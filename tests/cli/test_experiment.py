@@ -521,3 +521,22 @@ def test_a_model_whose_loss_is_not_finite_is_refused_and_leaves_the_folder_free(
         with pytest.raises(DsdError, match="not finite as it came"):
             experiment(tmp_path / "out", eval_data=test, monitor="loss")
         assert not (tmp_path / "out").exists()
+
+
+def test_ways_to_a_sparse_network_stand_beside_dsd_with_what_they_leave(dsd_ort: Command, held_out: Path) -> None:
+    (held_out / "recipe.toml").write_text(
+        (held_out / "recipe.toml").read_text() + '[[phase]]\nkind = "dense"\nepochs = 1\nlearning_rate = 0.02\n'
+    )
+    options = ("--sparsity", "0.6", "--arms", "dense-only,dsd,acdc,gradual,one-shot", "--threads", 1, "-o", "out")
+    answer = dsd_ort(*EXPERIMENT, *options)
+    assert answer.status == 0, answer
+    found = json.loads((held_out / "out" / "experiment.json").read_text())
+    density = {result["arm"]: result["density"] for result in found["results"]}
+    kept = 1 - (round(180 * 0.6) + round(15 * 0.6)) / 195
+    assert list(density) == ["dense-only", "dsd-0.6", "acdc-0.6", "gradual-0.6", "one-shot-0.6"]
+    assert density["gradual-0.6"] == density["one-shot-0.6"] == pytest.approx(kept)
+    assert min(density["dsd-0.6"], density["acdc-0.6"]) > kept
+    assert "non-zero" in answer.out and f"{100 * kept:.1f} %" in answer.out
+    for title in ("AC/DC 60 %", "pruned gradually 60 %", "pruned at once 60 %"):
+        assert f"│ {title}" in answer.out
+    assert dsd_ort(*EXPERIMENT, *options).out == answer.out

@@ -176,3 +176,18 @@ def test_what_is_stored_and_not_trained_is_named(dsd_ort: Command, tmp_path: Pat
         {"name": "low", "type": "float", "shape": [2], "why": "no gradient arrives"},
     ]
     assert [tensor["name"] for tensor in found["tensors"]] == ["w"]
+
+
+def test_zeros_are_told_by_layer_where_there_are_some(dsd_ort: Command, folder: Path) -> None:
+    assert "zeros" not in dsd_ort("inspect", "model.onnx").out
+    proto = onnx.load(folder / "model.onnx")
+    for tensor in proto.graph.initializer:
+        if tensor.name == "fc.weight":
+            value = onnx.numpy_helper.to_array(tensor).copy()
+            value.flat[:6] = 0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    (folder / "model.onnx").write_bytes(proto.SerializeToString())
+    found = {tensor["name"]: tensor["zeros"] for tensor in inspected(dsd_ort)["tensors"]}
+    assert found["fc.weight"] == 6 and found["conv2.weight"] == 0
+    (line,) = [line for line in dsd_ort("inspect", "model.onnx").out.splitlines() if "│ fc.weight" in line]
+    assert "40.0 %" in line

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dsd_ort.cli.numbers import format_metrics
+from dsd_ort.api.numbers import format_metrics
 from dsd_ort.cli.progress import describe
 
 

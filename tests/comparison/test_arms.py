@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from dsd_ort.api.comparison.arms import KINDS, USUAL, arms
-from dsd_ort.recipe import Recipe
+from dsd_ort.errors import RecipeError
+from dsd_ort.recipe import Recipe, Rise
 from dsd_ort.run.fork import shared_phases
 
 DENSE = {"kind": "dense", "epochs": 3, "learning_rate": 0.1}
@@ -31,11 +32,17 @@ def test_each_arm_has_the_budget_and_the_rates_of_the_recipe() -> None:
         "weight-decay",
         "dsd-0.5",
         "dsd-0.9",
+        "acdc-0.5",
+        "acdc-0.9",
+        "gradual-0.5",
+        "gradual-0.9",
+        "one-shot-0.5",
+        "one-shot-0.9",
         "drop-suspects-0.5",
         "drop-suspects-0.9",
         "fresh",
     ]
-    for arm in found.values():
+    for arm in (arm for name, arm in found.items() if not name.startswith("acdc")):
         assert [phase.epochs for phase in arm.recipe.phase] == [3, 2, 1]
         assert [phase.schedule for phase in arm.recipe.phase] == [p.schedule for p in recipe(DENSE, SPARSE, LAST).phase]
     assert [found[f"dsd-{s}"].recipe.phase[1].sparsity for s in (0.5, 0.9)] == [0.5, 0.9]
@@ -85,5 +92,50 @@ def test_a_seed_changes_nothing_else() -> None:
     assert arm.of_seed(2) == recipe(seed=9)
 
 
-def test_fresh_is_asked_for() -> None:
-    assert set(KINDS) - set(USUAL) == {"fresh"}
+def test_some_are_asked_for() -> None:
+    assert set(KINDS) - set(USUAL) == {"fresh", "acdc", "gradual", "one-shot"}
+
+
+def test_acdc_goes_through_the_sparse_and_dense_phases_four_times_in_all_as_long() -> None:
+    arm = named(recipe(DENSE, SPARSE, {**LAST, "drop_suspects": True}))["acdc"]
+    assert [phase.kind for phase in arm.recipe.phase] == ["dense", *["sparse", "dense"] * 4]
+    assert sum(phase.epochs or 0 for phase in arm.recipe.phase) == 6
+    assert [phase.sparsity for phase in arm.recipe.phase[1:3]] == [0.3, None]
+    assert {phase.schedule for phase in arm.recipe.phase[2::2]} == {recipe(LAST).phase[0].schedule}
+    assert not any(phase.drop_suspects for phase in arm.recipe.phase)
+    steps = {"kind": "dense", "steps": 8, "learning_rate": 0.1}
+    assert [phase.steps for phase in named(recipe(SPARSE, steps))["acdc"].recipe.phase[1::2]] == [2] * 4
+
+
+def test_acdc_needs_a_dense_phase_behind_the_sparse_one() -> None:
+    assert "acdc" not in named(recipe(DENSE, SPARSE))
+    with pytest.raises(RecipeError, match="no arm is left of acdc"):
+        arms(recipe(DENSE, SPARSE), ("acdc",), ())
+
+
+def test_what_ships_sparse_is_sparse_to_its_end_at_once_or_little_by_little() -> None:
+    found = named(recipe(DENSE, SPARSE, {**LAST, "drop_suspects": True}), 0.9)
+    assert [phase.final_sparsity for phase in found["one-shot-0.9"].recipe.phase] == [None, 0.9, 0.9]
+    assert [phase.final_sparsity for phase in found["gradual-0.9"].recipe.phase] == [None, 0.9, 0.9]
+    rises = [isinstance(phase.sparsity, Rise) for phase in found["gradual-0.9"].recipe.phase]
+    assert rises == [False, True, False]
+    for name in ("one-shot-0.9", "gradual-0.9"):
+        assert [phase.kind for phase in found[name].recipe.phase] == ["dense", "sparse", "sparse"]
+        Recipe.from_dict(found[name].recipe.to_dict())
+
+
+def test_one_shot_and_dsd_are_trained_once_up_to_the_end_of_the_sparse_phase() -> None:
+    found = named(recipe(DENSE, SPARSE, LAST), 0.9)
+    assert shared_phases(found["one-shot-0.9"].recipe, found["dsd-0.9"].recipe) == 2
+    assert shared_phases(found["gradual-0.9"].recipe, found["dsd-0.9"].recipe) == 1
+
+
+def test_a_sparsity_that_the_pattern_does_not_say_is_refused() -> None:
+    wanted = recipe({**SPARSE, "sparsity": 0.5}, LAST, prune={"pattern": "2:4"})
+    assert named(wanted)["dsd"].recipe.phase[0].sparsity == 0.5
+    with pytest.raises(RecipeError, match=r"prunes 0\.5, and phase\[0\]\.sparsity says 0\.9"):
+        named(wanted, 0.9)
+
+
+def test_weights_drawn_anew_have_no_zeros_to_keep() -> None:
+    assert not named(recipe(prune={"keep_zeros": True}))["fresh"].recipe.prune.keep_zeros

@@ -431,3 +431,26 @@ def test_a_ctc_without_lengths_is_told_where_there_may_be_some() -> None:
     assert not notes(model, [Loss(name="ctc", lengths="frames")])
     assert not notes(model, [Loss(class_axis=-1)])
     assert not notes(network((2, 5, 3)), [Loss(name="ctc")])
+
+
+@pytest.mark.parametrize(
+    ("tail", "loss", "by"),
+    [
+        ("Flatten (p) p = Softmax (scores)", "cross-entropy", "Softmax"),
+        ("Transpose <perm = [0, 2, 1]> (p) p = Softmax <axis = 1> (scores)", "cross-entropy", "Softmax"),
+        ("Identity (p) p = Softmax <axis = 2> (scores)", "cross-entropy", "Softmax"),
+        ("Reshape (p, s) s = Shape (p) p = Sigmoid (scores)", "bce-with-logits", "Sigmoid"),
+    ],
+)
+def test_probabilities_that_a_loss_takes_for_logits_are_told(tail: str, loss: str, by: str) -> None:
+    last, *before = tail.split(") ")
+    nodes = " ".join(f"{part})" for part in reversed(before)).replace("))", ")")
+    model = parse(f"(float[N, 4, 3] scores) => (float[] y) {{ {nodes} y = {last}) }}")
+    (note,) = notes(model, [Loss(name=loss)])  # type: ignore[arg-type]
+    assert note.words.startswith(f"{loss} takes 'y' for logits, and it is made of a {by}: ")
+    assert note.words.endswith("name what is in front as loss.output, 'scores', if its axes fit")
+
+
+@pytest.mark.parametrize("tail", ["Softmax <axis = 1> (scores)", "Relu (scores)", "Flatten (scores)"])
+def test_of_logits_and_of_what_is_peeled_nothing_is_told(tail: str) -> None:
+    assert notes(parse(f"(float[N, 4, 3] scores) => (float[N, 4, 3] y) {{ y = {tail} }}"), [Loss()]) == ()

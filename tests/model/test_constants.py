@@ -170,7 +170,8 @@ def test_a_mean_picture_normalises_and_centres_do_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("scale", "expected"), [(drawn(6), "constant: filled"), (np.full(6, 0.5), "norm")])
 def test_a_norm_that_an_exporter_filled_in_is_told_by_the_others(tmp_path: Path, scale: Array, expected: str) -> None:
-    node = "a = LayerNormalization (x, scale) b = MatMul (a, V) h = InstanceNormalization (b, t, t)"
+    node = "a = LayerNormalization (x, scale) b = MatMul (a, V) c = InstanceNormalization (b, t, t) "
+    node += "h = Transpose <perm = [0, 2, 1]> (c)"
     stored = f"<float[6] scale = {{{', '.join(map(str, scale))}}}>"
     text = behind((4, 6), node).replace("=> (float[N, 3] y)", f"=> (float[N, 3] y) {stored}")
     assert found(tmp_path / "m.onnx", np.ones(4), text) == expected

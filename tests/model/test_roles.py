@@ -257,7 +257,7 @@ NOT_WEIGHTS = {
         }""",
     "a product of constants": """(float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y)
         <float[2, 2] one = {1, 2, 3, 4}, float[2, 2] other = {1, 2, 3, 4}, int64[4] shape = {1, 1, 2, 2}> {
-            a = Conv (x, w) b = MatMul (one, other) c = Reshape (b, shape) d = Resize (a, , ) y = Conv (x, w)
+            a = Conv (x, w) b = MatMul (one, other) c = Reshape (b, shape) y = Conv (x, w)
         }""",
     "a list of numbers that is picked from": """(float[N, 3, 4, 4] x, int64 i) => (float[N, 2, 4, 4] y)
         <float[3] list = {1, 2, 3}> { a = Conv (x, w) b = Gather (list, i) y = Mul (a, b) }""",

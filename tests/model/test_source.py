@@ -172,12 +172,13 @@ def test_a_cycle_is_refused(tmp_path):
 
 
 def test_a_double_that_float32_cannot_hold_is_refused_by_name(tmp_path):
-    path = write(tmp_path / "m.onnx", CHAIN, {"v": (2, 2)})
+    path = write(tmp_path / "m.onnx", CHAIN.replace("float", "double"), {})
     model = onnx.load(path)
-    model.graph.initializer.append(onnx.helper.make_tensor("w", onnx.TensorProto.DOUBLE, [2, 2], [1, 2, 3, -1e39]))
+    for name, last in (("v", 4.0), ("w", -1e39)):
+        model.graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.DOUBLE, [2, 2], [1, 2, 3, last]))
     path.write_bytes(model.SerializeToString())
     found = source.load(path)
-    assert {p.name: p.dtype for p in found.parameters} == {"w": "double", "v": "float"}
+    assert {p.name: p.dtype for p in found.parameters} == {"v": "double", "w": "double"}
     with pytest.raises(UnsupportedError) as caught:
         found.value("w")
     assert caught.value.what.startswith("the weight 'w' holds numbers beyond 3.4e38, where float32 ends")
@@ -293,7 +294,7 @@ def test_files_without_a_model_are_refused(tmp_path):
         path.write_bytes(change.SerializeToString())
         with pytest.raises(ModelError, match=what) as caught:
             source.load(path)
-        assert caught.value.where == str(path)
+        assert str(caught.value.where).startswith(str(path))
         assert caught.value.fix
 
     empty = onnx.ModelProto(ir_version=8)
@@ -309,7 +310,7 @@ def test_files_without_a_model_are_refused(tmp_path):
     strange = onnx.ModelProto()
     strange.CopyFrom(model)
     strange.graph.initializer[0].data_type = 99
-    refused(strange, "cannot be read")
+    refused(strange, "element type 99 is none")
 
 
 def test_two_tensors_of_one_name_are_refused(tmp_path):
@@ -329,7 +330,7 @@ def test_a_tensor_with_too_little_data_is_refused(tmp_path):
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ModelError) as caught:
         source.load(path)
-    assert caught.value.what == "the tensor 'v' has data for 3 elements, but its shape [2, 2] takes 4"
+    assert caught.value.what == "a tensor of shape [2, 2] of float takes 16 bytes, and it has 12"
     assert caught.value.where == f"{path}: initializer 'v'"
 
 

@@ -29,6 +29,8 @@ class Training(NamedTuple):
     precision: Precision = "fp32"
     micro_batch: int | None = None
     drop_suspects: bool = False
+    rises: bool = False
+    """Whether the sparsity rises, by a criterion that looks at data."""
 
 
 TRAININGS = {
@@ -42,6 +44,7 @@ TRAININGS = {
     "loss-scale": Training("lenet", OPTIMIZERS["adamw"], precision="fp16"),
     "micro-batch": Training("resnet18", OPTIMIZERS["sgd"], micro_batch=2),
     "suspects": Training("lenet", OPTIMIZERS["sgd"], drop_suspects=True),
+    "rises": Training("lenet", OPTIMIZERS["sgd"], rises=True),
 }
 
 
@@ -67,6 +70,10 @@ def recipe(training: Training) -> dsd_ort.Recipe:
         phases = [dict(phase) for phase in table["phase"]]
         phases[2]["drop_suspects"] = True
         table["phase"] = phases
+    if training.rises:
+        phases = [dict(phase) for phase in table["phase"]]
+        phases[1]["sparsity"] = {"initial": 0.2, "final": 0.8, "every": 1}
+        table |= {"phase": phases, "prune": {**table["prune"], "criterion": "wanda"}}
     return dsd_ort.Recipe.from_dict(table)
 
 

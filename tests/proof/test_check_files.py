@@ -116,6 +116,7 @@ def test_a_gradient_is_not_called_wrong_by_one_point_alone(tmp_path: Path, monke
         return real(self, inputs) + (float(inputs["v"].sum()) - v if np.array_equal(inputs["w"], there) else 0.0)
 
     monkeypatch.setattr(InNumPy, "__call__", off)
+    monkeypatch.setattr(InNumPy, "slope", lambda *_: None)
     report = check(model)
     assert not report.wrong
     (row,) = [row for row in report.rows if row.group == "v"]

@@ -9,12 +9,17 @@ from hypothesis.extra import numpy as arrays
 from dsd_ort.graph.manifest import Slice
 from dsd_ort.recipe import Prune
 from dsd_ort.run.arena import Arena, view
-from dsd_ort.run.prune import magnitude_mask, write_masks
+from dsd_ort.run.prune import lowest, write_masks
 
 # Few distinct values, so that ties are the rule.
 WEIGHTS = arrays.arrays(
     np.float32, arrays.array_shapes(max_dims=4, max_side=6), elements=st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0])
 )
+
+
+def magnitude_mask(weights: np.ndarray, sparsity: float) -> np.ndarray:
+    pruned = lowest(np.abs(weights).reshape(1, -1), sparsity)
+    return 1 - pruned.astype(np.float32).reshape(weights.shape)
 
 
 @given(WEIGHTS, st.floats(0, 1, exclude_max=True))

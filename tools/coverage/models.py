@@ -11,6 +11,7 @@ comparison.  Its trainable weights are the initializers; of a model that keeps w
 from __future__ import annotations
 
 import re
+import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,11 @@ OLDEST_LOSS = 13
 _VAD_LOSS = {"name": "bce-with-logits", "output": "output"}
 RECIPES: dict[str, dict[str, Any]] = {
     "silero/silero_vad": {"input": {"state": {"shape": [2, "batch", 128]}}, "loss": _VAD_LOSS},
+    "audio/swift_f0": {
+        "input": {"audio": {"shape": [1, 4000]}, "fmin": {"value": 46.875}, "fmax": {"value": 2093.75}},
+        "loss": {"name": "mse", "output": "pitch"},
+        "batch_size": 1,
+    },
     "silero/silero_vad_16k_op15": {"input": {"input": {"shape": ["batch", 576]}}, "loss": _VAD_LOSS},
 }
 """What files do not say of their inputs: which axis is the batch's, how long a recording is; and then, which loss."""
@@ -73,6 +79,8 @@ class Row(msgspec.Struct, frozen=True):
     ours: Verdict = NOT_MEASURED
     seconds: float = 0
     """Of the whole check."""
+    megabytes: int | msgspec.UnsetType = msgspec.UNSET
+    """Of memory that it took at most."""
     bare: Verdict = NOT_MEASURED
     builder: BuilderName = "own"
     """What differentiated it with dsd-ort."""
@@ -90,14 +98,21 @@ def measure(
     for name in names:
         request = Request(name, folder / f"{name}.onnx", seconds, threads)
         row = known.get(name) or Row(name, _parameters(request.path))
-        began = time.monotonic()
-        found = prepared(request)
-        took = round(time.monotonic() - began, 1)
+        (found,) = each(measured, [request], seconds=600 + 20 * request.seconds)
+        ours, took, megabytes = (Verdict("dies", found.how), 0.0, 0) if isinstance(found, Died) else found
         if not TRAINING_BUILD:
-            yield msgspec.structs.replace(row, stock=found)
+            yield msgspec.structs.replace(row, stock=ours)
             continue
         bare = row.bare if row.bare.verdict else _guarded(request)
-        yield msgspec.structs.replace(row, ours=found, seconds=took, bare=bare, builder="own")
+        yield msgspec.structs.replace(row, ours=ours, seconds=took, megabytes=megabytes, bare=bare, builder="own")
+
+
+def measured(request: Request) -> tuple[Verdict, float, int]:
+    """What the check says of the model, after how many seconds, and with how many megabytes at most."""
+    began = time.monotonic()
+    found = prepared(request)
+    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return found, round(time.monotonic() - began, 1), round(kilobytes / 1000)
 
 
 def _guarded(request: Request) -> Verdict:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tools.evidence.rows import EXPORTED, FOLDS, WRONG_LABELS, Row
+from tools.evidence import sparse
+from tools.evidence.rows import EXPORTED, FOLDS, SPARSE, WRONG_LABELS, Row
 from tools.evidence.summary import DECAY, DENSE, DROPPED, DSD, EARLY, Group, difference, groups, lower, word
 
 PAGE = Path("docs/evidence.md")
@@ -76,6 +77,8 @@ def page() -> str:
         cleanlab=_lines(beside_cleanlab(json.loads(CLEANLAB.read_text()))),
         found_by_auto=_lines(found_by_auto(auto, swept)),
         default_recipe=_lines(default_recipe(json.loads(RECIPES.read_text()))),
+        ways=_lines(_table(sparse.ways(SPARSE.read()))),
+        by_layer=_lines(_table(sparse.by_layer(SPARSE.read()))),
         cost=cost(swept, folds),
         missing=_lines(missing(swept, folds, exported)),
     )
@@ -255,6 +258,12 @@ def _by(rows: Iterable[Row], *names: str) -> list[tuple[tuple[Any, ...], list[Ro
 
 def _lines(lines: Iterable[str]) -> str:
     return "\n".join(lines)
+
+
+def _table(rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    columns, *others = rows
+    yield from _head(*map(str, columns))
+    yield from (_row(*cells) for cells in others)
 
 
 def _head(*columns: str) -> Iterator[str]:

@@ -69,3 +69,4 @@ class Rows(NamedTuple):
 WRONG_LABELS = Rows(Path("docs/evidence_wrong_labels.json"), ("task", "noise", "share", "seed", "auto"))
 FOLDS = Rows(Path("docs/evidence_folds.json"), ("task", "fold"))
 EXPORTED = Rows(Path("docs/evidence_exported.json"), ("task", "share", "seed"))
+SPARSE = Rows(Path("docs/evidence_sparse.json"), ("task", "share", "seed"))

@@ -6,6 +6,9 @@ Arms of one ``run`` are read from one training.
 All have the recipe's learning rates but two.  Weights drawn anew learn at those of a first training.  And the last
 phase without suspects has the sparse phase's, where that is higher: a low rate keeps a dense network from learning
 wrong labels again, and with them gone it need not.
+
+What ships sparse, ``one-shot`` and ``gradual``, is sparse from the recipe's first sparse phase to its end, at once or
+little by little.  ``acdc`` has the phases from there on in turn, CYCLES times, each as much shorter.
 """
 
 from __future__ import annotations
@@ -17,10 +20,16 @@ from typing import Any
 import msgspec
 
 from dsd_ort.errors import RecipeError, nearest
-from dsd_ort.recipe import WITH_LABELS, Phase, Recipe
+from dsd_ort.recipe import WITH_LABELS, Phase, Recipe, Rise
 
 DENSE_ONLY = "dense-only"
 DSD = "dsd"
+ENDS_SPARSE = ("one-shot", "gradual")
+"""Arms that end with a sparse network."""
+EVERY = 20
+"""Updates from one mask of ``gradual`` to the next: people's data are often small."""
+CYCLES = 4
+"""How often AC/DC goes through the recipe's sparse and dense phases."""
 FRESH_RATE = 10.0
 """Times the rates of a recipe that begins sparse, which are about a tenth of those that trained the model."""
 DECAY, LEAST_DECAY = 10.0, 1e-3
@@ -80,6 +89,49 @@ def _dsd(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[Arm]:
         yield Arm(f"{DSD}{name}", f"DSD{percent}", f"{DSD}{name}", at(recipe, sparsity), sparsity)
 
 
+def _one_shot(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[Arm]:
+    for sparsity, name, percent in _named(recipe, sparsities):
+        run = f"one-shot{name}"
+        yield Arm(run, f"pruned at once{percent}", run, _sparse_from_there(at(recipe, sparsity)), sparsity)
+
+
+def _gradual(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[Arm]:
+    for sparsity, name, percent in _named(recipe, sparsities):
+        sparse = _sparse_from_there(at(recipe, sparsity))
+        number = next(i for i, phase in enumerate(sparse.phase) if phase.kind == "sparse")
+        rise = Rise(final=sparse.phase[number].final_sparsity or 0.0, every=EVERY)
+        phases = (*sparse.phase[:number], msgspec.structs.replace(sparse.phase[number], sparsity=rise))
+        rising = msgspec.structs.replace(sparse, phase=(*phases, *sparse.phase[number + 1 :]))
+        run = f"gradual{name}"
+        yield Arm(run, f"pruned gradually{percent}", run, rising, sparsity)
+
+
+def _sparse_from_there(recipe: Recipe) -> Recipe:
+    """With the sparsity of its last sparse phase from the first one on to its end."""
+    first = next(i for i, phase in enumerate(recipe.phase) if phase.kind == "sparse")
+    sparsity = [phase.final_sparsity for phase in recipe.phase if phase.kind == "sparse"][-1]
+    changes: dict[str, Any] = {"kind": "sparse", "sparsity": sparsity, "drop_suspects": False}
+    phases = (msgspec.structs.replace(phase, **changes) for phase in recipe.phase[first:])
+    return msgspec.structs.replace(recipe, phase=(*recipe.phase[:first], *phases))
+
+
+def _acdc(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[Arm]:
+    first = next(i for i, phase in enumerate(recipe.phase) if phase.kind == "sparse")
+    if all(phase.kind == "sparse" for phase in recipe.phase[first:]):
+        return
+    for sparsity, name, percent in _named(recipe, sparsities):
+        phases = at(recipe, sparsity).phase
+        cycle = tuple(_shorter(phase, CYCLES) for phase in phases[first:])
+        turns = msgspec.structs.replace(recipe, phase=(*phases[:first], *CYCLES * cycle))
+        yield Arm(f"acdc{name}", f"AC/DC{percent}", f"acdc{name}", turns, sparsity)
+
+
+def _shorter(phase: Phase, times: int) -> Phase:
+    length: dict[str, Any] = {"steps": None if phase.steps is None else max(1, round(phase.steps / times))}
+    length["epochs"] = None if phase.epochs is None else phase.epochs / times
+    return msgspec.structs.replace(phase, **length, drop_suspects=False)
+
+
 def _drop_suspects(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[Arm]:
     if not can_drop(recipe):
         return
@@ -97,6 +149,7 @@ def _fresh(recipe: Recipe, _: Sequence[float]) -> Iterator[Arm]:
     factor = FRESH_RATE if recipe.phase[0].kind == "sparse" else 1.0
     phases = tuple(_faster(phase, factor) for phase in recipe.dense_only().phase)
     dense = msgspec.structs.replace(_dense(recipe), phase=phases)
+    dense = msgspec.structs.replace(dense, prune=msgspec.structs.replace(dense.prune, keep_zeros=False))
     yield Arm("fresh", "weights drawn anew, stopped early", "fresh", dense, any_phase=True, fresh=True)
 
 
@@ -105,11 +158,14 @@ KINDS: dict[str, Callable[[Recipe, Sequence[float]], Iterator[Arm]]] = {
     "early-stopping": _early_stopping,
     "weight-decay": _weight_decay,
     DSD: _dsd,
+    "acdc": _acdc,
+    "gradual": _gradual,
+    "one-shot": _one_shot,
     "drop-suspects": _drop_suspects,
     "fresh": _fresh,
 }
 """In the order of the table."""
-USUAL = tuple(kind for kind in KINDS if kind != "fresh")
+USUAL = tuple(kind for kind in KINDS if kind not in ("acdc", "fresh", *ENDS_SPARSE))
 """Those of an experiment that does not say."""
 
 
@@ -133,7 +189,7 @@ def arms(recipe: Recipe, kinds: Sequence[str], sparsities: Sequence[float]) -> l
     if not found:
         raise RecipeError(
             f"no arm is left of {', '.join(kinds)}",
-            fix="suspects are dropped by a dense phase behind a sparse one, with a loss of labels; give more arms",
+            fix="suspects are dropped, and AC/DC goes on, by a dense phase behind a sparse one; give more arms",
         )
     return found
 
@@ -154,13 +210,12 @@ def can_drop(recipe: Recipe) -> bool:
 
 
 def at(recipe: Recipe, sparsity: float | None) -> Recipe:
-    """*recipe* with this sparsity in its sparse phases; as it is where it is None."""
-    if sparsity is None:
-        return recipe
-    phases = (
-        msgspec.structs.replace(phase, sparsity=sparsity) if phase.kind == "sparse" else phase for phase in recipe.phase
-    )
-    return msgspec.structs.replace(recipe, phase=tuple(phases))
+    """*recipe* with this sparsity in its sparse phases; as it is where it is None.
+
+    Raises:
+        RecipeError: its pattern says another one.
+    """
+    return recipe if sparsity is None else recipe.at_sparsity(sparsity)
 
 
 def _named(recipe: Recipe, sparsities: Sequence[float]) -> Iterator[tuple[float | None, str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +10,11 @@ from dataclasses import dataclass
 
 from dsd_ort.api.comparison.training import is_complete, phases_taken_over
 from dsd_ort.data import Dataset
-from dsd_ort.graph.optimizer.update import OPTIMIZERS
 from dsd_ort.graph.program import Program
-from dsd_ort.recipe import Phase
+from dsd_ort.run import outlook
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
-from dsd_ort.run.epoch import batches_left, updates_of_epoch
+from dsd_ort.run.epoch import batches_left, updates_of_phase
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Event, read
 from dsd_ort.run.position import Position
@@ -85,17 +83,10 @@ def cost(
         for program, shared in zip(programs, phases_taken_over(programs), strict=True):
             done = sum(event["event"] == "phase-end" for event in read(program.folder))
             for phase in program.recipe.phase[max(shared, done) :]:
-                updates += length(program, data, phase)
+                updates += updates_of_phase(program.recipe, data, phase, Position())
                 evaluations += phase.epochs or 1
     seconds = updates * seconds_per_update(left[0], data, execution) + evaluations * per_evaluation
     return Cost(len(left), updates, seconds / jobs, sum(map(_bytes, left)))
-
-
-def length(program: Program, data: Dataset, phase: Phase) -> int:
-    """The updates of *phase*, at most."""
-    if phase.steps is not None:
-        return phase.steps
-    return math.ceil((phase.epochs or 0) * updates_of_epoch(program.recipe, data, phase, Position()))
 
 
 def seconds_per_update(program: Program, data: Dataset, execution: Execution) -> float:
@@ -118,7 +109,5 @@ def seconds_per_update(program: Program, data: Dataset, execution: Execution) ->
 
 def _bytes(program: Program) -> int:
     """What a complete run takes: its copy of the model, the checkpoint, each phase's weights at its end and best."""
-    slots = len(OPTIMIZERS[program.recipe.optimizer.name].slots)
-    parameters = 4 * sum(p.size for p in program.manifest.trained)
     copies = sum(file.stat().st_size for file in (program.folder / "source").rglob("*") if file.is_file())
-    return copies + parameters * (1 + slots + 2 * len(program.recipe.phase))
+    return copies + outlook.disk(program)

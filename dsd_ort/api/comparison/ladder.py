@@ -78,8 +78,8 @@ def _value(rung: Rung, monitor: str) -> float:
 
 
 def sparing(recipe: Recipe) -> Recipe:
-    """*recipe*, in which no layer has to die; over all layers together it stays as it is."""
-    if recipe.prune.scope == "global":
+    """*recipe*, in which no layer has to die; over all layers together, or in larger units, it stays as it is."""
+    if recipe.prune.scope == "global" or recipe.prune.pattern not in ("unstructured", "rows"):
         return recipe
     return msgspec.structs.replace(recipe, prune=msgspec.structs.replace(recipe.prune, alive=True))
 

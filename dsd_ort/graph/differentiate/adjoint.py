@@ -220,6 +220,8 @@ def known(sizes: Dims | None) -> list[int] | None:
 def repeated(sizes: Dims, wide: Dims) -> list[int] | None:
     """The axes of *wide* along which a value of shape *sizes* is repeated to fill it; None where that is open."""
     lead = len(wide) - len(sizes)
+    if lead < 0:  # the file declares fewer axes than there are, of what no inference reaches
+        return None
     axes = list(range(lead))
     for axis, (own, other) in enumerate(zip(sizes, wide[lead:], strict=True), start=lead):
         if own == 1 and other != 1:

@@ -1,6 +1,6 @@
 """Losses behind a model's outputs: label inputs, and one scalar output that is the weighted sum of all losses.
 
-:mod:`~dsd_ort.graph.loss.formulas` has the losses themselves.
+:mod:`~dsd_ort.graph.loss.formulas` has the losses themselves, :mod:`~dsd_ort.graph.loss.labels` what they are given.
 Many exported models end in Softmax, LogSoftmax or Sigmoid.  The losses on logits read the value in front of it
 (:func:`~dsd_ort.graph.logits.peel`), and the model keeps it; mse, l1 and huber read the output as it is.
 
@@ -9,24 +9,22 @@ Requires opset 13 or later.  Ensures that ONNX Runtime differentiates every node
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
-import numpy as np
 import onnx_ir as ir
 
 from dsd_ort import recipe
 from dsd_ort.errors import RecipeError, nearest
 from dsd_ort.fields import Field
-from dsd_ort.graph.logits import Logits, peel, shape_of, value_of
+from dsd_ort.graph.logits import Logits, activation_behind, peel, shape_of, value_of
 from dsd_ort.graph.loss.formulas import LOSSES
+from dsd_ort.graph.loss.labels import add_label, common_label, label_of
 from dsd_ort.notes import Note
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.names import Names
 from dsd_ort.rewrite.nodes import Nodes
-from dsd_ort.rewrite.shapes import dims_of
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
@@ -60,11 +58,11 @@ def attach(model: ir.Model, losses: Sequence[recipe.Loss], logits: Mapping[str, 
         _refuse_foreign_options(loss)
         output = output_of(model, loss, logits)
         scores = _scores(model, new, loss, output, logits[output] if logits else peel(model, output))
-        field = _label(loss, output, scores)
+        field = label_of(loss, output, scores)
         if loss.label in labels:
-            field, label = _common_label(labels[loss.label][0], field), labels[loss.label][1]
+            field, label = common_label(labels[loss.label][0], field), labels[loss.label][1]
         else:
-            label = _add_label(model.graph, names, field)
+            label = add_label(model.graph, names, field)
         labels[loss.label] = field, label
         given = [_lengths(model, loss)] if "lengths" in LOSSES[loss.name].options else []
         term = LOSSES[loss.name].build(new, scores, label, loss, *given)
@@ -140,8 +138,28 @@ def _whole_numbers(model: ir.Model) -> list[str]:
     return [str(value.name) for value in whole if value.shape is not None and value.shape.rank() == 1]
 
 
-def notes(model: ir.Model, losses: Iterable[recipe.Loss]) -> tuple[Note, ...]:
-    """What people should know of *losses* at *model*: all frames count for a ctc without lengths."""
+def notes(model: ir.Model, losses: Sequence[recipe.Loss]) -> tuple[Note, ...]:
+    """What people should know of *losses* at *model*: scores that are none, and all frames count for a ctc without
+    lengths.
+    """
+    return (*_not_logits(model, losses), *_lengths_unused(model, losses))
+
+
+def _not_logits(model: ir.Model, losses: Sequence[recipe.Loss]) -> Iterator[Note]:
+    """Of outputs that a loss takes for logits, and that are behind an activation which it cannot be put in front of."""
+    for loss in losses:
+        if LOSSES[loss.name].peels:
+            output = output_of(model, loss)
+            node = activation_behind(value_read(model, loss, output))
+            if node is not None and node.inputs[0] is not None:
+                words = (
+                    f"{loss.name} takes {output!r} for logits, and it is made of a {node.op_type}: probabilities train "
+                    f"slowly so; name what is in front as loss.output, {node.inputs[0].name!r}, if its axes fit"
+                )
+                yield Note(kind="recipe", words=words)
+
+
+def _lengths_unused(model: ir.Model, losses: Iterable[recipe.Loss]) -> tuple[Note, ...]:
     unused = any(loss.name == "ctc" and loss.lengths is None for loss in losses)
     names = " or ".join(repr(name) for name in _whole_numbers(model)) if unused else ""
     words = f"ctc counts all frames; if {names} has their number, name it as loss.lengths"
@@ -227,81 +245,3 @@ def _in_order(new: Nodes, scores: ir.Value, loss: recipe.Loss, output: str) -> i
     else:
         return scores
     return scores if order == sorted(order) else new.Transpose(scores, perm=order)
-
-
-def _label(loss: recipe.Loss, output: str, scores: ir.Value) -> Field:
-    """What the data must have under the loss's label."""
-    dims = dims_of(scores)
-    assert dims is not None, "_scores has seen to it"
-    if loss.name not in ("cross-entropy", "ctc"):
-        return Field(loss.label, "float32", dims, label=True)
-    where = f"output {output!r}, of shape [{', '.join(str(d or '?') for d in dims)}]"
-    if loss.name == "ctc":
-        return _sequence_label(loss, dims, where)
-    if len(dims) < 2 or dims[1] == 1:
-        raise RecipeError(
-            "cross-entropy needs scores of shape [batch, classes, …] for two classes or more",
-            where=where,
-            fix='use "bce-with-logits" for yes or no, or "mse" for a value',
-        )
-    classes = dims[1]
-    if not isinstance(classes, int):  # labels could not be checked, and a wrong one ends the process
-        raise _unknown_classes(where, last=loss.class_axis is None and isinstance(dims[-1], int))
-    if loss.class_weights is not None and len(loss.class_weights) != classes:
-        raise RecipeError(
-            f"class_weights has {len(loss.class_weights)} entries for {classes} classes",
-            where=where,
-            fix="give one weight a class",
-        )
-    return Field(loss.label, "int64", (dims[0], *dims[2:]), label=True, classes=classes, ignore_index=loss.ignore_index)
-
-
-def _sequence_label(loss: recipe.Loss, dims: tuple[int | str | None, ...], where: str) -> Field:
-    """The label of ctc: any number of classes for each example, without the blank, then padding."""
-    _, batch, classes = dims
-    if not isinstance(classes, int):
-        raise _unknown_classes(where, last=False)
-    if loss.blank >= classes:
-        raise RecipeError(
-            f"loss.blank is {loss.blank}, but there are {classes} classes", where=where, fix="count classes from 0"
-        )
-    padding = -1 if loss.ignore_index is None else loss.ignore_index
-    shape = (batch, None)
-    return Field(loss.label, "int64", shape, label=True, classes=classes, ignore_index=padding, blank=loss.blank)
-
-
-def _unknown_classes(where: str, *, last: bool) -> RecipeError:
-    """*last*: whether the last axis may be that of the classes."""
-    fix = "export the model with a class axis of static size"
-    fix = f"if the classes are on the last axis, set loss.class_axis = -1; otherwise {fix}" if last else fix
-    return RecipeError("the number of classes is unknown", where=where, fix=fix)
-
-
-def _common_label(a: Field, b: Field) -> Field:
-    """The one label that two losses share."""
-
-    def fit(x: int | str | None, y: int | str | None) -> bool:
-        return x == y or not (isinstance(x, int) and isinstance(y, int))
-
-    if replace(a, shape=b.shape) != b or len(a.shape) != len(b.shape) or not all(map(fit, a.shape, b.shape)):
-        both = (f"{f.dtype} {f.shape}, classes {f.classes}, ignore_index {f.ignore_index}" for f in (a, b))
-        raise RecipeError(
-            f"two losses cannot share the label {a.name!r}: it would be {' and '.join(both)}",
-            where="recipe, loss.label",
-            fix="give each loss a label of its own",
-        )
-    return replace(a, shape=tuple(y if isinstance(y, int) else x for x, y in zip(a.shape, b.shape, strict=True)))
-
-
-def _add_label(graph: ir.Graph, names: Names, field: Field) -> ir.Value:
-    """The graph input that holds the label, under exactly its name: it is the data's."""
-    if field.name in names.values:
-        raise RecipeError(
-            f"the model has a value called {field.name!r} itself",
-            where="recipe, loss.label",
-            fix=f'give the label another name, as label = "{field.name}_target", in the recipe and in the data',
-        )
-    names.values.add(field.name)
-    label = ir.val(field.name, ir.DataType.from_numpy(np.dtype(field.dtype)), field.shape)
-    graph.inputs.append(label)
-    return label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,7 @@ def all_tables(table: Table = RECIPE) -> list[Table]:
     for key in keys(table.kind):
         for kind in dict.fromkeys(part for part in _parts(key.type) if _is_table(part)):
             found += all_tables(Table(_header(table, key), kind))
+            found += [Table(f"{_header(table, key)} # a group", tables.Cycle)] if kind is tables.Phase else []
     return found
 
 
@@ -112,7 +114,7 @@ def _default(key: Key) -> str:
 
 
 def _anchor(table: Table) -> str:
-    return table.header.strip("[]").replace(".", "-").lower()
+    return re.sub(r"[^a-z0-9_]+", "-", table.header.lower()).strip("-")
 
 
 def page() -> str:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dsd_ort.cli.numbers import format_column, format_metrics, heading
+from dsd_ort.api.numbers import format_column, format_metrics, heading
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,8 @@ from dsd_ort.cli.numbers import format_column, format_metrics, heading
         ("loss", [1.2853, 1.5, None], ["1.2853 *", "1.5000", ""]),
         ("loss", [0.5], ["0.5000"]),
         ("loss", [0.5, 0.5], ["0.5000 *", "0.5000 *"]),
-        ("loss", [0.5, 0.5 + 1e-12], ["0.5000000 *", "0.5000000 *"]),
+        ("loss", [0.5, 0.50000002], ["0.5000000 *", "0.5000000 *"]),
+        ("top-5", [0.98, 0.98 + 1e-15, 0.97], ["98.00 % *", "98.00 % *", "97.00 %"]),
         ("loss", [math.inf, 0.5], ["inf", "0.5000 *"]),
         ("top-1", [0.98, 0.9812, 0.7], ["98.00 %", "98.12 % *", "70.00 %"]),
         ("top-1", [0.98125, 0.98126], ["98.125 %", "98.126 % *"]),

@@ -1,4 +1,4 @@
-"""Metrics as text: with their units, and side by side with as many digits as tell them apart."""
+"""Metrics and times as text: with their units, and side by side with as many digits as tell them apart."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 from dsd_ort.recipe.names import PERCENTAGES
 from dsd_ort.run.metrics import HIGHER_IS_BETTER
+from dsd_ort.statistics import Paired
 
 BEST = " *"
 """Behind the best of a column."""
 DECIMALS: dict[str, int] = {**dict.fromkeys(PERCENTAGES, 2), "perplexity": 2}
 USUAL, MOST = 4, 7
 """Decimals of other metrics, and the most of any."""
+EXACT = 9
+"""Digits that a mean of measurements has; what differs in later ones only was rounded differently."""
 
 
 def format_value(metric: str, value: float, decimals: int | None = None) -> str:
@@ -42,11 +45,38 @@ def decimals_for(metric: str, values: Sequence[float]) -> int:
     """Two digits of the smallest difference, of percentages one, and no fewer than usual."""
     least: int = DECIMALS.get(metric, USUAL)
     scale, digits = (100, 1) if metric in PERCENTAGES else (1, 2)
-    finite = sorted({scale * value for value in values if math.isfinite(value)})
+    finite = sorted({float(f"{scale * value:.{EXACT}g}") for value in values if math.isfinite(value)})
     gap = min((high - low for low, high in pairwise(finite)), default=0.0)
     return least if gap <= 0 else max(least, min(MOST, math.ceil(-math.log10(gap)) + digits - 1))
+
+
+def format_difference(paired: Paired, monitor: str) -> str:
+    """The mean, and its 95 % interval."""
+    scale, digits = (100, ".2f") if monitor in PERCENTAGES else (1, ".4f")
+    mean = f"{scale * paired.mean:+{digits}}"
+    if paired.interval is None:
+        return mean
+    low, high = (f"{scale * end:+{digits}}" for end in paired.interval)
+    return f"{mean} ({low} … {high})"
 
 
 def heading(metric: str) -> str:
     """Its name, and which way is better: ``top-1 ↑``."""
     return f"{metric} {'↑' if HIGHER_IS_BETTER.get(metric, False) else '↓'}"
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min`` or ``3.5 h``."""
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def amount(size: float) -> str:
+    """Bytes: ``340 kB``, ``1.2 MB``, ``57 GB``."""
+    unit, scale = next(((u, s) for u, s in (("kB", 1e3), ("MB", 1e6)) if size < 999.5 * s), ("GB", 1e9))
+    return f"{size / scale:.{0 if size >= 9.95 * scale else 1}f} {unit}"
