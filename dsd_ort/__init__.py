@@ -13,10 +13,11 @@
 
 ``compare`` does all of it, and the same budget dense only beside it; ``experiment`` does so in several ways and with
 several seeds, of which ``train_cell`` trains a part, on any machine.  ``evaluate`` measures a file or a run,
-``predict`` is what it says, ``phases`` reads what a run has measured, ``status`` how far it is, ``report`` shows it as
-a page, ``suspects`` lists the training examples whose labels are probably wrong, ``doctor`` says what there is to train
-with.  ``scan`` tells how much pruning each layer bears, ``differentiate`` adds gradients to a graph and trains nothing,
-``dequantize`` makes floats of quantised weights, which then train.  What is refused raises :class:`DsdError`.
+``predict`` is what it says, ``phases`` reads what a run has measured, ``status`` how far it is, ``fsck`` whether its
+files are whole, ``report`` shows it as a page, ``suspects`` lists the training examples whose labels are probably
+wrong, ``doctor`` says what there is to train with.  ``scan`` tells how much pruning each layer bears, ``differentiate``
+adds gradients to a graph and trains nothing, ``dequantize`` makes floats of quantised weights, which then train.  What
+is refused raises :class:`DsdError`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         experiment,
         export,
         fit_rates,
+        fsck,
         inspect,
         phases,
         predict,
@@ -84,6 +86,7 @@ __all__ = [
     "experiment",
     "export",
     "fit_rates",
+    "fsck",
     "inspect",
     "phases",
     "predict",

@@ -84,6 +84,10 @@ class RunError(DsdError):
     """A run folder that is missing, incomplete, or belongs to something else."""
 
 
+class DamagedError(RunError):
+    """A file of a run folder that is no longer what was written."""
+
+
 class DivergedError(DsdError):
     """The loss or a weight became NaN or infinite."""
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dsd_ort.api.sensitivity import Scan, scan
     from dsd_ort.api.shipping import Shipped, shipped
     from dsd_ort.graph.prepare import prepare
+    from dsd_ort.run.fsck import fsck
     from dsd_ort.run.predict import Predicted
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "experiment",
     "export",
     "fit_rates",
+    "fsck",
     "inspect",
     "phases",
     "predict",
@@ -91,6 +93,7 @@ _MODULES = {
     "dsd_ort.api.recipes": ("completed", "default_recipe", "usage_note"),
     "dsd_ort.api.evaluation": ("evaluate", "predict"),
     "dsd_ort.run.predict": ("Predicted",),
+    "dsd_ort.run.fsck": ("fsck",),
     "dsd_ort.api.reporting": ("report",),
     "dsd_ort.api.runs": ("as_it_came", "export", "phases", "ships_sparse", "train"),
     "dsd_ort.api.progress": ("Status", "status"),

@@ -13,7 +13,7 @@ import msgspec
 
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.recipe import Phase
-from dsd_ort.run import checkpoint, health, lock
+from dsd_ort.run import checkpoint, health, journal, lock
 from dsd_ort.run.journal import Event, read
 
 RECENT = 10
@@ -98,8 +98,13 @@ def status(run: str | Path) -> Status:
         examples_per_second=last.get("examples_per_second"),
         seconds_left=None if complete else _left(program.recipe.phase, phases, progress),
         checkpoint=path.stat().st_mtime if path.exists() else None,
-        remarks=() if complete else tuple(health.remarks(events)),
+        remarks=_remarks(events, complete=complete),
     )
+
+
+def _remarks(events: Sequence[Event], *, complete: bool) -> tuple[str, ...]:
+    damaged = journal.damage(events)
+    return (*([damaged] if damaged else []), *(() if complete else health.remarks(events)))
 
 
 def _phases(program: Program, events: Sequence[Event]) -> list[PhaseStatus]:

@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from dsd_ort import runtime
 from dsd_ort.api.tensorboard import EventFiles
 from dsd_ort.data import Dataset, Field, open_data
@@ -19,9 +21,9 @@ from dsd_ort.run import checkpoint, outlook
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.epoch import in_parts, updates_of_phase
 from dsd_ort.run.examples import Examples
-from dsd_ort.run.execution import Execution, Precision
+from dsd_ort.run.execution import Execution, OnNaN, Precision
 from dsd_ort.run.health import Watch
-from dsd_ort.run.journal import AS_IT_CAME, Event, Journal, Silent, read
+from dsd_ort.run.journal import AS_IT_CAME, Event, Journal, Silent, damage, read
 from dsd_ort.run.lock import locked
 from dsd_ort.run.outlook import Outlook
 from dsd_ort.run.phases import Trainer
@@ -49,6 +51,8 @@ def train(
     deterministic: bool = False,
     micro_batch: int | None = None,
     checkpoint_seconds: float = 300.0,
+    keep_checkpoints: int = 1,
+    on_nan: OnNaN | None = None,
     measure_first: bool = True,
     tensorboard: str | Path | None = None,
     listener: Callable[[Event], None] = lambda event: None,
@@ -76,6 +80,9 @@ def train(
         micro_batch: batches of this size, as many an update as make up the examples of the recipe's; by default its
             ``batch_size``, and with *resume* what it was.
         checkpoint_seconds: the longest time between two checkpoints.
+        keep_checkpoints: how many of them stay; with 2, a damaged one costs what was done since the one before.
+        on_nan: what becomes of an update that is not finite: ``"stop"`` ends the training, ``"skip"`` leaves it out and
+            counts it, up to twenty in a row; by default ``"stop"``, and with *resume* what it was.
         measure_first: whether the model as it came is evaluated too, where there is *eval_data*.
         tensorboard: a folder for event files of TensorBoard, see :mod:`dsd_ort.api.tensorboard`.
         listener: is told every event as a dict, see :mod:`dsd_ort.run.journal` for what is in which.
@@ -95,11 +102,7 @@ def train(
         runtime.require_runtime()
         chosen = device_of_a_rank(device, ranks)
         program = open_program(run)
-        if resume:
-            precision = precision or checkpoint.precision(program)
-            micro_batch = micro_batch or checkpoint.batch_size(program)
         threads = threads or threads_of_a_rank(ranks)
-        execution = Execution(chosen, threads, precision or "fp32", cuda_graphs, deterministic)
         recipe, manifest, first = program.recipe, program.manifest, ranks.rank == 0
         fields = [*manifest.inputs, *manifest.labels]
         listed = None if without is None else Path(without)
@@ -109,16 +112,28 @@ def train(
             same = {"run folder": program.digest, "data": examples.left.digest}
             same |= {"evaluation data": held_out.digest} if held_out is not None else {}
             refuse_what_differs(ranks, **{"version of dsd-ort": __version__}, **same, threads=threads)
+        told = list[str]()
         with ExitStack() as stack:
             listeners = [listener]
             if first:
-                stack.enter_context(locked(program.folder))
+                stack.enter_context(locked(program.folder, told.append))
+                told += _put_in_order(program, resume=resume)
+            ranks.gather(None)  # what the first put in order, the others read
+            was = checkpoint.chosen(program) if resume else checkpoint.Chosen()
+            execution = Execution(
+                chosen,
+                threads,
+                precision or was.get("precision", "fp32"),
+                cuda_graphs,
+                deterministic,
+                on_nan or was.get("on_nan", "stop"),
+            )
             if first and tensorboard is not None:
                 listeners.append(stack.enter_context(closing(EventFiles(Path(tensorboard)))))
             journal = Journal(program.folder, *listeners) if first else Silent(program.folder)
             stack.enter_context(closing(journal))
             journal.listeners = (*journal.listeners, Watch(journal.tell))
-            for text in _notes(execution, ranks):
+            for text in (*told, *_notes(execution, ranks)):
                 journal.tell({"event": "note", "text": text})
             for opened, name in ((examples.left, "data"), (held_out, "eval-data")):
                 for note in opened.notes if opened else ():
@@ -135,12 +150,28 @@ def train(
                 journal,
                 stop=stop,
                 checkpoint_seconds=checkpoint_seconds,
+                keep_checkpoints=keep_checkpoints,
                 measure_first=measure_first,
                 execution=execution,
                 ranks=ranks,
-                micro_batch=micro_batch,
+                micro_batch=micro_batch or was.get("batch_size"),
             ).run(resume=resume, until=until)
     return phases(run)
+
+
+OLDER = "the run was prepared by an earlier version, whose manifests have no digest: damage of it may go unseen"
+"""A note on a run folder of before there were digests of all files."""
+
+
+def _put_in_order(program: Program, *, resume: bool) -> list[str]:
+    """Removes what is half-written, and sets a damaged checkpoint aside; notes on what was done, and on damage."""
+    told = [] if program.manifest.digest is not msgspec.UNSET else [OLDER]
+    if left := checkpoint.remove_left(program.folder):
+        told.append(f"removed what a process that was killed left half-written: {', '.join(left)}")
+    if resume:
+        checkpoint.set_aside(program, told.append)
+    damaged = damage(read(program.folder))
+    return [*told, damaged] if damaged else told
 
 
 def _notes(execution: Execution, ranks: Ranks) -> list[str]:
@@ -192,6 +223,7 @@ def export(
     arena = weights_at(program, phase, best, sparse)
     source = program.source()
     export_files.write_weights(source, arena.moving(), Path(final), recipe=program.recipe)
+    program.refuse_other_artifacts()
     if (exported := artifacts.find(program.artifacts)) is not None:
         artifacts.write_checkpoint(exported, arena.values(), Path(final).with_suffix(".checkpoint"))
     write_inference_form(Path(final))

@@ -16,7 +16,8 @@ from dsd_ort.api.evaluation import evaluator_of
 from dsd_ort.data import open_data
 from dsd_ort.errors import ModelError, RecipeError
 from dsd_ort.graph import chosen_parameters, patterns
-from dsd_ort.graph.program import Slice, open_program
+from dsd_ort.graph.manifest import Slice
+from dsd_ort.graph.program import open_program
 from dsd_ort.model import source as source_files
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.recipe import LossName, Recipe

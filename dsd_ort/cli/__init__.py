@@ -30,7 +30,10 @@ def main(command: click.Command | None = None, name: str = "dsd-ort") -> NoRetur
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without × and → still gets the rest
     with contextlib.suppress(ValueError):  # a thread that is not the main one sets no handlers
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up, as Ctrl-C does
+        # So that it cleans up, as Ctrl-C does; what is ignored, as SIGHUP under nohup, stays so.
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
     sys.exit(_status(command or cli, name))
 
 
@@ -41,8 +44,9 @@ def _status(command: click.Command, name: str) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        if is_first():  # of the ranks, which all have the same to say
-            say("dsd-ort: stopped", err=True)
+        with contextlib.suppress(OSError):  # of a terminal that is gone
+            if is_first():  # of the ranks, which all have the same to say
+                say("dsd-ort: stopped", err=True)
         return 130
     except Exception as error:
         told = _told(error)

@@ -32,6 +32,7 @@ COMMANDS = {
     "train": _Where("runs", "Train a prepared RUN through its phases."),
     "status": _Where("looking", "Tell how far RUN is, also while it trains elsewhere, and whether it goes well."),
     "journal": _Where("looking", "Write what RUN recorded: losses, rates and metrics by update."),
+    "fsck": _Where("fsck", "Check every file of RUN, and tell what can be saved: exit status 0 if all is whole."),
     "report": _Where("reporting", "Show a run or a comparison as one page of HTML, with pictures."),
     "evaluate": _Where("models", "Measure an ONNX file, or a run's weights, on data."),
     "predict": _Where("predictions", "Write what an ONNX file, or a run's weights, say of each example."),
@@ -84,6 +85,7 @@ def cli() -> None:
     dsd-ort prepare model.onnx -o run               make the training graphs
     dsd-ort train run --data train.npz              dense → sparse → dense
     dsd-ort status run                              how far it is, from another terminal
+    dsd-ort fsck run                                whether its files are whole
     dsd-ort report run                              what it did, as a page with pictures
     dsd-ort suspects run --data train.npz           which of its labels are probably wrong
     dsd-ort export run -o final.onnx                the same model with better weights

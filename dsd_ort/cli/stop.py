@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: training saves at the end of its step, and the user is told how to go on."""
+"""Ctrl-C, SIGTERM and SIGHUP: training saves at the end of its step, and the user is told how to go on."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from dsd_ort.cli.say import say
 from dsd_ort.errors import Stopped
 from dsd_ort.launcher import is_first
+
+SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__]
 
 
 @contextmanager
@@ -21,14 +23,18 @@ def stoppable(go_on: str) -> Iterator[Callable[[], bool]]:
         try:
             yield stop
         except (Stopped, KeyboardInterrupt):
-            if is_first():
-                say(f"stopped; go on with: {go_on}", err=True)
+            with suppress(OSError):  # of a terminal that is gone
+                if is_first():
+                    say(f"stopped; go on with: {go_on}", err=True)
             sys.exit(130)
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM came: the first one asks, the second does not wait for the end of the step."""
+    """Whether one of them came: the first one asks, the second does not wait for the end of the step.
+
+    What is ignored when it begins, as SIGHUP under nohup, stays so.
+    """
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -36,13 +42,15 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.append(number)
         # Not print(): the signal may come while this thread is printing, and streams are not reentrant.
-        if is_first():
-            os.write(2, b"\nstopping after this step; press Ctrl-C again to leave at once\n")
+        with suppress(OSError):  # of a terminal that is gone
+            if is_first():
+                os.write(2, b"\nstopping after this step; press Ctrl-C again to leave at once\n")
 
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield lambda: False
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield lambda: bool(asked)
     finally:

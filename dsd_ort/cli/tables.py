@@ -222,6 +222,9 @@ def phase_columns(rows: Sequence[Event]) -> tuple[dict[str, str], list[list[str]
     seconds = [f"{row['seconds']:.1f}" if row.get("seconds") else "" for row in rows]
     names = [heading(name) for name in metrics] or ["at its end"]
     columns = dict.fromkeys([*names, "non-zero weights", "seconds"], "right")
+    skipped = [str(row.get("skipped", "")) for row in rows]
+    if any(skipped):  # updates that were left out
+        return {**columns, "skipped": "right"}, [[*c] for c in zip(*measured, density, seconds, skipped, strict=True)]
     return columns, [[*cells] for cells in zip(*measured, density, seconds, strict=True)]
 
 

@@ -15,7 +15,7 @@ import msgspec
 import onnx_ir as ir
 
 from dsd_ort.errors import RecipeError
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.model.products import HANDS_ON, Product, product
 from dsd_ort.rewrite.nodes import Nodes, named
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.graph.patterns import wants_axes
-from dsd_ort.graph.program import Slice
 from dsd_ort.model import select
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.recipe import Group, Recipe

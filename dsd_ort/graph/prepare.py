@@ -24,8 +24,9 @@ from dsd_ort.graph.adapt import Adapted, adapted
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.inference import to_inference
 from dsd_ort.graph.legalize import legalize, precision, to_supported
+from dsd_ort.graph.manifest import Manifest
 from dsd_ort.graph.optimizer.update import update_graph
-from dsd_ort.graph.program import Manifest, Program, refuse_existing, write_program
+from dsd_ort.graph.program import Program, refuse_existing, write_program
 from dsd_ort.graph.recompute import recompute
 from dsd_ort.graph.remarks import remarks
 from dsd_ort.model import artifacts, inputs

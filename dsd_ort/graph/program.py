@@ -17,96 +17,41 @@ The folder appears complete or not at all.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import tempfile
+import stat
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
 import onnx
 
-from dsd_ort.errors import RunError
-from dsd_ort.fields import Field
-from dsd_ort.file import copying
+from dsd_ort.errors import DamagedError, ModelError, RunError
+from dsd_ort.file import copying, regular, writing
+from dsd_ort.graph.manifest import FORMAT, Manifest, sha256
+from dsd_ort.graph.validity import refuse_bad_graph, refuse_bad_manifest
 from dsd_ort.model import source as source_files
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note, formerly
 from dsd_ort.recipe import Recipe
 
-FORMAT = 1
 MANIFEST = "manifest.json"
 WITHOUT = "without.csv"
 GRAPHS = ("step", "sparse", "update", "evaluate")
-
-
-class Slice(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a parameter or statistic stands in its flat buffer of float32, and what is done to it there."""
-
-    name: str
-    shape: tuple[int, ...]
-    offset: int
-    """In elements."""
-    size: int
-    role: str
-    layer: str
-    prunable: bool = False
-    """Whether a sparse phase may prune it (role and recipe), or it keeps its zeros: then it has a mask."""
-    spared: bool | msgspec.UnsetType = msgspec.UNSET
-    """Whether a sparse phase leaves it as it is: its mask has the file's zeros only.  Not in the file unless it is so,
-    as older run folders, whose digest is of all that is there, do not have it."""
-    axes: tuple[int, int] | msgspec.UnsetType = msgspec.UNSET
-    """Those of outputs and inputs, where the recipe's pattern or criterion wants them; only then in the file."""
-    trained: bool = False
-    weight_decay: float = 0.0
-    learning_rate_factor: float = 1.0
-    successor: str = ""
-    """The output of the step graph that belongs to it: a parameter's gradient, a statistic's new value."""
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about a prepared model that is not a graph or a weight."""
-
-    format: int = FORMAT
-    model: str
-    """The file's name in ``source/``."""
-    source_digest: str
-    recipe: dict[str, object]
-    inputs: list[Field]
-    labels: list[Field]
-    outputs: dict[str, str]
-    """Output of the evaluate graph that a loss reads → name of that loss's label."""
-    step_loss: str
-    """The step graph's output that holds the loss."""
-    loss: str
-    """The evaluate graph's output that holds the loss."""
-    lengths: str | None = None
-    """The evaluate graph's input or output that holds the lengths of what the first loss reads."""
-    axes: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
-    """Input or output → the axis of the batch in the file, where that is not the first; in the graphs it is."""
-    held: int | msgspec.UnsetType = msgspec.UNSET
-    """The batch size that the file holds, where it says that it takes any."""
-    parameters: list[Slice]
-    statistics: list[Slice]
-    notes: list[Note | str]
-    """As they stand in the file, which the digest is of: sentences in older run folders; see :attr:`Program.notes`."""
-    graph_digests: dict[str, str]
-
-    @property
-    def trained(self) -> list[Slice]:
-        """The parameters with gradients; they stand first in the buffer."""
-        return [p for p in self.parameters if p.trained]
-
-    @property
-    def prunable(self) -> list[Slice]:
-        return [p for p in self.parameters if p.prunable]
+_ANEW = "put the run's own file back, or prepare the model anew into another folder"
 
 
 class Program:
-    """A run folder's prepared part, opened."""
+    """A run folder's prepared part, opened.
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.manifest = folder, manifest
+    Args:
+        folder: the run folder.
+        manifest: what it says.
+        linked: whether it is our own, just made, with a link to the user's model and not a copy.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, *, linked: bool = False) -> None:
+        self.folder, self.manifest, self.linked = folder, manifest, linked
         self.recipe = Recipe.from_dict(manifest.recipe, where=str(folder / MANIFEST))
 
     @property
@@ -122,6 +67,7 @@ class Program:
     def without(self) -> Path | None:
         """The list of the examples that it is not trained on, where there is one."""
         path = self.folder / WITHOUT
+        regular.require(self.folder, path)
         return path if path.exists() else None
 
     @property
@@ -129,10 +75,21 @@ class Program:
         """What people should know of the prepared model."""
         return [note if isinstance(note, Note) else formerly(note) for note in self.manifest.notes]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Identifies the prepared run: two Programs with the same digest train the same way."""
-        return _sha256(msgspec.json.encode(self.manifest))
+        return self.manifest.identity
+
+    @cached_property
+    def sound(self) -> Program:
+        """Itself, when manifest and graphs were found to fit each other; asked before a buffer is made.
+
+        Raises:
+            RunError: they do not, or a graph is missing or was changed.
+        """
+        for name in GRAPHS:
+            self.graph(name)
+        return self
 
     def source(self) -> Source:
         """The copy of the model in the run folder.
@@ -140,14 +97,67 @@ class Program:
         Raises:
             RunError: it is not the model that was prepared, or another version of dsd-ort found other weights in it.
         """
-        source = source_files.load(self.source_path)
-        if source.digest != self.manifest.source_digest:
-            raise RunError(
-                "the run folder's copy of the model is not the one that was prepared",
-                where=str(self.source_path),
-                fix="put the original file back, or prepare the model anew into another folder",
-            )
-        return source.with_parameters([p.name for p in self.manifest.parameters])
+        if not self.linked:
+            regular.require(self.folder, self.source_path)
+        fix = "put the original file back, or prepare the model anew into another folder"
+        known = self.linked or self._model_is_whole()
+        try:
+            source = source_files.load(self.source_path)
+        except Exception as error:  # a damaged file may be anything
+            if known:
+                raise
+            what = error.what if isinstance(error, ModelError) else f"{type(error).__name__} in it"
+            what = f"the run folder's copy of the model was changed, and cannot be read: {what}"
+            raise DamagedError(what, where=str(self.source_path), fix=fix) from error
+        for file in () if self.linked else source.files:
+            regular.require(self.folder, file)
+        if (self.linked or not known) and source.digest != self.manifest.source_digest:
+            what = "the run folder's copy of the model is not the one that was prepared"
+            raise DamagedError(what, where=str(self.source_path), fix=fix)
+        source = source.with_parameters([p.name for p in self.manifest.parameters])
+        shapes = {p.name: p.shape for p in (*source.parameters, *source.statistics)}
+        for piece in (*self.manifest.parameters, *self.manifest.statistics):
+            if shapes.get(piece.name) != piece.shape:
+                what = f"its {piece.name!r} has the shape {list(piece.shape)}, and the model's not"
+                raise RunError(f"the manifest is damaged: {what}", where=str(self.folder / MANIFEST), fix=fix)
+        return source
+
+    def _model_is_whole(self) -> bool:
+        """Whether the files in ``source/`` are those that were prepared, before one of them is understood."""
+        regular.require(self.folder, self.source_path)
+        folder = self.source_path.parent
+        others = sorted(path for path in folder.rglob("*") if path != self.source_path and not path.is_dir())
+        for path in others:
+            regular.require(self.folder, path)
+        if not self.source_path.is_file():
+            return False
+        return source_files.digest_of((self.source_path, *others)) == self.manifest.source_digest
+
+    def refuse_other_artifacts(self) -> None:
+        """Raises RunError where the files of the training graph are not those that were prepared."""
+        regular.require(self.folder, self.artifacts, kind=stat.S_IFDIR)
+        if self.manifest.digest is msgspec.UNSET or not self.artifacts.exists():
+            return
+        digests = {name: d for name, d in (self.manifest.file_digests or {}).items() if name.startswith("artifacts/")}
+        for path in self.artifacts.iterdir():
+            digest = digests.get(f"artifacts/{path.name}")
+            self.refuse_changed(path, digest, "a file of the exported training graph")
+
+    def graph(self, name: str) -> onnx.ModelProto:
+        """A prepared graph, one of :data:`GRAPHS`, which fits the manifest.
+
+        Raises:
+            RunError: it is missing, was changed, or does not fit.
+        """
+        path = self.graph_path(name)
+        graph = onnx.ModelProto()
+        try:
+            graph.ParseFromString(regular.read(self.folder, path))
+        except Exception as error:  # protobuf's DecodeError, which has no types
+            raise DamagedError("a graph of the run folder is damaged", where=str(path), fix=_ANEW) from error
+        if not self.linked:
+            refuse_bad_graph(name, graph, self.manifest, self.recipe, str(path))
+        return graph
 
     def graph_path(self, name: str) -> Path:
         """The file of a prepared graph, one of :data:`GRAPHS`.
@@ -156,12 +166,16 @@ class Program:
             RunError: the file is missing or was changed.
         """
         path = self.folder / "graphs" / f"{name}.onnx"
-        fix = "prepare the model anew into another folder"
-        if not path.is_file():
-            raise RunError("the run folder lacks a graph", where=str(path), fix=fix)
-        if _sha256(path.read_bytes()) != self.manifest.graph_digests[name]:
-            raise RunError("a graph of the run folder was changed", where=str(path), fix=fix)
+        self.refuse_changed(path, self.manifest.graph_digests.get(name), "a graph of the run folder")
         return path
+
+    def refuse_changed(self, path: Path, digest: str | None, what: str) -> None:
+        """Raises RunError where the file *path*, which is *what*, is missing or has not this digest any more."""
+        regular.require(self.folder, path)
+        if not path.is_file():
+            raise RunError(f"{what} is missing", where=str(path), fix=_ANEW)
+        if sha256(regular.read(self.folder, path)) != digest:
+            raise DamagedError(f"{what} was changed", where=str(path), fix=_ANEW)
 
 
 def open_program(folder: str | Path) -> Program:
@@ -172,25 +186,43 @@ def open_program(folder: str | Path) -> Program:
     """
     folder = Path(folder)
     path = folder / MANIFEST
-    if not path.is_file():
+    if not regular.is_there(path):
         raise RunError(
             "this is no run folder" if folder.exists() else "no such run folder",
             where=str(folder),
             fix="make one with: dsd-ort prepare MODEL -o RUN",
         )
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except msgspec.DecodeError as error:
+        content = regular.read(folder, path)
+        _refuse_another_format(content, path)
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except OSError as error:
         raise RunError(
-            f"the manifest cannot be read: {error}", where=str(path), fix="prepare the model anew into another folder"
+            f"the manifest cannot be read: {error.strerror}", where=str(path), fix="check the path and its permissions"
         ) from error
-    if manifest.format != FORMAT:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DamagedError(
+            f"the manifest is damaged, and cannot be read: {error}", where=str(path), fix=_ANEW
+        ) from error
+    if manifest.digest is not msgspec.UNSET and (manifest.digest != manifest.identity or content != manifest.written()):
+        what = "the manifest is damaged: it is no longer what was written when the model was prepared"
+        raise DamagedError(what, where=str(path), fix=_ANEW)
+    refuse_bad_manifest(manifest, str(path))
+    return Program(folder, manifest)
+
+
+def _refuse_another_format(content: bytes, path: Path) -> None:
+    found = msgspec.json.decode(content, type=_Format).format
+    if found != FORMAT:
         raise RunError(
-            f"the run folder has format {manifest.format}, this version of dsd-ort reads {FORMAT}",
+            f"the run folder has format {found}, this version of dsd-ort reads {FORMAT}",
             where=str(path),
             fix="prepare the model anew with this version",
         )
-    return Program(folder, manifest)
+
+
+class _Format(msgspec.Struct):
+    format: int
 
 
 def write_program(
@@ -214,10 +246,12 @@ def write_program(
     """
     refuse_existing(folder)
     contents = {name: graphs[name].SerializeToString(deterministic=True) for name in GRAPHS}
-    manifest = msgspec.structs.replace(manifest, graph_digests={n: _sha256(c) for n, c in contents.items()})
+    temporary = writing.beside(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        writing.remove_left(folder)
+        temporary.mkdir(0o755)
+        held = writing.held_folder(temporary)
     except OSError as error:
         raise RunError(
             f"the run folder cannot be made: {error.strerror}", where=str(folder), fix="choose another place with -o"
@@ -230,16 +264,27 @@ def write_program(
             copy = temporary / "source" / file.relative_to(source.path.parent)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copying.link(file, copy) if linked else copying.copy(file, copy)
+        others = {}
         for file in artifacts:
             (temporary / "artifacts").mkdir(exist_ok=True)
-            shutil.copyfile(file, temporary / "artifacts" / file.name)
+            copy = temporary / "artifacts" / file.name
+            shutil.copyfile(file, copy)
+            others[f"artifacts/{file.name}"] = sha256(copy.read_bytes())
         if without is not None:
             (temporary / WITHOUT).write_bytes(without)
-        (temporary / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        temporary.chmod(0o755)
+            others[WITHOUT] = sha256(without)
+        digests = {name: sha256(content) for name, content in contents.items()}
+        manifest = msgspec.structs.replace(
+            manifest, graph_digests=digests, file_digests=others or msgspec.UNSET
+        ).sealed()
+        (temporary / MANIFEST).write_bytes(manifest.written())
+        if not linked:
+            writing.sync_tree(temporary)
         if folder.exists():  # empty, as refuse_existing has seen
             folder.rmdir()
         temporary.replace(folder)
+        if not linked:
+            writing.sync_folder(folder.parent)
     except OSError as error:
         raise RunError(
             f"the run folder cannot be written: {error.strerror}",
@@ -248,7 +293,8 @@ def write_program(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Program(folder, manifest)
+        held()
+    return Program(folder, manifest, linked=linked)
 
 
 def write_again(program: Program, folder: Path, recipe: Recipe, *, without: bytes | None = None) -> Program:
@@ -257,7 +303,7 @@ def write_again(program: Program, folder: Path, recipe: Recipe, *, without: byte
     Raises:
         RunError: as :func:`write_program`.
     """
-    graphs = {name: onnx.load(program.graph_path(name)) for name in GRAPHS}
+    graphs = {name: program.graph(name) for name in GRAPHS}
     manifest = msgspec.structs.replace(program.manifest, recipe=recipe.to_dict())
     return write_program(folder, program.source(), manifest, graphs, without=without)
 
@@ -268,7 +314,3 @@ def refuse_existing(folder: Path) -> None:
         raise RunError(
             "the run folder exists already", where=str(folder), fix="choose another with -o, or remove it yourself"
         )
-
-
-def _sha256(content: bytes) -> str:
-    return "sha256:" + hashlib.sha256(content).hexdigest()

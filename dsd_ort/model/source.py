@@ -93,7 +93,7 @@ class Source:
             RunError: a file changed after it was loaded.
         """
         self.require_unchanged()
-        return _digest(self.files)
+        return digest_of(self.files)
 
     def value(self, name: str) -> Floats:
         """The weights of the parameter or statistic *name*: a read-only f32 array of its shape, read from the file now.
@@ -215,7 +215,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _digest(files: tuple[Path, ...]) -> str:
+def digest_of(files: tuple[Path, ...]) -> str:
     """SHA-256 over the bytes of all files; the external ones come with their names, the model file may be renamed."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(1 << 20))

@@ -72,9 +72,9 @@ def read(model: Path) -> dict[str, Any]:
         if key not in KEYS:
             fix = nearest(key, KEYS) or f"remove it: the keys here are {', '.join(KEYS)}"
             raise RecipeError(f"{key!r} says nothing of how a model is used", where=str(path), fix=fix)
-    if isinstance(table.get("data"), dict) and "without" in table["data"]:
-        fix = "give data.without in a recipe of your own"
-        raise RecipeError("'data.without' names a file, which no file beside a model may", where=str(path), fix=fix)
+    if isinstance(data := table.get("data"), dict) and "without" in data:  # a path, to whatever it likes
+        fix = "remove it, and give the list with --without"
+        raise RecipeError("data.without says nothing of how a model is used", where=str(path), fix=fix)
     phase = {"kind": "dense", "steps": 0, "learning_rate": 0.0}  # any, as a recipe has one
     Recipe.from_dict({**table, "phase": [phase]}, where=str(path))
     return table

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.proof.report import Verdict
 
 Array = npt.NDArray[Any]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.proof.budget import Budget, OutOfTime
 from dsd_ort.proof.compared import Group, Point, rounding, size
 from dsd_ort.proof.reference import Reference

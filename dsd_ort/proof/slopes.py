@@ -30,7 +30,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.proof.budget import Budget, OutOfTime
 from dsd_ort.proof.compared import UNDECIDED, Found, Group, Point, norm, rounding, size
 from dsd_ort.proof.reference import Reference

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.graph.optimizer.update import OPTIMIZERS
-from dsd_ort.graph.program import Program, Slice
+from dsd_ort.graph.program import Program
 from dsd_ort.model.source import Source
 
 Array = npt.NDArray[np.float32]
@@ -57,7 +58,12 @@ class Arena:
 
     @classmethod
     def of(cls, program: Program) -> Arena:
-        """Buffers of zeros for *program*."""
+        """Buffers of zeros for *program*.
+
+        Raises:
+            RunError: its manifest and graphs do not fit each other.
+        """
+        program = program.sound
         slots = OPTIMIZERS[program.recipe.optimizer.name].slots
         arena = cls(program.manifest.parameters, program.manifest.statistics, slots)
         arena._source = program.source

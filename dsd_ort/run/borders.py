@@ -20,7 +20,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dsd_ort.graph.program import Program, Slice
+from dsd_ort.graph.manifest import Slice
+from dsd_ort.graph.program import Program
 from dsd_ort.run import checkpoint
 from dsd_ort.run.journal import read
 
@@ -99,7 +100,7 @@ def layers(program: Program) -> Iterator[Layer]:
         borders: list[Callable[[str], Weights]] = [source.start]
         for index, phase in enumerate(program.recipe.phase[:count]):
             path = checkpoint.weights_file(program.folder, index, phase.kind)
-            borders.append(stack.enter_context(checkpoint.weights(path, program.digest)))
+            borders.append(stack.enter_context(checkpoint.weights(path, program)))
         for piece in program.manifest.trained:
             if len(piece.shape) > 1:
                 yield _layer(piece, [np.asarray(read_(piece.name)).reshape(-1) for read_ in borders], sparse)

@@ -14,7 +14,7 @@ from dsd_ort.data import Batches, Dataset, counted
 from dsd_ort.data.subset import Counted, split
 from dsd_ort.errors import DataError
 from dsd_ort.graph import input_norms
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.run.criteria import Norms
 from dsd_ort.run.evaluate import Evaluator
 

@@ -25,7 +25,7 @@ def first_bad_value(program: Program, feeds: Mapping[str, npt.NDArray[Any]], thr
         feeds: all of its inputs; others are ignored.
         threads: of ONNX Runtime; 0 means one a core.
     """
-    graph = ir.load(program.graph_path("step"))
+    graph = ir.from_proto(program.graph("step"))
     if not runtime.trains():
         portable.expand(graph)
     model = ir.to_proto(graph)

@@ -68,6 +68,7 @@ class Engine:
         self.loss = new(aligned_zeros(1))
         several = self.recipe.optimizer.accumulate > 1
         total = new(aligned_zeros(arena.gradients.size)) if several else self.gradients
+        self.total = total
         momenta = new(self._momenta() if several else aligned_zeros(0))
         written = Buffers(self.loss, self.gradients, total, self.statistics, self.next_statistics, momenta)
         self.collector = new_collector(written, self.execution, self.memory, self.ranks)
@@ -141,6 +142,16 @@ class Engine:
         self.updates.run(learning_rate, step, self.collector.weight)
         self.collector.weight = 0.0
 
+    def silent(self, names: frozenset[str] | None) -> frozenset[str]:
+        """Those of *names*, by default all, whose gradients in the last update were zero; none on a GPU.
+
+        Of a few that learn nothing, each call looks at their gradients, and of the others at none.
+        """
+        if names is None:
+            return frozenset(p.name for p in self.arena.trained if p.size) if self.execution.on_cpu else frozenset()
+        found = ((p, view(self.total.host, p)) for p in self.arena.trained if p.name in names) if names else ()
+        return frozenset(piece.name for piece, gradient in found if not gradient.any())
+
     def upload(self) -> None:
         """What the arena holds, to the device."""
         for buffer in (self.weights, self.masks, self.statistics, *self.slots.values()):
@@ -196,16 +207,15 @@ class Engine:
     def _graph(self, name: str) -> Graph:
         """The sessions of a step graph; on a GPU those of the other one are closed, as their memory is wanted."""
         if name not in self._graphs:
-            path = self.program.graph_path(name)
             if not self.execution.on_cpu:
                 self._graphs.clear()
             self._graphs[name] = Graph(
-                lambda: ir.load(path),
+                lambda: ir.from_proto(self.program.graph(name)),
                 partial(trained, loss=self.program.manifest.step_loss),
                 self._bind,
                 execution=self.execution,
                 memory=self.memory,
-                where=str(path),
+                where=str(self.program.folder / "graphs" / f"{name}.onnx"),
                 tell=self.tell,
             )
         return self._graphs[name]

@@ -84,9 +84,9 @@ class Evaluator:
         ranks: Ranks | None = None,
     ) -> Evaluator:
         """The evaluator of a run folder."""
-        path = program.graph_path("evaluate")
+        program.graph("evaluate")
         return cls(
-            lambda: ir.load(path),
+            lambda: ir.from_proto(program.graph("evaluate")),
             weights,
             fields=[*program.manifest.inputs, *program.manifest.labels],
             outputs=program.manifest.outputs,

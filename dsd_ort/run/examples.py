@@ -19,6 +19,8 @@ import numpy as np
 from dsd_ort.data import Dataset, Subset, counted, without
 from dsd_ort.data.source_forms import reading
 from dsd_ort.errors import RunError
+from dsd_ort.file import regular
+from dsd_ort.graph.manifest import sha256
 from dsd_ort.graph.program import WITHOUT, Program
 from dsd_ort.run.journal import Event, Journal, read
 from dsd_ort.run.suspects import Suspect, keep, write
@@ -38,7 +40,9 @@ class Examples:
     """
 
     def __init__(self, program: Program, whole: Dataset, listed: Path | None = None, *, writes: bool = True) -> None:
-        self.folder, self.whole, self.writes = program.folder, whole, writes
+        self.program, self.folder, self.whole, self.writes = program, program.folder, whole, writes
+        if listed is None and program.without is not None:
+            self._refuse_changed_list()
         self.listed = listed or program.without
         self.left: Dataset = whole if self.listed is None else without(whole, self.listed)
         """What the run trains on."""
@@ -52,7 +56,8 @@ class Examples:
 
     def record(self, journal: Journal, **more: Any) -> None:
         """How many examples the data has, where they are and which are left, and what *more* there is to tell."""
-        journal.write("data", 0, **self._record(), data=self.whole.where, **more)
+        listed = {} if self.listed is None else {"list": sha256(self.listed.read_bytes())}
+        journal.write("data", 0, **self._record(), data=self.whole.where, **listed, **more)
 
     def refuse_others(self) -> None:
         """Raises RunError where the run began with other examples; those of earlier versions do not know."""
@@ -80,8 +85,9 @@ class Examples:
             )
         if self.writes:
             write(self._suspects(phase), suspects, counted(self.whole))
+            listed = sha256(self._suspects(phase).read_bytes())
             left = self._left_in(phase).digest
-            journal.write("suspects", step, phase=phase, suspects=len(suspects), examples=count, left=left)
+            journal.write("suspects", step, phase=phase, suspects=len(suspects), examples=count, left=left, list=listed)
 
     def of_phase(self, phase: int) -> Dataset:
         """What *phase*, from 1, trains on: all that is left, but what was dropped when it began.
@@ -92,7 +98,9 @@ class Examples:
         """
         dropped = [e for e in read(self.folder) if e["event"] == "suspects" and e["phase"] == phase]
         if not dropped:
+            self._refuse_lost_suspects(phase)
             return self.left
+        regular.require(self.folder, self._suspects(phase))
         left = self._left_in(phase)
         if left.digest != dropped[-1]["left"]:
             raise RunError(
@@ -101,6 +109,22 @@ class Examples:
                 fix="put the list back that was there",
             )
         return left
+
+    def _refuse_lost_suspects(self, phase: int) -> None:
+        """The phase trains without suspects, and its journal does not say which."""
+        if self.program.recipe.phase[phase - 1].drop_suspects:
+            raise RunError(
+                f"the journal has lost what phase {phase} is trained without",
+                where=str(self.folder),
+                fix="put the run's own journal.jsonl back, or prepare the model into a new folder",
+            )
+
+    def _refuse_changed_list(self) -> None:
+        """The list is the one that was prepared, or that a training began with, of which the journal knows."""
+        began = [event["list"] for event in read(self.folder) if event["event"] == "data" and "list" in event]
+        wanted = began[-1] if began else (self.program.manifest.file_digests or {}).get(WITHOUT)
+        if wanted is not None:
+            self.program.refuse_changed(self.folder / WITHOUT, wanted, "the list of examples that are left out")
 
     @property
     def numbers(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from dsd_ort import runtime
 from dsd_ort.runtime.device import Device
 from dsd_ort.version import __version__
 
+OnNaN: TypeAlias = Literal["stop", "skip"]
 Precision: TypeAlias = Literal["fp32", "tf32", "fp16", "bf16"]
 _NOTES = {
     ("cuda", "fp32"): "precision fp32: exact products of float32; tf32, bf16 and fp16 are faster on this device",
@@ -22,6 +23,7 @@ _NOTES = {
     ("cpu", "bf16"): "precision bf16: the CPU rounds float32 to it, slowly: good for trying it out",
 }
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ON_NAN: tuple[OnNaN, ...] = get_args(OnNaN)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ class Execution:
     """Whether CUDA replays a recorded step instead of launching its kernels one by one."""
     deterministic: bool = False
     """Whether forms and algorithms are chosen that repeat to the bit."""
+
+    on_nan: OnNaN = "stop"
+    """What becomes of an update that is not finite: training stops, or leaves it out and counts it."""
+
+    @property
+    def guarded(self) -> bool:
+        """Is an update left out where its gradients are not finite, and not only noticed?"""
+        return self.mixed or not self.on_cpu or self.on_nan == "skip"
 
     @property
     def mixed(self) -> bool:

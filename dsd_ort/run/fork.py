@@ -43,17 +43,18 @@ def fork(run: Program, other: Program) -> bool:
         RunError: a file cannot be read or written, or one of the runs is being trained.
     """
     shared = shared_phases(run.recipe, other.recipe)
-    if not shared or msgspec.structs.replace(run.manifest, recipe=other.manifest.recipe) != other.manifest:
+    own = {"recipe": other.manifest.recipe, "digest": other.manifest.digest}
+    if not shared or msgspec.structs.replace(run.manifest, **own) != other.manifest:
         return False
     with locked(run.folder), locked(other.folder):
-        record = checkpoint.read_record(run.folder / checkpoint.FILE, run.digest)
+        record = checkpoint.read_record(run.folder / checkpoint.FILE, run, state=True)
         position = Position(**record["position"])
         if (other.folder / checkpoint.FILE).exists() or not (position.phase == shared and position.begins_phase):
             return False
         for path in _weights(run, shared):
-            checkpoint.copy(path, other.folder / path.relative_to(run.folder), run.digest, other.digest)
+            checkpoint.copy(path, other.folder / path.relative_to(run.folder), run, other)
         journal.copy(run.folder, other.folder, record["events"])
-        checkpoint.copy(run.folder / checkpoint.FILE, other.folder / checkpoint.FILE, run.digest, other.digest)
+        checkpoint.copy(run.folder / checkpoint.FILE, other.folder / checkpoint.FILE, run, other)
     return True
 
 

@@ -5,9 +5,11 @@ Each rule reads the events of the phase that goes on and says a sentence with th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
+from dsd_ort.notes import listing
 from dsd_ort.run.journal import Event
 
 Rule: TypeAlias = Callable[[Sequence[Event]], str]
@@ -21,6 +23,10 @@ WAITS = 0.3
 """The share of the time without data from which on the data are what takes the time."""
 STALE = 3
 """Epochs in a row that are worse than the best one."""
+EXPLODES = 10.0
+"""Times what a phase's first losses were at most, from where three rising ones explode."""
+MANY = 0.1
+"""The share of updates that are left out, from which on that is no exception."""
 
 
 def remarks(events: Iterable[Event]) -> list[str]:
@@ -41,10 +47,16 @@ class Watch:
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self.tell, self.events = tell, list[Event]()
         self.said = set[Rule]()
+        self.ticks = list[Event]()
 
     def __call__(self, event: Event) -> None:
         if event["event"] == "phase":
-            self.events, self.said = [], set()
+            self.events, self.said, self.ticks = [], set(), []
+        elif event["event"] == "tick" and math.isfinite(event["loss"]):
+            self.ticks = [*self.ticks[:3], *self.ticks[3:][-2:], event]
+            if _explodes not in self.said and (text := _explodes(self.ticks)):
+                self.said.add(_explodes)
+                self.tell({"event": "note", "text": text})
         elif event["event"] in READ:
             self.events.append(event)
         if event["event"] == "epoch":
@@ -66,7 +78,9 @@ def _rises(events: Sequence[Event]) -> str:
 
 
 def _starves(events: Sequence[Event]) -> str:
-    progress = [event for event in events if event["event"] == "progress" and "waiting" in event]
+    progress = [
+        event for event in events if event["event"] == "progress" and {"waiting", "examples_per_second"} <= set(event)
+    ]
     if not progress or (share := progress[-1]["waiting"]) < WAITS:
         return ""
     speed = progress[-1]["examples_per_second"]
@@ -92,4 +106,35 @@ def _overtrains(events: Sequence[Event]) -> str:
     )
 
 
-RULES: tuple[Rule, ...] = (_rises, _starves, _overtrains)
+def _silent(events: Sequence[Event]) -> str:
+    """A parameter that no gradient reaches, as behind units that are dead."""
+    epochs = [event for event in events if event["event"] == "epoch"]
+    if not epochs or not (names := epochs[-1].get("silent")):
+        return ""
+    return (
+        f"the gradients of {listing(names)} were zero in every update of epoch {epochs[-1]['epoch']}: the loss does "
+        "not reach them, as behind units that are dead; a lower learning rate, or freeze, is the way out"
+    )
+
+
+def _skips(events: Sequence[Event]) -> str:
+    epochs = [event for event in events if event["event"] == "epoch" and event.get("skipped")]
+    if not epochs or (skipped := epochs[-1]["skipped"]) < MANY * max(epochs[-1]["step"], 1):
+        return ""
+    of = epochs[-1]["step"]
+    return f"{skipped} of {of} updates were left out, as they were not finite: use a lower learning rate"
+
+
+def _explodes(ticks: Sequence[Event]) -> str:
+    """Told at any update, as there may be no epoch more."""
+    losses = [event["loss"] for event in ticks]
+    first, last = losses[:3], losses[-3:]
+    if len(losses) < 6 or not last[0] < last[1] < last[2] or last[0] <= EXPLODES * max(first) or max(first) <= 0:
+        return ""
+    return (
+        f"the loss explodes: {last[-1]:.4g}, after {max(first):.4g} at the beginning of the phase; stop it, and use a "
+        "lower learning rate, warm-up or optimizer.clip_norm"
+    )
+
+
+RULES: tuple[Rule, ...] = (_rises, _starves, _overtrains, _silent, _skips)

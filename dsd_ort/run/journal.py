@@ -4,23 +4,28 @@ Every line has ``event`` and ``step`` (updates so far, over all phases):
 
 =============  ==========================================================================================
 ``data``       before the first step: ``examples``, how many the data has (null: a stream); ``left``, the digest of
-               those that are trained on, where a list leaves some out; ``data`` and ``eval_data``, where they are;
-               ``device``, ``precision``, ``threads``, ``versions``
+               those that are trained on, where a list leaves some out, and ``list``, that of the list; ``data`` and
+               ``eval_data``, where they are; ``device``, ``precision``, ``threads``, ``versions``
 ``measured``   behind it, with evaluation data: ``metrics`` of the model as it came, which is its ``name``
 ``phase``      a phase begins: ``phase`` (from 1), ``kind``, ``sparsity``, ``epochs`` or ``steps``; ``sparsity_from``
                where it rises from there
 ``masks``      within one whose sparsity rises: new masks, of ``sparsity``
-``suspects``   behind it: ``suspects`` of ``examples`` are dropped, ``left`` is the digest of the others
+``suspects``   behind it: ``suspects`` of ``examples`` are dropped, ``left`` is the digest of the others, ``list``
+               that of the list
 ``progress``   every few steps: ``loss``, ``learning_rate``, ``examples_per_second``, ``waiting``, the share of the
                time in which there was no data, ``done`` ``of`` the phase's updates
-``epoch``      an epoch ends: ``epoch``, ``train_loss``, ``metrics`` on the evaluation data, ``best``
-``phase-end``  ``metrics``, ``density``, ``densities`` by weight, ``seconds``, ``reason``
+``epoch``      an epoch ends: ``epoch``, ``train_loss``, ``metrics`` on the evaluation data, ``best``; ``silent``, the
+               parameters whose gradients were zero all the time, where there are any
+``phase-end``  ``metrics``, ``density``, ``densities`` by weight, ``seconds``, ``reason``; ``skipped``, the updates that
+               were left out so far, with ``--on-nan skip``
 ``resume``     ``keep``: of the events above this line the first that many count, the rest is done again; on which
                ``device`` it goes on, ``precision``, ``threads``, ``versions``
 ``end``        the run is complete
 =============  ==========================================================================================
 
-:func:`read` gives the events that count.  A line that a crash tore is ignored.
+:func:`read` gives the events that count.  A line also says at which place among these it stands, ``at``, and ends with
+its own checksum, ``check``; those of earlier versions have neither.  A last line without an end, as a crash leaves
+it, is ignored; a line that is damaged counts as ``damaged``, and :func:`damage` says where.
 """
 
 from __future__ import annotations
@@ -29,17 +34,24 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from dsd_ort.errors import RunError
+from dsd_ort.file import regular
+from dsd_ort.run.events import is_event
 
 Event = dict[str, Any]
 
 FILE = "journal.jsonl"
 AS_IT_CAME = "as it came"
 """What the model is called before any training."""
+DAMAGED = "damaged"
+_CHECK = ', "check": "'
+_LEAST = 20
+"""Bytes that a line has at least, and so how many events there can be."""
 
 
 class Journal:
@@ -51,9 +63,9 @@ class Journal:
     """
 
     def __init__(self, folder: Path, *listeners: Callable[[Event], None]) -> None:
-        self.path, self.listeners = folder / FILE, listeners
+        self.folder, self.path, self.listeners = folder, folder / FILE, listeners
         self.count = len(read(folder))
-        self.file: TextIO | None = None
+        self.file: int | None = None
 
     def write(self, event: str, step: int, **content: Any) -> None:
         """Records an event; it is with the operating system when this returns.
@@ -62,27 +74,36 @@ class Journal:
             RunError: the file cannot be written.
         """
         record = {"event": event, "step": step, "time": round(time.time(), 3), **content}
+        at = content.get("keep", self.count)
+        line = _line(record, at)
         try:
-            self.file = self.file or self._open()
-            self.file.write(json.dumps(record) + "\n")
-            self.file.flush()
+            self.file = self._open() if self.file is None else self.file
+            while line:  # what is left of it, where the disk is full in the middle, is torn
+                line = line[os.write(self.file, line) :]
         except OSError as error:
             raise _unusable("written", self.path, error) from error
         self.count += 1
         self.tell(record)
 
-    def _open(self) -> TextIO:
+    def _open(self) -> int:
         """The file, ready for a new line; only now, so that what is refused before the first event leaves no file."""
-        torn = self.path.exists() and not (b"\n" + self.path.read_bytes()).endswith(b"\n")
-        file = self.path.open("a", encoding="utf-8")
-        if torn:
-            file.write("\n")
+        left = regular.is_there(self.path) and _torn(regular.read(self.folder, self.path))
+        file = regular.descriptor(self.folder, self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        if left:
+            os.ftruncate(file, os.fstat(file).st_size - left)
         return file
 
     def sync(self) -> None:
-        """Makes the events so far outlast a power failure: a checkpoint counts on them."""
-        if self.file:
-            os.fsync(self.file.fileno())
+        """Makes the events so far outlast a power failure: a checkpoint counts on them.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        if self.file is not None:
+            try:
+                os.fsync(self.file)
+            except OSError as error:
+                raise _unusable("written", self.path, error) from error
 
     def resume(self, step: int, keep: int, **more: Any) -> None:
         """Marks that the run goes on from a checkpoint at which *keep* events counted; *more* is how."""
@@ -95,9 +116,10 @@ class Journal:
             listener(event)
 
     def close(self) -> None:
-        if self.file:
-            with contextlib.suppress(OSError):  # of a full disk: write() has told it
-                self.file.close()
+        if self.file is not None:
+            with contextlib.suppress(OSError):
+                os.close(self.file)
+            self.file = None
 
 
 class Silent(Journal):
@@ -116,7 +138,14 @@ def read(folder: Path) -> list[Event]:
         RunError: the journal is there but cannot be read.
     """
     events: list[Event] = []
-    for event in _lines(folder):
+    for number, (event, at) in _lines(folder):
+        if at is not None:
+            del events[at:]
+        missing = 1 if event is None else (at or 0) - len(events)
+        step = events[-1]["step"] if events else 0
+        events += [{"event": DAMAGED, "step": step, "line": number}] * max(missing, 0)
+        if event is None:
+            continue
         if event["event"] == "resume":
             del events[event["keep"] :]
         else:
@@ -130,21 +159,62 @@ def resumed(folder: Path) -> list[Event]:
     Raises:
         RunError: as :func:`read`.
     """
-    return [event for event in _lines(folder) if event["event"] == "resume"]
+    return [event for _, (event, _) in _lines(folder) if event is not None and event["event"] == "resume"]
 
 
-def _lines(folder: Path) -> Iterator[Event]:
-    """All events, whether they count or not; what is no event is ignored."""
+def damage(events: Iterable[Event]) -> str:
+    """What there is to say of damaged lines, or an empty string."""
+    lines = [str(event["line"]) for event in events if event["event"] == DAMAGED]
+    if not lines:
+        return ""
+    shown = ", ".join(lines[:5]) + (", …" if len(lines) > 5 else "")
+    return f"{FILE} is damaged in line {shown}: what stood there is lost; weights and checkpoints do not depend on it"
+
+
+def _lines(folder: Path) -> list[tuple[int, tuple[Event | None, int | None]]]:
+    """Line number, from 1 → the event, None where it is damaged, and its place.  Without what is torn at the end."""
     path = folder / FILE
     try:
-        lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+        content = regular.read(folder, path) if regular.is_there(path) else b""
     except OSError as error:
         raise _unusable("read", path, error) from error
-    for line in lines:
-        with contextlib.suppress(json.JSONDecodeError):
-            event = json.loads(line)
-            if isinstance(event, dict) and "event" in event:
-                yield event
+    lines = content[: len(content) - _torn(content)].split(b"\n")
+    found = [(number, _event(line)) for number, line in enumerate(lines, 1) if line.strip()]
+    most = len(content) // _LEAST
+    found = [(number, each if (each[1] or 0) <= most else (None, None)) for number, each in found]
+    new = any(at is not None for _, (_, at) in found)
+    # Earlier versions left what was torn, and went on behind it in a new line.
+    return [each for each in found if new or each[1][0] is not None]
+
+
+def torn(folder: Path) -> bool:
+    """Whether the last line was not written to its end, as a kill leaves it; the next event cuts it off."""
+    path = folder / FILE
+    return regular.is_there(path) and bool(_torn(regular.read(folder, path)))
+
+
+def _torn(content: bytes) -> int:
+    """The bytes behind the last whole line."""
+    return len(content) - content.rfind(b"\n") - 1
+
+
+def _line(record: Event, at: int) -> bytes:
+    text = json.dumps(record | {"at": at})[:-1]
+    return f'{text}{_CHECK}{zlib.crc32(text.encode()):08x}"}}\n'.encode()
+
+
+def _event(line: bytes) -> tuple[Event | None, int | None]:
+    """The event of a line, and its place; None for what is damaged, and for the place where it does not say."""
+    text, check, end = line.partition(_CHECK.encode())
+    if check and end != b'%08x"}' % zlib.crc32(text):
+        return None, None
+    try:
+        event = json.loads(text + b"}" if check else line)
+    except (ValueError, RecursionError):
+        return None, None
+    at = event.pop("at", None) if check and isinstance(event, dict) else None
+    whole = is_event(event) and (not check or (isinstance(at, int) and at >= 0))
+    return (event, at) if whole else (None, None)
 
 
 def copy(folder: Path, other: Path, count: int) -> None:
@@ -153,12 +223,13 @@ def copy(folder: Path, other: Path, count: int) -> None:
     Raises:
         RunError: one of the two cannot be read or written.
     """
-    lines = "".join(json.dumps(event) + "\n" for event in read(folder)[:count])
+    events = [event for event in read(folder)[:count] if event["event"] != DAMAGED]
     try:
-        with (other / FILE).open("w", encoding="utf-8") as file:
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
+        file = regular.descriptor(other, other / FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with os.fdopen(file, "wb") as stream:
+            stream.writelines(_line(event, at) for at, event in enumerate(events))
+            stream.flush()
+            os.fsync(stream.fileno())
     except OSError as error:
         raise _unusable("written", other / FILE, error) from error
 

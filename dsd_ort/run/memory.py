@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.run.arena import Array
 from dsd_ort.run.gpu import Block, Event, Stream, use
 from dsd_ort.runtime.device import Device

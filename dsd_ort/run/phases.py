@@ -12,7 +12,7 @@ from contextlib import closing
 
 from dsd_ort.data import Dataset, check_batch_size, counted, prefetch, with_last
 from dsd_ort.errors import RecipeError, Stopped
-from dsd_ort.graph.program import GRAPHS, Program
+from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Phase, Rise
 from dsd_ort.run.calibration import norms
 from dsd_ort.run.epoch import (
@@ -49,6 +49,7 @@ class Trainer:
         journal: is told all that happens.
         stop: asked after each update; when it says yes, the state is saved and :class:`Stopped` raised.
         checkpoint_seconds: the longest time between two checkpoints.
+        keep_checkpoints: how many of them stay.
         measure_first: whether the model as it came is evaluated too.
         execution: on what, and how.
         ranks: the processes that train it together; of these only the first writes.
@@ -68,6 +69,7 @@ class Trainer:
         *,
         stop: Callable[[], bool] = lambda: False,
         checkpoint_seconds: float = 300.0,
+        keep_checkpoints: int = 1,
         measure_first: bool = True,
         execution: Execution | None = None,
         ranks: Ranks | None = None,
@@ -91,6 +93,7 @@ class Trainer:
             ranks=self.ranks,
             recipe=self.recipe,
             norms=lambda: norms(self.evaluator, program.manifest.prunable, examples.left),
+            keep=keep_checkpoints,
         )
         self.engine = self.state.engine
         self.evaluator = Evaluator.of_program(
@@ -143,8 +146,6 @@ class Trainer:
 
     def _refuse_what_cannot_begin(self) -> None:
         """All that would end the run at its first step or evaluation, before anything is written."""
-        for name in GRAPHS:
-            self.program.graph_path(name)
         if self.recipe.prune.criterion == "wanda" and any(phase.kind == "sparse" for phase in self.recipe.phase):
             counted(self.examples.left)
         for phase in self.recipe.phase:
@@ -219,6 +220,7 @@ class Trainer:
         """The batches that are left of this epoch, or of the phase's steps."""
         state, send, sparse = self.state, self.engine.memory.send, self.state.pruner.is_masked(phase)
         began, examples = time.monotonic(), state.progress.examples
+        self.silent = self.engine.silent(None) if state.position.batch == 0 else frozenset()
         left = with_last(batches_left(self.recipe, self.data, state.position).turns(self.rounds.mine))
         ahead = ((None if batch is None else send(batch), last) for batch, last in left)
         with closing(prefetch(ahead)) as stream:
@@ -232,6 +234,7 @@ class Trainer:
                     phase.schedule, state.position.phase_step, steps=self.steps, steps_per_epoch=self.steps_per_epoch
                 )
                 self.engine.update(rate, state.position.step + 1)
+                self.silent = self.engine.silent(self.silent)
                 state.position = state.position.after_update()
                 if state.position.phase_step % PROGRESS_EVERY == 0:
                     state.collect()
@@ -292,8 +295,14 @@ class Trainer:
             train_loss=train_loss,
             metrics=metrics,
             best=best,
+            **({"silent": sorted(self.silent)} if self.silent else {}),
+            **self._skipped(),
         )
         state.save()
+
+    def _skipped(self) -> dict[str, int]:
+        """The updates that were left out so far, where that was asked for."""
+        return {"skipped": int(self.engine.updates.state()["skipped"])} if self.execution.on_nan == "skip" else {}
 
     def _evaluate(self) -> dict[str, float]:
         return self.evaluator(self.eval_data) if self.eval_data is not None else {}
@@ -313,6 +322,7 @@ class Trainer:
             densities={name: round(share, 6) for name, share in state.arena.densities().items()},
             seconds=round(state.progress.seconds, 3),
             **({"overflows": int(updates["skipped"])} if self.execution.mixed else {}),
+            **self._skipped(),
         )
         state.position = state.position.after_phase()
         state.save()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, TypeAlias
+
+from dsd_ort.recipe import Recipe
 
 MeasuredOn: TypeAlias = Literal["training", "evaluation"]
 
@@ -29,6 +31,18 @@ class Position:
     def begins_phase(self) -> bool:
         """Nothing of the phase is done yet."""
         return (self.epoch, self.batch, self.phase_step) == (0, 0, 0)
+
+    def wrong(self, recipe: Recipe) -> str:
+        """What no run of *recipe* can be at, or an empty string."""
+        counts = asdict(self)
+        if bad := [name for name, value in counts.items() if value < 0]:
+            return f"{counts[bad[0]]} {bad[0]}s"
+        if self.phase > len(recipe.phase) or self.phase_step > self.step or self.epoch > self.epochs:
+            return f"phase {self.phase + 1}, update {self.phase_step} of it and {self.step} of all"
+        if self.phase == len(recipe.phase):
+            return "" if self.begins_phase else "updates behind the last phase"
+        steps = recipe.phase[self.phase].steps
+        return f"update {self.phase_step} of {steps}" if steps is not None and self.phase_step > steps else ""
 
     def after_batch(self) -> Position:
         return replace(self, batch=self.batch + 1)

@@ -23,8 +23,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.graph.patterns import View, own_sparsity, pattern_of
-from dsd_ort.graph.program import Slice
 from dsd_ort.model.parameters import Parameter
 from dsd_ort.model.source import Source
 from dsd_ort.recipe import Phase, Prune

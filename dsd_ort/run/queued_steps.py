@@ -12,9 +12,12 @@ from dsd_ort.run.engine import Engine
 from dsd_ort.run.position import Progress
 
 OVERFLOWS = 20
-"""Losses in a row that may be infinite while the scale of 16-bit gradients comes down."""
+"""Losses in a row that may be infinite while the scale of 16-bit gradients comes down, or where they are skipped."""
 
-_FIX = "the last good checkpoint is kept; use a lower learning rate, warm-up or optimizer.clip_norm"
+_FIX = (
+    "the last good checkpoint is kept; use a lower learning rate, warm-up or optimizer.clip_norm; --on-nan skip leaves "
+    "out single batches"
+)
 
 
 class _Step(NamedTuple):
@@ -49,9 +52,9 @@ class Pending:
             culprit: names the tensor that made the last step's loss not finite.
 
         Raises:
-            DivergedError: a loss is not finite; with 16-bit numbers, too many in a row.
+            DivergedError: a loss is not finite; with 16-bit numbers, or where that is skipped, too many in a row.
         """
-        mixed = self.engine.execution.mixed
+        some = self.engine.execution.mixed or self.engine.execution.on_nan == "skip"
         for step, loss in zip(self.steps, self.engine.losses(), strict=True):
             self.loss = loss
             if math.isfinite(loss):
@@ -60,8 +63,8 @@ class Pending:
                 progress.examples += step.examples
                 continue
             self.bad += 1
-            if not mixed or self.bad > OVERFLOWS:
-                when = f" {self.bad} times in a row, up to" if mixed else ", at"
+            if not some or self.bad > OVERFLOWS:
+                when = f" {self.bad} times in a row, up to" if some else ", at"
                 where = str(self.engine.program.folder)
                 if culprit is not None:
                     where = f"the first tensor that is not finite is {culprit()}"

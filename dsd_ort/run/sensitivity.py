@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 
 from dsd_ort.data import Dataset
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.graph.patterns import View, pattern_of
-from dsd_ort.graph.program import Slice
 from dsd_ort.run.arena import Array
 from dsd_ort.run.calibration import norms
 from dsd_ort.run.criteria import Known

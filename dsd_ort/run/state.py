@@ -11,6 +11,7 @@ A run that is saved and resumed goes on as if it had never stopped (law 6).
 
 from __future__ import annotations
 
+import stat
 import time
 import zlib
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from dataclasses import asdict
 import numpy as np
 
 from dsd_ort.errors import RunError
+from dsd_ort.file import regular
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Phase, Recipe, Rise
 from dsd_ort.run import checkpoint
@@ -44,6 +46,7 @@ class State:
         ranks: the processes that all have it; the first of them writes.
         recipe: with the batches that it is trained in.
         norms: measures what meets the weights, see :class:`dsd_ort.run.prune.Pruner`.
+        keep: how many checkpoints stay, the last one among them.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class State:
         ranks: Ranks,
         recipe: Recipe,
         norms: Callable[[], Norms],
+        keep: int = 1,
     ) -> None:
         self.program, self.journal, self.execution, self.ranks, self.recipe = program, journal, execution, ranks, recipe
+        self.keep = keep
         self.arena = Arena.of(program)
         self.engine = Engine(program, self.arena, execution, ranks=ranks, recipe=recipe, tell=self._tell_note)
         self.pruner = Pruner(recipe.prune, recipe.seed, program.source, norms)
@@ -71,7 +76,7 @@ class State:
             RunError: the run was trained before.
         """
         path = self.program.folder / checkpoint.FILE
-        if path.exists():
+        if regular.is_there(path):
             raise RunError(
                 "this run has been trained already, wholly or in part",
                 where=str(path),
@@ -89,7 +94,7 @@ class State:
             RunError: there is none, or it is another run's, or had batches of another size.
         """
         path = self.program.folder / checkpoint.FILE
-        record = checkpoint.load(path, self.arena, self.program.digest)
+        record = checkpoint.load(path, self.arena, self.program, state=True)
         size = record.get("batch_size", self.program.recipe.batch_size)
         if size != self.recipe.batch_size:
             raise RunError(
@@ -155,14 +160,16 @@ class State:
             "progress": asdict(self.progress),
             "events": self.journal.count,
             "precision": self.execution.precision,
+            "on_nan": self.execution.on_nan,
             "batch_size": self.recipe.batch_size,
             "update": self.engine.updates.state(),
         }
         self.journal.sync()
-        checkpoint.save(self.program.folder / checkpoint.FILE, self.arena, record)
+        checkpoint.save(self.program.folder / checkpoint.FILE, self.arena, record, keep=self.keep)
 
     def save_weights(self, phase: Phase, metrics: dict[str, float], *, best: bool = False) -> None:
         """Weights and statistics of *phase*, with what they measured: at its end, or of its *best* epoch so far."""
+        regular.require(self.program.folder, self.program.folder / "phases", kind=stat.S_IFDIR)
         path = checkpoint.weights_file(self.program.folder, self.position.phase, phase.kind, best=best)
         if self.ranks.rank:
             return

@@ -14,10 +14,8 @@ It cannot tell a wrong label from a hard example, which is a suspect too.  As CS
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,6 +26,7 @@ import numpy.typing as npt
 from dsd_ort.data import Subset
 from dsd_ort.data.subset import DATA, Counted
 from dsd_ort.errors import RunError
+from dsd_ort.file import writing
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import WITH_LABELS, Recipe
 from dsd_ort.run import checkpoint, memory
@@ -132,7 +131,7 @@ def weights_of(program: Program, phase: int, *, best: bool = False) -> Arena:
     """
     arena = Arena.of(program)
     path = checkpoint.weights_file(program.folder, phase - 1, program.recipe.phase[phase - 1].kind, best=best)
-    checkpoint.load(path, arena, program.digest)
+    checkpoint.load(path, arena, program)
     return arena
 
 
@@ -179,16 +178,10 @@ def keep(path: Path, content: bytes, what: str = "the list of examples") -> None
     Raises:
         RunError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        path.parent.stat()  # a folder that is not there is not made
+        writing.write({path: lambda file: file.write(content)})
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise RunError(
             f"{what} cannot be written: {error.strerror}",
             where=str(path),

@@ -55,7 +55,7 @@ def new_update(
         memory: its device's.
     """
     parts = _Parts(program, segments, buffers, execution, memory)
-    return HostUpdate(parts) if execution.on_cpu and not execution.mixed else GuardedUpdate(parts)
+    return GuardedUpdate(parts) if execution.guarded else HostUpdate(parts)
 
 
 class _Parts(NamedTuple):
@@ -116,7 +116,7 @@ class HostUpdate:
         self.optimizer = parts.program.recipe.optimizer
         self.rule = OPTIMIZERS[self.optimizer.name]
         self.gradients = parts.buffers["gradient"]
-        self.graph = _Segments(onnx.load(parts.program.graph_path("update")), parts, given={})
+        self.graph = _Segments(parts.program.graph("update"), parts, given={})
 
     def run(self, learning_rate: float, step: int, weight: float) -> None:
         scale, limit = 1.0 / weight, self.optimizer.clip_norm

@@ -282,12 +282,12 @@ def test_a_run_folder_of_another_model(dsd_ort: Command, trained: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x00" * 64, b"\xff" * 4096])
 def test_damaged_checkpoints(dsd_ort: Command, trained: Path, content: bytes) -> None:
     (trained / "run" / "checkpoint.safetensors").write_bytes(content)
-    refuse(dsd_ort, trained, (*TRAIN, "--resume"), "the checkpoint cannot be read")
+    refuse(dsd_ort, trained, (*TRAIN, "--resume"), "the checkpoint is damaged", "dsd-ort fsck")
 
 
 def test_a_safetensors_file_that_is_no_checkpoint(dsd_ort: Command, trained: Path) -> None:
     safetensors.numpy.save_file({"a": np.zeros(3)}, trained / "run" / "checkpoint.safetensors")
-    refuse(dsd_ort, trained, (*TRAIN, "--resume"), "the checkpoint cannot be read")
+    refuse(dsd_ort, trained, (*TRAIN, "--resume"), "the checkpoint is damaged", "dsd-ort fsck")
 
 
 # --- export

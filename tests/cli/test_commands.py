@@ -53,6 +53,7 @@ def test_the_help_lists_the_commands_in_the_order_of_the_work(dsd_ort: Command) 
         "train",
         "status",
         "journal",
+        "fsck",
         "report",
         "evaluate",
         "predict",

@@ -116,3 +116,26 @@ def test_what_is_no_run_folder_is_said(dsd_ort: Command, folder: Path, command: 
     name, *options = command
     answer = dsd_ort(name, "model.onnx", *options)
     assert answer.status == 3 and "prepare" in answer.err and "Traceback" not in answer.err
+
+
+def test_updates_that_were_left_out_have_a_column(dsd_ort: Command, prepared: Path) -> None:
+    arrays = cnn_data(20)
+    arrays["image"][3] = 3e38  # overflows in the first convolution
+    np.savez(prepared / "bad.npz", **arrays)  # type: ignore[arg-type]
+    answer = dsd_ort("train", "run", "--data", "bad.npz", "--threads", 1, "--on-nan", "skip")
+    assert answer.status == 0
+    [header] = [line for line in answer.out.splitlines() if "phase" in line and "seconds" in line]
+    rows = [
+        line.split("│")[-2].strip() for line in answer.out.splitlines() if "│ 1 dense" in line or "│ 2 sparse" in line
+    ]
+    assert "skipped" in header and rows == ["1", "2"], "the count goes on"
+
+
+def test_a_damaged_journal_is_told_and_the_rest_of_it_shown(dsd_ort: Command, trained: Path) -> None:
+    path = trained / "run" / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[1].replace(b"1", b"2", 1), *lines[2:]]))
+    answer = dsd_ort("status", "run")
+    assert answer.status == 0 and "journal.jsonl is damaged in line 2" in answer.out
+    assert len(dsd_ort("journal", "run").out.splitlines()) == len(lines)
+    assert dsd_ort("train", "run", "--data", "data.npz", "--resume", "--threads", 1).status == 0

@@ -9,7 +9,7 @@ from tests.cuda.conftest import Child
 MEMORY = """
 import numpy as np
 from dsd_ort.run.memory import Cuda, Tensor, at, cell, part
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 
 memory = Cuda(0)
 rng = np.random.default_rng(0)

@@ -14,8 +14,9 @@ import pytest
 import dsd_ort
 from dsd_ort.errors import RecipeError, UnsupportedError
 from dsd_ort.graph import masks
+from dsd_ort.graph.manifest import Manifest
 from dsd_ort.graph.prepare import build
-from dsd_ort.graph.program import GRAPHS, Manifest, open_program
+from dsd_ort.graph.program import GRAPHS, open_program
 from dsd_ort.model import source as source_files
 from tests.models import CNN_SHAPES, write_cnn
 

@@ -106,6 +106,7 @@ def test_what_dsd_ort_wrote_may_be_replaced(tmp_path: Path) -> None:
         ("batch_size = 8", "'batch_size' says nothing of how a model is used", "the keys here are loss, data, input"),
         ("metric = ['loss']", "'metric' says nothing", "did you mean 'metrics'"),
         ("monitor = 'speed'", "the recipe's monitor is wrong", "see the README"),
+        ("data.without = '/etc/passwd'", "data.without says nothing", "give the list with --without"),
     ],
 )
 def test_a_wrong_key_in_it_is_refused_by_name(tmp_path: Path, line: str, what: str, fix: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dsd_ort.graph.differentiate.table import RULES as GRADIENTS
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.proof import gradients, points
 from dsd_ort.proof.compared import Point
 from tests.models import write_cnn

@@ -53,7 +53,7 @@ def contents(run: Program) -> dict[str, Any]:
     del files[FILE]
     if files.pop(checkpoint.FILE, None):
         path = run.folder / checkpoint.FILE
-        record = checkpoint.read_record(path, run.digest)
+        record = checkpoint.read_record(path, run)
         del record["progress"]["seconds"]
         files |= {"record": record, "state": safetensors.numpy.save(safetensors.numpy.load_file(path))}
     return files

@@ -73,7 +73,7 @@ def test_a_run_of_an_earlier_version_whose_files_have_it_goes_on(tmp_path: Path)
     dsd_ort.export(folder, tmp_path / "out" / "one.onnx")
     for file in (folder / "phases").iterdir():
         with safetensors.safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata()
+            metadata = {"dsd_ort": opened.metadata()["dsd_ort"]}
         tensors = safetensors.numpy.load_file(file) | {"weights/table": np.zeros((100, 64), np.float32)}
         safetensors.numpy.save_file(tensors, file, metadata=metadata)
     dsd_ort.export(folder, tmp_path / "out2" / "one.onnx")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from dsd_ort.run.health import Watch, remarks
@@ -71,3 +73,45 @@ def test_it_is_said_once_a_phase_and_at_the_end_of_an_epoch() -> None:
     for event in [epoch, epoch, BEGIN, epoch, *wrong, epoch]:
         watch(event)
     assert [event["event"] for event in told] == ["note", "note"]
+
+
+def silent(names: list[str], **more: object) -> list[Event]:
+    return [{"event": "epoch", "epoch": 3, "step": 100, "train_loss": 1.0, "metrics": {}, "silent": names, **more}]
+
+
+def test_gradients_that_were_zero_all_the_time_are_named() -> None:
+    [said] = remarks([BEGIN, *silent(["fc1.weight", "fc1.bias"])])
+    assert "the gradients of 'fc1.weight', 'fc1.bias' were zero in every update of epoch 3" in said
+
+
+def test_updates_that_are_left_out_are_told_when_they_are_many() -> None:
+    [said] = remarks([BEGIN, *silent([], skipped=10)])
+    assert "10 of 100 updates were left out, as they were not finite" in said
+    assert remarks([BEGIN, *silent([], skipped=9)]) == []
+
+
+def ticks(*losses: float) -> list[str]:
+    told: list[Event] = []
+    watch = Watch(told.append)
+    watch({"event": "phase"})
+    for loss in losses:
+        watch({"event": "tick", "loss": loss})
+    return [event["text"] for event in told]
+
+
+def test_a_loss_that_explodes_is_named_once_before_it_is_nan() -> None:
+    [said] = ticks(math.nan, 1.0, 1.2, 1.1, 4.0, 20.0, 60.0, 900.0, 1e9, math.inf, math.nan)
+    assert said.startswith("the loss explodes: 900, after 1.2 at the beginning of the phase")
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        (1.0, 1.0, 1.0, 50.0, 0.9, 60.0, 1.0, 70.0),  # single batches
+        (1.0, 1.0, 1.0, 9.0, 10.0, 11.0),
+        (1e-9, 2.0, 1.0, 3.0, 4.0, 5.0),
+        (1.0, 20.0, 30.0, 40.0),
+    ],
+)
+def test_a_loss_that_scatters_does_not_explode(losses: tuple[float, ...]) -> None:
+    assert ticks(*losses) == []

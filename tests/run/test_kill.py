@@ -146,9 +146,11 @@ def test_killed_again_and_again_at_random_it_ends_with_the_same_bytes(bench: Ben
     assert kills >= 10
 
 
-def test_what_safetensors_leaves_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+def test_what_a_killed_process_leaves_half_written_is_removed(tmp_path: Path) -> None:
     arena = Arena([], [], [])
     (tmp_path / ".tmpA1b2C3").write_bytes(b"half")
+    (tmp_path / ".checkpoint.safetensors.0123abcd.part").write_bytes(b"half")
     (tmp_path / ".tmp-mine").write_bytes(b"another's")
     checkpoint.save(tmp_path / checkpoint.FILE, arena, {})
+    assert checkpoint.remove_left(tmp_path) == [".tmpA1b2C3"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-mine", checkpoint.FILE]

@@ -39,7 +39,7 @@ def train(run: Path, precision: str | None, **options: Any) -> list[Event]:
 
 def record(run: Path) -> dict[str, Any]:
     program = open_program(run)
-    return checkpoint.read_record(run / checkpoint.FILE, program.digest)
+    return checkpoint.read_record(run / checkpoint.FILE, program)
 
 
 def tensors(run: Path) -> dict[str, np.ndarray]:

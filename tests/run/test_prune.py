@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.recipe import Prune
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.prune import lowest, write_masks

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.recipe import CriterionName, Prune
 from dsd_ort.recipe.patterns import parse
 from dsd_ort.run.arena import Arena, view

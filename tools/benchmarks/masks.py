@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from dsd_ort.graph.program import Slice
+from dsd_ort.graph.manifest import Slice
 from dsd_ort.recipe import CriterionName, Prune
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.prune import write_masks

@@ -34,7 +34,8 @@ import numpy as np
 import onnx_ir as ir
 
 import dsd_ort
-from dsd_ort.graph.program import Slice, open_program
+from dsd_ort.graph.manifest import Slice
+from dsd_ort.graph.program import open_program
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution

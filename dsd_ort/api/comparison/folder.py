@@ -56,18 +56,20 @@ def held(folder: Path, names: Collection[str], begun: Callable[[], bool]) -> Ite
         raise RunError(
             f"the folder cannot be made: {error.strerror}", where=str(folder), fix="choose another folder"
         ) from error
-    with locked(folder):
-        made = [folder / name for name in names if not (folder / name).exists()]
-        try:
-            yield
-        except DsdError:
-            if not begun():
-                for path in made:
+    try:
+        with locked(folder):
+            made = [folder / name for name in names if not (folder / name).exists()]
+            try:
+                yield
+            except DsdError:
+                for path in made if not begun() else ():
                     path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
-                if new:
-                    with suppress(OSError):
-                        folder.rmdir()
-            raise
+                raise
+    except DsdError:
+        if new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise
 
 
 def prepared(folder: Path, model: str | Path, recipe: Recipe) -> Runs:

@@ -62,8 +62,8 @@ def at_end(program: Program) -> Chosen:
 
 
 def _metrics(program: Program, phase: int, best: bool) -> dict[str, float]:
-    record = checkpoint.read_record(_file(program, phase, best=best), program.digest)
-    found: dict[str, float] = record["metrics"]
+    record = checkpoint.read_record(_file(program, phase, best=best), program)
+    found: dict[str, float] = record.get("metrics", {})
     return found
 
 
@@ -74,7 +74,7 @@ def weights(program: Program, of: Chosen) -> Arena:
         RunError: see :func:`chosen`.
     """
     arena = Arena.of(program)
-    checkpoint.load(_file(program, of.phase, best=of.best), arena, program.digest)
+    checkpoint.load(_file(program, of.phase, best=of.best), arena, program)
     return arena
 
 

@@ -1,0 +1,1 @@
+"""What becomes of runs that are killed, stopped, left without room and damaged: ``python -m tools.torture``."""
