@@ -119,7 +119,13 @@ ELSEWHERE = {
     "dsd_ort/graph/legalize/rules/trigonometric.py": "texts that compute derivatives",
     "dsd_ort/graph/logits.py": "what a loss calls the activations that it contains",
     "dsd_ort/graph/trial.py": "what ONNX Runtime ends the process on where an image is smaller than the window",
+    "dsd_ort/model/products.py": "what may stand between a stored tensor and the product that it is a factor of",
     "dsd_ort/model/roles.py": "where constants may meet data, each kind with its own question",
+    "dsd_ort/model/wellformed/graphs.py": "which input says how much memory is taken",
+    "dsd_ort/model/wellformed/inferred.py": "gates, as the shapes of weights have them, before any rule sees the node",
+    "dsd_ort/model/wellformed/nodes.py": "attributes that are numbers of element types",
+    "dsd_ort/proof/analytic.py": "what has a slope on complex numbers: the judge knows nothing of what it judges",
+    "dsd_ort/proof/reference.py": "what ONNX's evaluator computes in float32, whatever it is given",
     "dsd_ort/proof/recurrence.py": "the judge knows nothing of what it judges",
 }
 """Files with a table of operators that says something else than what an operator is, and what."""
