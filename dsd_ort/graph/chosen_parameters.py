@@ -54,7 +54,7 @@ def _refuse_classical(source: Source) -> None:
 
 def frozen(source: Source, recipe: Recipe) -> set[str]:
     """The parameters and running statistics that stay as they are."""
-    return select.select(recipe.freeze, source.changeable, key="freeze", constants=source.constants)
+    return select.select(recipe.freeze, source.changeable, key="freeze")
 
 
 def pruned(parameters: Sequence[Parameter], recipe: Recipe, constants: Sequence[Constant] = ()) -> set[str]:

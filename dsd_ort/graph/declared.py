@@ -57,10 +57,20 @@ def _infer(model: ir.Model, declared: Collection[ir.Value]) -> None:
     for node in model.graph:
         if any(value.shape is None for value in node.outputs):
             infer(node, constant_value, model.opset_imports.get("", OPSET))
+            _by_length(node)
     left = [value for node in model.graph for value in node.outputs if value in declared and value.shape is None]
     if left:
         for value, dims in _by_runtime(model, left).items():
             value.shape = ir.Shape(dims)
+
+
+def _by_length(node: ir.Node) -> None:
+    """Of a Reshape to sizes that are computed, how many these are: the rank, which no schema tells."""
+    if node.op_type != "Reshape" or node.domain or node.outputs[0].shape is not None or node.inputs[1] is None:
+        return
+    length = dims_of(node.inputs[1])
+    if length is not None and len(length) == 1 and isinstance(length[0], int):
+        node.outputs[0].shape = ir.Shape([None] * length[0])
 
 
 def _by_runtime(model: ir.Model, values: Sequence[ir.Value]) -> dict[ir.Value, Dims]:
