@@ -13,7 +13,8 @@ from dsd_ort.cli.say import say
 from dsd_ort.errors import Stopped
 from dsd_ort.launcher import is_first
 
-SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__]
+ASKED = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = [*ASKED, *(number for number in signal.Signals if number.name == "SIGHUP")]
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def stoppable(go_on: str) -> Iterator[Callable[[], bool]]:
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Whether one of them came: the first one asks, the second does not wait for the end of the step.
 
-    What is ignored when it begins, as SIGHUP under nohup, stays so.
+    SIGHUP stays ignored where it is when it begins, as under nohup.
     """
     asked: list[int] = []
 
@@ -49,7 +50,8 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield lambda: False
         return
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    # Not the others: shells let what they start in the background ignore Ctrl-C, and whoever sends one means it.
+    heard = [number for number in SIGNALS if number in ASKED or signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield lambda: bool(asked)

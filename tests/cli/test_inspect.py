@@ -153,7 +153,7 @@ def test_no_weight_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     onnx.save(model, "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     size = (folder / "weights.bin").stat().st_size
     (folder / "weights.bin").write_bytes(b"\xff" * size)  # NaN, if anyone looked
-    monkeypatch.setattr("dsd_ort.model.source._digest", lambda files: pytest.fail("the weights were read"))
+    monkeypatch.setattr("dsd_ort.model.source.digest_of", lambda files: pytest.fail("the weights were read"))
     assert package.inspect(folder / "model.onnx").trainable
 
 

@@ -89,6 +89,7 @@ def test_a_refused_model_tells_the_same_of_the_rest(dsd_ort: Command, folder: Pa
 def test_a_run_folder_of_before_there_were_records_trains_resumes_and_ships(dsd_ort: Command, prepared: Path) -> None:
     path = prepared / "run" / "manifest.json"
     table = json.loads(path.read_text())
+    del table["digest"]
     table["notes"] = [f"{note['node']}: {note['words']}" for note in table["notes"]]
     path.write_text(json.dumps(table))
     for command in (("train", "run", "--data", "data.npz"), ("export", "run", "-o", "final.onnx")):

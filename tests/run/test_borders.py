@@ -36,7 +36,7 @@ def weights(program: Program, name: str) -> list[np.ndarray]:
     """In the file and at the end of each phase, by what loads a whole phase."""
     found = [program.source().start(name)]
     for index, phase in enumerate(program.recipe.phase[: borders.complete(program)]):
-        with checkpoint.weights(checkpoint.weights_file(program.folder, index, phase.kind), program.digest) as read:
+        with checkpoint.weights(checkpoint.weights_file(program.folder, index, phase.kind), program) as read:
             found.append(read(name))
     return found
 
@@ -124,5 +124,5 @@ def test_a_phase_whose_weights_are_gone_ends_what_is_known(run: Program) -> None
 def test_damaged_weights_are_named(run: Program) -> None:
     path = checkpoint.weights_file(run.folder, 2, "dense")
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="are damaged"):
         list(borders.layers(run))
