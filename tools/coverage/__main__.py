@@ -121,9 +121,10 @@ def with_operators(coverage: Coverage) -> Coverage:
 def measure_models(coverage: Coverage, arguments: argparse.Namespace) -> None:
     """Measures the models of a folder, cheap groups first, and writes after each: it may be stopped."""
     folder: Path = arguments.models
-    coverage.missing = models.missing(folder)
+    if arguments.only == "*":
+        coverage.missing = models.missing(folder)
     there = [f"{file.parent.name}/{file.name.removesuffix('.onnx')}" for file in sorted(folder.glob("*/*.onnx"))]
-    rows = {row.name: row for row in coverage.models if row.name in there}
+    rows = {row.name: row for row in coverage.models}
     names = [name for name in there if fnmatch.fnmatch(name, arguments.only)]
     known = dict(rows)
     if arguments.bare:
@@ -134,7 +135,7 @@ def measure_models(coverage: Coverage, arguments: argparse.Namespace) -> None:
         rows = dict(known)
     for row in models.measure(folder, names, known, seconds=arguments.seconds, threads=arguments.threads):
         rows[row.name] = row
-        coverage.models = [rows[name] for name in there if name in rows]
+        coverage.models = [rows[name] for name in sorted(rows)]
         write(coverage, arguments.output)
         sides = {"dsd-ort": row.ours, "stock": row.stock, "alone": row.bare}
         print(f"{row.name}: " + " | ".join(f"{k}: {v.verdict} {v.why}" for k, v in sides.items()), flush=True)
