@@ -64,7 +64,7 @@ mpi: $(MPI)/mpi
 	$(MPI)/bin/python -m pytest -m "mpi and not slow" tests/mpi
 
 oracle: $(ORACLE)/oracle
-	$(ORACLE)/bin/python -m pytest -m "oracle and not slow" tests/oracle
+	$(ORACLE)/bin/python -m pytest -n $(JOBS) -m "oracle and not slow" tests/oracle
 
 # One stamp file an environment and set of packages: a changed lock file installs again.
 $(VENV)/runtime $(VENV)/test $(VENV)/dev $(VENV)/docs: $(VENV)/%: requirements/%.txt pyproject.toml
