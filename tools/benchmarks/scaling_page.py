@@ -18,6 +18,8 @@ def page(found: dict[str, Any]) -> str:
     """The page of all that was measured."""
     writers = {"turns": _turns, "exchange": _exchange, "throttled": _throttled, "steps": _model}
     parts = [write(found[name]) for name, write in writers.items() if name in found]
+    missing = [f"`--{name}`" for name in writers if name not in found]
+    parts += [f"Not measured yet on a machine that does nothing else: {', '.join(missing)}.\n"] if missing else []
     return "\n".join([_HEAD, *parts])
 
 
