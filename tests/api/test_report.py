@@ -159,6 +159,33 @@ def test_the_page_of_two_trainings_has_their_phases(tmp_path: Path) -> None:
     assert all(f" {title} " in said for title in ("loss", "top-1, %", "dense only")) and "in the end DSD " in said
 
 
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a scan with a total, whose model has a hostile name."""
+    folder = tmp_path_factory.mktemp("scan")
+    model = write_cnn(folder / "<script>m.onnx")
+    found = dsd_ort.scan(model, cnn_data(60), sparsities=(0.3, 0.9), total=0.5, threads=1)
+    path = folder / "scan.json"
+    path.write_text(json.dumps(found.to_dict()))
+    return path
+
+
+def test_the_page_of_a_scan_has_a_heat_map_and_the_total(scan: Path) -> None:
+    path = dsd_ort.report(scan)
+    assert path == scan.with_suffix(".html")
+    text = text_of(path)
+    for told in ("What each layer bears", "conv2.weight", "bears least", "50 % of each layer", "<script>m.onnx"):
+        assert told in text, told
+    assert "<script>" not in path.read_text("utf-8")
+
+
+def test_what_is_no_scan_is_said(tmp_path: Path) -> None:
+    (tmp_path / "scan.json").write_text('{"model": 1}')
+    with pytest.raises(RunError, match="the file is no scan") as caught:
+        dsd_ort.report(tmp_path / "scan.json")
+    assert "dsd-ort scan MODEL" in str(caught.value)
+
+
 def test_a_contact_sheet_is_in_the_file(run: Path, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -176,7 +203,7 @@ def test_a_contact_sheet_is_in_the_file(run: Path, tmp_path: Path) -> None:
 # --- what it is as a file
 
 
-@pytest.mark.parametrize("kind", ["run", "experiment"])
+@pytest.mark.parametrize("kind", ["run", "experiment", "scan"])
 def test_it_is_one_valid_file_that_asks_nobody(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     text = dsd_ort.report(request.getfixturevalue(kind), tmp_path / "r.html").read_text("utf-8")
     tree = parsed(text)
