@@ -13,7 +13,8 @@ from dsd_ort.cli.stop import SIGNALS, asked_to_stop
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    """As in a terminal's foreground, wherever the tests run: nothing is ignored."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
