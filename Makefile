@@ -21,7 +21,8 @@ MPI ?= .venv-mpi
 JOBS ?= 2
 # What may depend on Python, NumPy or ONNX Runtime, in two minutes.
 SHORT = $(addprefix tests/,cli data recipe runtime ship test_readme.py run/test_phases.py \
-          graph/differentiate graph/test_gradients.py graph/test_loss.py)
+          graph/differentiate graph/test_gradients.py graph/test_loss.py) \
+        --ignore=tests/cli/test_experiment.py --ignore=tests/cli/test_compare.py
 PIP = -m pip --disable-pip-version-check --quiet --no-input
 
 .PHONY: demo test check lint types layers docs stock mpi oracle audit lock clean
