@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dsd_ort.api.page.layout import Picture, plain, require_extra
+from dsd_ort.api.page.layout import Picture, require_extra
+from dsd_ort.notes import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from dsd_ort.errors import InstallationError, RunError
+from dsd_ort.notes import plain
 from dsd_ort.version import __version__
 
 EXTRA = 'pip install "dsd-ort[report]"'
@@ -116,11 +117,6 @@ class Page:
     subtitle: str
     figures: Sequence[Figure] = ()
     sections: Sequence[Section] = field(default_factory=tuple)
-
-
-def plain(text: object) -> str:
-    """*text* in which nothing commands anything: control characters and line breaks become visible escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def require_extra() -> None:

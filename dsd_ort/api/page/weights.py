@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dsd_ort.api.page.draw import BLUE, GRID, INK, MUTED, RED, SERIES, legend, log_scale, logarithmic, picture, short
-from dsd_ort.api.page.layout import Picture, Table, plain
+from dsd_ort.api.page.layout import Picture, Table
+from dsd_ort.notes import plain
 from dsd_ort.run.borders import Histograms, Layer
 
 if TYPE_CHECKING:
