@@ -14,6 +14,7 @@ from tests.session import opened
 
 HEADER = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1, "com.microsoft.nchwc": 1]>'
 BLOCKS = [1] if channel_block() == 1 else [1, channel_block()]
+blocked_only = pytest.mark.skipif(channel_block() == 1, reason="MLAS has no blocked layout on this machine")
 TOLERANCE = 1e-5  # of the norm: float32 sums in another order
 
 
@@ -93,6 +94,47 @@ def test_both_gradients_of_a_convolution_stay(
     assert any(name.endswith("Conv") for name in operators(lowered)) == applies
 
 
+DEPTHWISE = {
+    # name: shape of x, kernel, attributes, what stays with ConvGrad
+    "3x3": ((2, 16, 9, 7), (3, 3), "pads=[1,1,1,1]", ""),
+    "7x7": ((1, 32, 9, 8), (7, 7), "pads=[3,3,3,3]", ""),
+    "strided": ((3, 16, 9, 8), (3, 3), "strides=[2,2], pads=[1,1,1,1]", ""),
+    "strided-along-one": ((2, 32, 10, 7), (5, 5), "strides=[2,1], pads=[2,2,2,2]", ""),
+    "strided-by-3": ((2, 32, 11, 10), (4, 5), "strides=[3,3], pads=[1,2,0,2]", ""),
+    "7x7-strided": ((2, 16, 14, 13), (7, 7), "strides=[2,2], pads=[3,3,3,3]", ""),
+    "last-row-unread": ((2, 16, 10, 9), (3, 3), "strides=[2,3]", ""),
+    "channels-of-no-whole-block": ((2, 12, 8, 7), (3, 3), "strides=[2,2], pads=[1,1,1,1]", ""),
+    "more-than-a-block": ((2, 40, 6, 7), (3, 3), "pads=[1,1,1,1]", ""),
+    "dilated": ((2, 16, 9, 11), (3, 3), "pads=[2,3,2,3], dilations=[2,3]", ""),
+    "dilated-strided": ((2, 16, 12, 11), (3, 3), "strides=[2,2], dilations=[2,1]", "dx"),
+    "narrower-than-its-stride": ((2, 16, 9, 8), (2, 1), "strides=[3,2]", "dx"),
+    "padded-beyond-the-kernel": ((2, 16, 4, 4), (2, 2), "pads=[2,2,2,2]", "dx"),
+    "three-channels-in-four": ((2, 18, 9, 7), (3, 3), "pads=[1,1,1,1]", "dw"),
+}
+
+
+@blocked_only
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize(("x", "kernel", "attributes", "left"), DEPTHWISE.values(), ids=DEPTHWISE.keys())
+def test_a_depthwise_convolution_and_its_gradients_stay(
+    x: tuple[int, ...], kernel: tuple[int, int], attributes: str, left: str, batch: int, bias: bool
+) -> None:
+    channels = x[1]
+    w = (channels, 1, *kernel)
+    forward, backward = convolution_texts(x, w, f"group={channels}, {attributes}")
+    feeds = {"x": normal(batch, *x[1:]), "w": normal(*w)}
+    assert_equal_after_lowering(forward, feeds, channel_block())
+    feeds["dy"] = normal(*run(model_of(forward), feeds)["y"].shape)
+    for symbol, size in zip(("S0", "S1"), feeds["dy"].shape[2:], strict=True):
+        backward = backward.replace(symbol, str(size))
+    if bias:
+        backward = backward.replace("] dw)", f"] dw, float[{channels}] db)").replace("dx, dw =", "dx, dw, db =")
+    lowered, _ = assert_equal_after_lowering(backward, feeds, channel_block())
+    kept = [o.name for node in lowered.graph if node.op_type == "ConvGrad" for o in node.outputs if o.name]
+    assert kept == ([left, "db"] if left == "dw" and bias else [left] if left else [])
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("x", "w", "attributes"), [c[:3] for c in CONVOLUTIONS.values()], ids=CONVOLUTIONS.keys())
@@ -103,9 +145,6 @@ def test_a_convolution_stays(x: tuple[int, ...], w: tuple[int, ...], attributes:
         forward = forward.replace("] w)", f"] w, float[{w[0]}] b)").replace("(x, w) }", "(x, w, b) }")
         feeds["b"] = normal(w[0])
     assert_equal_after_lowering(forward, feeds, channel_block())
-
-
-blocked_only = pytest.mark.skipif(channel_block() == 1, reason="MLAS has no blocked layout on this machine")
 
 
 @blocked_only

@@ -105,7 +105,8 @@ def _apply(form: Form, site: Site, choices: Choices) -> bool:
     assert isinstance(graph, ir.Graph)
     site.put_before(node)
     for old, new in zip(node.outputs, [built] if isinstance(built, ir.Value) else built, strict=False):
-        take_over(old, new)
+        if new is not None:
+            take_over(old, new)
     if not any(output.name for output in node.outputs):
         graph.remove(node, safe=True)
     return True

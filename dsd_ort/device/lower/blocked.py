@@ -68,11 +68,15 @@ class Layout:
     ) -> ir.Value:
         """X ∗ W (+ bias) for a blocked kernel; X and the result are not blocked."""
         if conv.in_channels >= self.block:
-            if x not in self.data:
-                self.data[x] = _block(site, x)
-            x = self.data[x]
+            x = self.laid_out(site, x)
         y = site.op(f"{BLOCKED}.Conv", x, kernel, *bias, **conv.attributes)
         return site.op(f"{BLOCKED}.ReorderOutput", y, channels=conv.out_channels)
+
+    def laid_out(self, site: Site, x: ir.Value) -> ir.Value:
+        """X blocked, once for all who read it so."""
+        if x not in self.data:
+            self.data[x] = lay_out(site, x)
+        return self.data[x]
 
     def kernel(self, site: Site, weight: ir.Value, conv: Convolution) -> ir.Value:
         """W blocked: [M, C, K] → [M, C/b, K, b] → [M/b, C/b, K, b, b]; for C < b the first step falls away.
@@ -83,8 +87,8 @@ class Layout:
             b, m, c, size = self.block, conv.out_channels, conv.in_channels, int(np.prod(conv.kernel))
             value = weight
             if c >= b:
-                value = _block(site, site.Reshape(value, [m * c // b, b, size, 1]))
-            value = _block(site, site.Reshape(value, [m // b, b, c * size, 1]))
+                value = lay_out(site, site.Reshape(value, [m * c // b, b, size, 1]))
+            value = lay_out(site, site.Reshape(value, [m // b, b, c * size, 1]))
             self.kernels[weight] = site.Reshape(value, [m, c, *conv.kernel])
         return self.kernels[weight]
 
@@ -94,8 +98,9 @@ class Layout:
         order = np.arange(m * c * size // b**2).reshape(m // b, c // b, size)[:, :, ::-1].transpose(1, 0, 2)
         matrices = site.Reshape(self.kernel(site, weight, conv), [-1, b, b, 1])
         picked = site.Gather(matrices, order.ravel().astype(np.int64), axis=0)
-        return site.Reshape(_block(site, picked), [c, m, *conv.kernel])
+        return site.Reshape(lay_out(site, picked), [c, m, *conv.kernel])
 
 
-def _block(site: Site, value: ir.Value) -> ir.Value:
+def lay_out(site: Site, value: ir.Value) -> ir.Value:
+    """[N, C, …] → [N, C/b, …, b], under the shape that it has."""
     return site.op(f"{BLOCKED}.ReorderInput", value)

@@ -26,8 +26,8 @@ class Choices:
     """So far; each draws numbers of its own."""
 
 
-Rule: TypeAlias = "Callable[[Site, Choices], ir.Value | Sequence[ir.Value] | None]"
-"""From a node to the value that takes the place of its first output, or the values of all; None where it stays."""
+Rule: TypeAlias = "Callable[[Site, Choices], ir.Value | Sequence[ir.Value | None] | None]"
+"""From a node to the value that takes the place of its first output, or the values of all; None where one stays."""
 
 
 class Form(NamedTuple):

@@ -1,0 +1,84 @@
+"""One measurement, in pieces that are processes of their own: files, turns of the sides, and the memory of each."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+
+from tools.benchmarks.pytorch import networks, sides
+from tools.benchmarks.turns import ratio, take_turns
+from tools.measuring.machine import peak_memory, reset_peak
+
+SIDES = ("ours", "eager", "compiled", "ort")
+
+
+class Wanted(NamedTuple):
+    """One measurement, and the sides that take part in it."""
+
+    network: str
+    batch: int
+    sides: tuple[str, ...]
+    rounds: int
+    threads: int
+
+
+def write(item: tuple[str, Path]) -> None:
+    """The model and its run folder."""
+    name, folder = item
+    sides.prepare(name, networks.write(name, folder / "model.onnx"), folder / "run")
+
+
+def measure(given: tuple[Wanted, Path]) -> dict[str, Any]:
+    """Seconds of each side, and the ratios ours / theirs of turns that follow each other."""
+    item, folder = given
+    torch.set_num_threads(item.threads)
+    batch = networks.NETWORKS[item.network].batch(item.batch)
+    makers: dict[str, Callable[[], sides.Step]] = {
+        "ours": lambda: sides.ours(folder / "run", batch, item.threads),
+        "eager": lambda: sides.eager(item.network, batch),
+        "compiled": lambda: sides.eager(item.network, batch, compiled=True),
+        "ort": lambda: sides.ort_api(folder / "model.onnx", batch, folder),
+    }
+    steps, refused = {}, {}
+    for side in item.sides:
+        try:
+            step = makers[side]()
+            step()
+        except Exception as error:  # whatever keeps a peer from taking part stands in the row
+            if side in ("ours", "eager"):
+                raise
+            refused[side] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+        else:
+            steps[side] = step
+    times = dict(zip(steps, take_turns(list(steps.values()), item.rounds), strict=True))
+    return {
+        "network": item.network,
+        "batch": item.batch,
+        "ratios": {side: ratio(times["ours"], times[side]) for side in times if side != "ours"},
+        "seconds": {side: statistics.median(seconds) for side, seconds in times.items()},
+        "refused": refused,
+        "flops": sides.flops(item.network, batch),
+        **sides.machine(),
+        "rounds": item.rounds,
+        "threads": item.threads,
+        "torch": torch.__version__,
+    }
+
+
+def alone(given: tuple[Wanted, str, Path]) -> float:
+    """GB that three steps of one side take, over what the process had before it was made."""
+    item, side, folder = given
+    torch.set_num_threads(item.threads)
+    batch = networks.NETWORKS[item.network].batch(item.batch)
+    before = psutil.Process().memory_info().rss
+    reset_peak()
+    ours = side == "ours"
+    step = sides.ours(folder / "run", batch, item.threads) if ours else sides.eager(item.network, batch)
+    for _ in range(3):
+        step()
+    return (peak_memory() - before) / 1e9
