@@ -248,3 +248,82 @@ def test_a_differentiated_network_keeps_all_its_gradients(block: int) -> None:
     assert list(got) == list(expected)
     for name, value in expected.items():
         assert np.linalg.norm(got[name] - value) <= TOLERANCE * np.linalg.norm(value), name
+
+
+def gradients(text: str, names: list[str], feeds: dict[str, np.ndarray], block: int) -> tuple[list[str], ir.Model]:
+    """The notes of the lowered gradients of the output *loss*, which stay what they are."""
+    step = differentiate(model_of(text), names).model
+    expected = run(step, feeds)
+    notes = lower(step, block=block)
+    got = run(step, feeds)
+    for name, value in expected.items():
+        assert np.isfinite(value).all() and np.linalg.norm(got[name] - value) <= TOLERANCE * np.linalg.norm(value), name
+    return [note.rpartition(" (")[0] for note in notes], step
+
+
+BEHIND = {
+    "a product": ("p = MatMul(y, w) loss = ReduceSum<keepdims=0>(p)", True),
+    "a quotient by numbers": (
+        "two = Constant<value_float=2.0>() p = Div(y, two) loss = ReduceSum<keepdims=0>(p)",
+        True,
+    ),
+    "a root": ("p = Sqrt(y) loss = ReduceSum<keepdims=0>(p)", False),
+    "a root and a slice": (
+        """from = Constant<value_ints=[1]>() to = Constant<value_ints=[4]>()
+           p = Sqrt(y) q = Slice(p, from, to) loss = ReduceSum<keepdims=0>(q)""",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("rest", "quick"), BEHIND.values(), ids=BEHIND.keys())
+@pytest.mark.parametrize("cut", ["Clip(x, low, high)", "Relu(x)"])
+def test_what_is_cut_off_gets_no_gradient_even_from_a_pole(cut: str, rest: str, quick: bool) -> None:
+    """The root's own gradient is infinite at zero; with it a product in the place of a choice would make NaN."""
+    text = f"""agraph (float[4, 5] x, float[5, 3] w) => (float loss)
+        {{ low = Constant<value_float=0.0>() high = Constant<value_float=6.0>()
+           y = {cut} {rest} }}"""
+    x = np.random.default_rng(0).uniform(-8, 8, (4, 5)).astype(np.float32)
+    feeds = {"x": x, "w": normal(5, 3)} if "w)" in rest else {"x": x}
+    text = text if "w)" in rest else text.replace(", float[5, 3] w", "")
+    notes, _ = gradients(text, ["x"], feeds, 1)
+    assert bool(notes) == quick
+
+
+def test_the_gradient_of_clip_is_that_of_a_choice() -> None:
+    text = """agraph (float[N, 5] x, float[5, 3] w) => (float loss)
+        { low = Constant<value_float=-1.0>() high = Constant<value_float=1.0>()
+          y = Clip(x, low, high) p = MatMul(y, w) loss = ReduceSum<keepdims=0>(p) }"""
+    x = np.array([[-2, -1, 0, 1, 2], [np.inf, -np.inf, 0.5, -0.0, 1.5]], np.float32)
+    notes, step = gradients(text, ["x"], {"x": x, "w": normal(5, 3)}, 1)
+    assert notes == ["Where(X = Clip(X), dY, 0) → Cast · Mul"]
+    assert "Where" not in operators(step)
+
+
+@pytest.mark.parametrize("order", ["Mul(x, s)", "Mul(s, x)"])
+def test_the_gradient_of_silu_is_one_node(order: str) -> None:
+    text = f"""agraph (float[N, 5] x, float[5, 3] w) => (float loss)
+        {{ s = Sigmoid(x) y = {order} p = MatMul(y, w) loss = ReduceSum<keepdims=0>(p) }}"""
+    feeds = {"x": 30 * normal(7, 5), "w": normal(5, 3)}
+    notes, step = gradients(text, ["x"], feeds, 1)
+    assert notes == ["gradient of X · sigmoid(X) → QuickGeluGrad"]
+    assert operators(step).count("Sigmoid") == 1 and not any("SigmoidGrad" in name for name in operators(step))
+
+
+def test_a_gate_by_something_else_is_not_silu() -> None:
+    text = """agraph (float[N, 5] x, float[N, 5] z, float[5, 3] w) => (float loss)
+        { s = Sigmoid(z) y = Mul(x, s) e = Add(y, z) p = MatMul(e, w) loss = ReduceSum<keepdims=0>(p) }"""
+    notes, _ = gradients(text, ["x", "z"], {"x": normal(7, 5), "z": normal(7, 5) + 1, "w": normal(5, 3)}, 1)
+    assert notes == []
+
+
+def test_a_kernel_of_few_maps_gets_its_gradient_from_dy() -> None:
+    text = """agraph (float[N, 6, 9, 7] dy, float[N, 24, 9, 7] x, float[6, 24, 3, 2] w)
+        => (float[N, 24, 9, 7] dx, float[6, 24, 3, 2] dw)
+        { dx, dw = com.microsoft.ConvGrad<pads=[0, 1, 2, 0]>(dy, x, w) }"""
+    feeds = {"x": normal(2, 24, 9, 7), "w": normal(6, 24, 3, 2)}
+    forward = convolution_texts((2, 24, 9, 7), (6, 24, 3, 2), "pads=[0, 1, 2, 0]")[0]
+    feeds["dy"] = normal(*run(model_of(forward), feeds)["y"].shape)
+    lowered, _ = assert_equal_after_lowering(text, feeds, 1)
+    (node,) = [node for node in lowered.graph if node.op_type == "ConvGrad"]
+    assert [value.name for value in node.inputs[:2]] == ["x", "dy"] and not node.outputs[0].name

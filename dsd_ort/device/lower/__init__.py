@@ -14,6 +14,7 @@ Y: f32[N, M, H'…]; dX, dW, dY are the gradients of the loss.
 from __future__ import annotations
 
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dsd_ort.device.lower import cpu, cuda, dropout, recorded
 from dsd_ort.device.lower.blocked import BLOCKED, Layout, channel_block
@@ -30,8 +31,10 @@ __all__ = ["BLOCKED", "FORMS", "Convolution", "channel_block", "convolution_of",
 
 FORMS: dict[str, dict[str, Form]] = {
     "cpu": {
+        "Add": Form(cpu.silu_gradient, "gradient of X · sigmoid(X) → QuickGeluGrad"),
         "com.microsoft.ReluGrad": Form(cpu.relu_gradient, "ReluGrad → HardSigmoid · Mul"),
         "Conv": Form(cpu.convolution, "Conv → blocked Conv"),
+        "Where": Form(cpu.clip_gradient, "Where(X = Clip(X), dY, 0) → Cast · Mul"),
         "com.microsoft.ConvGrad": Form(cpu.convolution_gradient, "ConvGrad → ConvGrad for dW, Conv for dX"),
     },
     "cuda": {
@@ -83,6 +86,8 @@ def lower(
             function.opset_imports[""] = model.opset_imports[""]
         autograd.inline(model)
         walk(*_bodies(model.graph, device))
+    if any(counts.values()):
+        RemoveUnusedNodesPass()(model)
     return tuple(f"{forms[name].note} ({times}×)" for name, times in counts.items() if times)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import tools.benchmarks.pytorch as package
 from tools.benchmarks.pytorch.measured import SIDES, Wanted, alone, measure, write
 from tools.benchmarks.pytorch.networks import NETWORKS
+from tools.benchmarks.turns import CLOCKS
 from tools.measuring.children import Died, each
 from tools.measuring.machine import cpu
 
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", choices=SIDES[1:], default=["eager"], help="beside ours")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side that count")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor, with one thread: a busy machine")
     parser.add_argument("--missing", action="store_true", help="only what has fewer than --runs measurements here")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--no-memory", action="store_true")
@@ -51,7 +53,7 @@ def main() -> None:
             profile(name, size, arguments.threads)
         return
     sides = tuple(side for side in SIDES if side == "ours" or side in arguments.sides)
-    wanted = [Wanted(name, size, sides, arguments.rounds, arguments.threads) for name, size in sizes]
+    wanted = [Wanted(name, size, sides, arguments.rounds, arguments.threads, arguments.clock) for name, size in sizes]
     if arguments.missing:
         wanted = [item for item in wanted if _measured(arguments.json, item) < arguments.runs]
     for item, row in zip(wanted, _rows(wanted, memory=not arguments.no_memory), strict=True):
@@ -89,8 +91,8 @@ def _there(path: Path) -> list[dict[str, Any]]:
 
 
 def _measured(path: Path, item: Wanted) -> int:
-    here = cpu()
-    same = [r for r in _there(path) if (r["network"], r["batch"], r["cpu"]) == (item.network, item.batch, here)]
+    here = (item.network, item.batch, item.threads, item.clock, cpu())
+    same = [r for r in _there(path) if (*(r[k] for k in ("network", "batch", "threads", "clock", "cpu")),) == here]
     return sum(set(item.sides[1:]) <= {*row["ratios"], *row["refused"]} for row in same)
 
 

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from tools.benchmarks.pytorch import networks, sides
-from tools.benchmarks.turns import ratio, take_turns
+from tools.benchmarks.turns import CLOCKS, ratio, take_turns
 from tools.measuring.machine import peak_memory, reset_peak
 
 SIDES = ("ours", "eager", "compiled", "ort")
@@ -25,6 +25,7 @@ class Wanted(NamedTuple):
     sides: tuple[str, ...]
     rounds: int
     threads: int
+    clock: str
 
 
 def write(item: tuple[str, Path]) -> None:
@@ -44,18 +45,16 @@ def measure(given: tuple[Wanted, Path]) -> dict[str, Any]:
         "compiled": lambda: sides.eager(item.network, batch, compiled=True),
         "ort": lambda: sides.ort_api(folder / "model.onnx", batch, folder),
     }
-    steps, refused = {}, {}
+    steps: dict[str, sides.Step] = {"ours": makers["ours"](), "eager": makers["eager"]()}
+    refused = dict[str, str]()
     for side in item.sides:
-        try:
-            step = makers[side]()
-            step()
-        except Exception as error:  # whatever keeps a peer from taking part stands in the row
-            if side in ("ours", "eager"):
-                raise
-            refused[side] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
-        else:
-            steps[side] = step
-    times = dict(zip(steps, take_turns(list(steps.values()), item.rounds), strict=True))
+        if side not in steps:
+            made = _first(makers[side])
+            if isinstance(made, str):
+                refused[side] = made
+            else:
+                steps[side] = made
+    times = dict(zip(steps, take_turns(list(steps.values()), item.rounds, CLOCKS[item.clock]), strict=True))
     return {
         "network": item.network,
         "batch": item.batch,
@@ -66,8 +65,19 @@ def measure(given: tuple[Wanted, Path]) -> dict[str, Any]:
         **sides.machine(),
         "rounds": item.rounds,
         "threads": item.threads,
+        "clock": item.clock,
         "torch": torch.__version__,
     }
+
+
+def _first(make: Callable[[], sides.Step]) -> sides.Step | str:
+    """A step that was taken once, or what keeps this side from taking part."""
+    try:
+        step = make()
+        step()
+    except Exception as error:  # whatever it is, it stands in the row
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+    return step
 
 
 def alone(given: tuple[Wanted, str, Path]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,7 +155,7 @@ class DeepSpeech(nn.Module):
     def __init__(self, width: int = 1024, context: int = 9, bands: int = 26) -> None:
         super().__init__()
         sizes = [(2 * context + 1) * bands, width, width, width]
-        self.first = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.first = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.rnn, self.fc5, self.fc6 = BothWays(width, width), nn.Linear(width, width), nn.Linear(width, 29)
         self.context, self.dropout = context, nn.Dropout(0.1)
 

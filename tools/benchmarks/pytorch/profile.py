@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections import Counter
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ OPERATORS, NODES = 14, 12
 def profile(name: str, size: int, threads: int) -> None:
     """Prints milliseconds of a step by operator, and the nodes that take most."""
     options = runtime.session_options
-    sessions: list[Any] = []
+    sessions, numbers = list[Any](), count()
 
     def profiled(*arguments: Any, **named: Any) -> Any:
         made = options(*arguments, **named)
         made.enable_profiling = True
-        made.profile_file_prefix = os.path.join(text, f"profile-{len(os.listdir(text))}")
+        made.profile_file_prefix = str(Path(text) / f"profile-{next(numbers)}")
         return made
 
     with tempfile.TemporaryDirectory() as text:

@@ -1,4 +1,4 @@
-"""The sides of a measurement: each makes a step, of forward, backward and update, and takes it whenever it is called."""
+"""The sides of a measurement: each is a step, of forward, backward and update, that is taken when it is called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 import dsd_ort
 from dsd_ort.graph.program import open_program
-from dsd_ort.recipe import Phase, Recipe
+from dsd_ort.recipe import Loss, Phase, Recipe
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
@@ -34,9 +34,10 @@ def prepare(name: str, model: Path, run: Path) -> None:
     optimizer = msgspec.structs.replace(
         recipe.optimizer, name="sgd", momentum=MOMENTUM, weight_decay=DECAY, nesterov=False, clip_norm=None
     )
+    loss = recipe.loss if written or name != "decoder" else Loss(class_axis=-1)
     phase = Phase(kind="dense", steps=1, learning_rate=RATE)
     data = msgspec.structs.replace(recipe.data, bucket=False)
-    recipe = msgspec.structs.replace(recipe, optimizer=optimizer, phase=(phase,), data=data)
+    recipe = msgspec.structs.replace(recipe, optimizer=optimizer, phase=(phase,), data=data, loss=loss)
     dsd_ort.prepare(model, run, recipe)
 
 
