@@ -20,6 +20,7 @@ from dsd_ort.device.lower import cpu, cuda, dropout, recorded
 from dsd_ort.device.lower.blocked import BLOCKED, Layout, channel_block
 from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_transpose
 from dsd_ort.device.lower.form import Choices, Form
+from dsd_ort.device.lower.together import compute_together
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.names import Names
 from dsd_ort.rewrite.nodes import take_over
@@ -86,9 +87,12 @@ def lower(
             function.opset_imports[""] = model.opset_imports[""]
         autograd.inline(model)
         walk(*_bodies(model.graph, device))
-    if any(counts.values()):
+    notes = [f"{forms[name].note} ({times}×)" for name, times in counts.items() if times]
+    if notes:
         RemoveUnusedNodesPass()(model)
-    return tuple(f"{forms[name].note} ({times}×)" for name, times in counts.items() if times)
+    if device == "cpu" and (count := compute_together(model)):
+        notes.append(f"what is done to {count} short vectors → once")
+    return tuple(notes)
 
 
 def _bodies(graph: ir.Graph, device: str) -> list[ir.Graph]:

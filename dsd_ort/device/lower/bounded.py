@@ -9,10 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.rewrite.nodes import constant_value
-from dsd_ort.rewrite.operators import Half, facts, key
+from dsd_ort.rewrite.operators import Does, Half, facts
 
-POLES = frozenset({"Acos", "Acosh", "Asin", "Atanh", "Div", "Log", "Pow", "Reciprocal", "Sqrt", "Tan"})
-"""Operators with an infinite value somewhere, themselves or in their derivatives."""
 MOST = 10_000
 """Nodes to look at."""
 
@@ -24,7 +22,7 @@ def is_bounded(value: ir.Value) -> bool:
         node = to_see.pop().producer()
         if node is None or facts(node).half is Half.HALF:
             continue
-        if len(seen) > MOST or (key(node) in POLES and not _divides_by_a_number(node)):
+        if len(seen) > MOST or (Does.POLE in facts(node).does and not _divides_by_a_number(node)):
             return False
         new = [x for x in node.inputs if x is not None and x not in seen]
         seen.update(new)

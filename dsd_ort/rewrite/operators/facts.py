@@ -50,6 +50,8 @@ class Does(Flag):
     THRESHOLD = auto()
     """Asks on which side of a number another one is.  What a forward operator cuts off there, the backward one must
     find there: a number that 16 bit would round keeps it in float32, or what was cut at 0.4 is below 0.4 afterwards."""
+    POLE = auto()
+    """Infinite at some finite number, itself or in its derivative."""
     ONE_TENSOR = auto()
     """Its later inputs are numbers of a type of their own."""
     NO_DOUBLE = auto()

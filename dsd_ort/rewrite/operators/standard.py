@@ -26,6 +26,7 @@ QUANTISED = Does.QUANTISED
 ACTIVATION = Does.ACTIVATION
 IDENTITY_WITHOUT_AXES = Does.IDENTITY_WITHOUT_AXES
 THRESHOLD = Does.THRESHOLD
+POLE = Does.POLE
 ONE_TENSOR = Does.ONE_TENSOR
 NO_DOUBLE = Does.NO_DOUBLE
 NO_BFLOAT16 = Does.NO_BFLOAT16
@@ -70,13 +71,13 @@ STANDARD: dict[str, Facts] = {
     "Col2Im": Facts(DISPUTED),
     # entry by entry
     "Abs": Facts(ENTRYWISE | CARRIES | NO_BFLOAT16, native=1, half=FOLLOW),
-    "Acos": Facts(ENTRYWISE | NO_DOUBLE),
-    "Acosh": Facts(ENTRYWISE | NO_DOUBLE),
+    "Acos": Facts(ENTRYWISE | NO_DOUBLE | POLE),
+    "Acosh": Facts(ENTRYWISE | NO_DOUBLE | POLE),
     "Add": Facts(ENTRYWISE | JOINS, native=2, half=FOLLOW),
-    "Asin": Facts(ENTRYWISE | NO_DOUBLE),
+    "Asin": Facts(ENTRYWISE | NO_DOUBLE | POLE),
     "Asinh": Facts(ENTRYWISE | NO_DOUBLE),
     "Atan": Facts(ENTRYWISE | NO_DOUBLE),
-    "Atanh": Facts(ENTRYWISE | NO_DOUBLE),
+    "Atanh": Facts(ENTRYWISE | NO_DOUBLE | POLE),
     "Cast": Facts(ENTRYWISE | PASSES, native=1, half=AS_IS),
     "CastLike": Facts(CARRIES, numbers=1, like=1),
     "Ceil": Facts(ENTRYWISE | FLAT),
@@ -84,14 +85,14 @@ STANDARD: dict[str, Facts] = {
     "Clip": Facts(ENTRYWISE | CARRIES | THRESHOLD | NO_BFLOAT16, numbers=1, native=1, half=FOLLOW),
     "Cos": Facts(ENTRYWISE | SLOW | NO_DOUBLE, native=1),
     "Cosh": Facts(ENTRYWISE | NO_DOUBLE),
-    "Div": Facts(ENTRYWISE | JOINS, native=2, half=FOLLOW),
+    "Div": Facts(ENTRYWISE | JOINS | POLE, native=2, half=FOLLOW),
     "Elu": Facts(ENTRYWISE | ACTIVATION),
     "Erf": Facts(ENTRYWISE | NO_DOUBLE, native=1),
     "Exp": Facts(ENTRYWISE | CARRIES, native=1),
     "Floor": Facts(ENTRYWISE | FLAT),
     "HardSigmoid": Facts(ENTRYWISE | ACTIVATION),
     "LeakyRelu": Facts(ENTRYWISE | NO_BFLOAT16 | ACTIVATION, native=1, half=FOLLOW),
-    "Log": Facts(ENTRYWISE | SLOW | CARRIES, native=1),
+    "Log": Facts(ENTRYWISE | SLOW | CARRIES | POLE, native=1),
     "Max": Facts(ENTRYWISE | THRESHOLD, native=ALL, half=FOLLOW),
     "Mean": Facts(ENTRYWISE | NO_DOUBLE),
     "Min": Facts(ENTRYWISE | THRESHOLD, native=ALL, half=FOLLOW),
@@ -99,8 +100,8 @@ STANDARD: dict[str, Facts] = {
     "Mul": Facts(ENTRYWISE | JOINS, native=2, half=FOLLOW),
     "Neg": Facts(ENTRYWISE | CARRIES, native=1, half=FOLLOW),
     "PRelu": Facts(ENTRYWISE, weights={1: "norm"}),
-    "Pow": Facts(ENTRYWISE | SLOW | CARRIES, native=1),
-    "Reciprocal": Facts(ENTRYWISE | CARRIES, native=1),
+    "Pow": Facts(ENTRYWISE | SLOW | CARRIES | POLE, native=1),
+    "Reciprocal": Facts(ENTRYWISE | CARRIES | POLE, native=1),
     "Relu": Facts(ENTRYWISE | ACTIVATION, native=1, half=FOLLOW),
     "Round": Facts(ENTRYWISE | FLAT),
     "Selu": Facts(ENTRYWISE | ACTIVATION),
@@ -110,10 +111,10 @@ STANDARD: dict[str, Facts] = {
     "Sinh": Facts(ENTRYWISE | NO_DOUBLE),
     "Softplus": Facts(ENTRYWISE | SLOW | CARRIES | ACTIVATION),
     "Softsign": Facts(ENTRYWISE | ACTIVATION),
-    "Sqrt": Facts(ENTRYWISE | CARRIES, native=1),
+    "Sqrt": Facts(ENTRYWISE | CARRIES | POLE, native=1),
     "Sub": Facts(ENTRYWISE | JOINS, native=2, half=FOLLOW),
     "Sum": Facts(ENTRYWISE | JOINS, half=FOLLOW),
-    "Tan": Facts(ENTRYWISE | NO_DOUBLE),
+    "Tan": Facts(ENTRYWISE | NO_DOUBLE | POLE),
     "Tanh": Facts(ENTRYWISE | CARRIES | ACTIVATION, native=1, half=FOLLOW),
     "ThresholdedRelu": Facts(ENTRYWISE | ACTIVATION),
     "Where": Facts(ENTRYWISE | SLOW | JOINS, native=3, half=FOLLOW, like=1),

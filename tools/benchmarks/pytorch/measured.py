@@ -62,7 +62,7 @@ def measure(given: tuple[Wanted, Path]) -> dict[str, Any]:
         "seconds": {side: statistics.median(seconds) for side, seconds in times.items()},
         "refused": refused,
         "flops": sides.flops(item.network, batch),
-        **sides.machine(),
+        **sides.machine(item.clock),
         "rounds": item.rounds,
         "threads": item.threads,
         "clock": item.clock,

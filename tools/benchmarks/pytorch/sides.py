@@ -19,7 +19,7 @@ from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from tools.benchmarks.pytorch.networks import NETWORKS, Arrays
-from tools.benchmarks.turns import take_turns
+from tools.benchmarks.turns import CLOCKS, take_turns
 
 PAPER = ("resnet18", "resnet50", "vgg16", "googlenet", "neuraltalk", "deepspeech", "deepspeech2")
 """Those whose loss a recipe of ours says."""
@@ -117,11 +117,11 @@ def flops(name: str, batch: Arrays) -> float:
     return float(counter.get_total_flops())
 
 
-def machine(rounds: int = 5) -> dict[str, float]:
+def machine(clock: str, rounds: int = 5) -> dict[str, float]:
     """What the processor can do now: GFLOP/s of a product of 2048² matrices, GB/s of adding 64 MB arrays."""
     a, b = torch.randn(2, 2048, 2048)
     x, y, z = torch.zeros(3, 1 << 24)
-    product, added = take_turns([lambda: torch.mm(a, b), lambda: torch.add(x, y, out=z)], rounds)
+    product, added = take_turns([lambda: torch.mm(a, b), lambda: torch.add(x, y, out=z)], rounds, CLOCKS[clock])
     return {
         "gflops": 2 * 2048**3 / float(np.median(product)) / 1e9,
         "gigabytes_per_second": 3 * 4 * len(x) / float(np.median(added)) / 1e9,

@@ -1,0 +1,96 @@
+"""``docs/performance.md``: the words of ``page.md`` beside this file, and tables of what was measured."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PAGE = Path("docs/performance.md")
+WORDS = Path(__file__).with_name("page.md")
+PEERS = {"eager": "PyTorch", "compiled": "torch.compile", "ort": "ONNX Runtime's API"}
+GOAL, MEDIAN_GOAL = 0.9, 0.75
+Row = dict[str, Any]
+
+
+class Cell(NamedTuple):
+    """All measurements of one network at one batch, on one processor."""
+
+    network: str
+    batch: int
+    rows: tuple[Row, ...]
+
+    def ratios(self, peer: str) -> list[float]:
+        return sorted(row["ratios"][peer] for row in self.rows if peer in row["ratios"])
+
+    def median(self, what: str, *keys: str) -> float | None:
+        found = [value for row in self.rows if (value := _at(row, (what, *keys))) is not None]
+        return statistics.median(found) if found else None
+
+
+def write(path: Path) -> None:
+    PAGE.write_text(page(json.loads(path.read_text())), "utf-8")
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The whole page."""
+    tables = "\n\n".join(_of_processor(cpu, found) for cpu, found in by_processor(rows).items())
+    return WORDS.read_text("utf-8").replace("{tables}", tables)
+
+
+def by_processor(rows: Iterable[Row]) -> dict[str, list[Cell]]:
+    """Measurements by the clock on the wall, with their cells in the order in which they first came."""
+    found: dict[str, dict[tuple[str, int], list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row["clock"] == "wall":
+            found[f"{row['cpu']}, {row['threads']} threads"][row["network"], row["batch"]].append(row)
+    return {cpu: [Cell(*key, tuple(same)) for key, same in cells.items()] for cpu, cells in found.items()}
+
+
+def summary(cells: Sequence[Cell]) -> str:
+    """What the table says against PyTorch eager, in a sentence."""
+    medians = [statistics.median(cell.ratios("eager")) for cell in cells]
+    slower = [f"{c.network} at {c.batch}" for c, m in zip(cells, medians, strict=True) if m > GOAL]
+    within = f"{len(medians) - len(slower)} of {len(medians)} at most {GOAL}"
+    above = f"; above: {', '.join(slower)}" if slower else ""
+    return (
+        f"Median of all {statistics.median(medians):.2f} (goal {MEDIAN_GOAL}), from {min(medians):.2f} to "
+        f"{max(medians):.2f}; {within}{above}."
+    )
+
+
+def _of_processor(cpu: str, cells: Sequence[Cell]) -> str:
+    peers = [peer for peer in PEERS if any(cell.ratios(peer) for cell in cells)]
+    heads = ["network", "batch", "ms", *(PEERS[peer] for peer in peers), "runs", "of the limit", "GB", "PyTorch's GB"]
+    lines = [f"### {cpu}", "", summary(cells), "", f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
+    lines += [f"| {' | '.join(_cells(cell, peers))} |" for cell in cells]
+    return "\n".join(lines)
+
+
+def _cells(cell: Cell, peers: Sequence[str]) -> Iterator[str]:
+    seconds = cell.median("seconds", "ours") or 0.0
+    flops, speed = cell.median("flops"), cell.median("gflops")
+    yield from (cell.network, str(cell.batch), f"{seconds * 1e3:.3g}")
+    for peer in peers:
+        yield _spread(cell.ratios(peer))
+    yield str(len(cell.rows))
+    yield f"{flops / speed / 1e9 / seconds:.0%}" if flops and speed else ""
+    for side in ("ours", "eager"):
+        gigabytes = cell.median("gigabytes", side)
+        yield "" if gigabytes is None else f"{gigabytes:.2f}"
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    if not ratios:
+        return ""
+    middle = f"{statistics.median(ratios):.2f}"
+    return middle if len(ratios) == 1 else f"{middle} ({ratios[0]:.2f} … {ratios[-1]:.2f})"
+
+
+def _at(row: Row, keys: Sequence[str]) -> Any:
+    for key in keys:
+        row = row.get(key) or {}
+    return row or None
