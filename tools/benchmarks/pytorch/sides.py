@@ -108,13 +108,16 @@ def ort_api(model: Path, batch: Arrays, folder: Path) -> Step:
 
 
 def flops(name: str, batch: Arrays) -> float:
-    """Floating-point operations of products and convolutions of a step, by PyTorch's counter."""
+    """Floating-point operations of a step's products and convolutions: three times those of the forward pass.
+
+    PyTorch counts those of a backward pass too, but not the groups of a convolution there.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     network = NETWORKS[name].make().train()
-    with FlopCounterMode(display=False) as counter:
-        NETWORKS[name].loss(network, *map(torch.from_numpy, batch.values())).backward()
-    return float(counter.get_total_flops())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        NETWORKS[name].loss(network, *map(torch.from_numpy, batch.values()))
+    return 3.0 * counter.get_total_flops()
 
 
 def machine(clock: str, rounds: int = 5) -> dict[str, float]:
