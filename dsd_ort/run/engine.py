@@ -27,6 +27,7 @@ from dsd_ort.run.arena import Arena, Array, aligned_zeros, view
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Arrays, Sent, Tensor, at, cell
 from dsd_ort.run.metrics import weight_of
+from dsd_ort.run.pieces import threads
 from dsd_ort.run.ranks import Alone, Ranks
 from dsd_ort.run.sessions import Graph, Opened, trained
 from dsd_ort.run.step_results import Buffers, HostCollector, new_collector
@@ -217,6 +218,8 @@ class Engine:
                 memory=self.memory,
                 where=str(self.program.folder / "graphs" / f"{name}.onnx"),
                 tell=self.tell,
+                # Threads that go on looking for work would keep those of the update from theirs.
+                resting=threads(self.execution, self.arena.weights.size) > 1,
             )
         return self._graphs[name]
 

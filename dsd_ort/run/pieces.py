@@ -25,8 +25,8 @@ from dsd_ort.runtime.device import cores
 
 PIECE = 128 * 1024
 """Elements of a piece on the CPU: shorter ones spend more on starting to run than a nearer cache saves."""
-WORTH = 4
-"""Pieces a thread: of fewer, one is faster done than it wakes another."""
+SHARE = 4 * PIECE
+"""Elements a thread: with fewer, one is faster done than it wakes another."""
 ROW = 1024
 """Elements of a table that are looked at together."""
 TABLE, FEW = 2048 * ROW, 32
@@ -69,7 +69,7 @@ class Pieces:
             cells = {name: cell(self.scalars, number * len(names) + at) for at, name in enumerate(names)}
             self.pieces += self._cut(segment, {**given, **cells})
         self._pool: ThreadPoolExecutor | None = None
-        self._threads = max(1, min(_threads(parts.execution), len(self.pieces) // WORTH))
+        self._threads = threads(parts.execution, sum(segment.stop - segment.start for segment in segments))
 
     def set(self, scalars: Callable[[Segment], Mapping[str, np.float32]]) -> None:
         """Fills the cells, if they change."""
@@ -181,11 +181,11 @@ def _tables(segment: Segment, tables: Sequence[Slice]) -> Iterator[tuple[int, in
                 yield piece.offset, piece.offset + piece.size // ROW * ROW
 
 
-def _threads(execution: Execution) -> int:
-    """Among how many threads pieces are shared; on a GPU the host only queues."""
+def threads(execution: Execution, elements: int) -> int:
+    """Among how many threads an update of so many *elements* is shared; on a GPU the host only queues."""
     if not execution.on_cpu:
         return 1
-    return execution.threads or cores()
+    return max(1, min(execution.threads or cores(), elements // SHARE))
 
 
 def _run(pieces: Iterable[Callable[[], None]]) -> None:

@@ -14,7 +14,7 @@ from dsd_ort.graph.optimizer.update import OPTIMIZERS, update_graph
 from dsd_ort.run import memory
 from dsd_ort.run.arena import Array, Segment, aligned_zeros
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.pieces import PIECE, ROW, TABLE, WORTH, Parts, Pieces
+from dsd_ort.run.pieces import PIECE, ROW, SHARE, TABLE, Parts, Pieces
 from dsd_ort.runtime.device import Device
 from tests.graph.optimizer.test_update import CASES, every_case, run_bound, session
 
@@ -105,7 +105,7 @@ def counting(run: Pieces, work: Callable[[], None]) -> Pieces:
 def test_each_piece_is_run_once_whatever_the_number_of_threads(threads: int) -> None:
     done: list[int] = []
     run = pieces("sgd", new_buffers("sgd"), threads, weight_decay=0.1)
-    assert len(run.pieces) == math.ceil(SIZE / PIECE) > 3 * WORTH
+    assert len(run.pieces) == math.ceil(SIZE / PIECE) and SIZE > 3 * SHARE
     counting(run, lambda: done.append(1)).run()
     assert len(done) == len(run.pieces)
 
