@@ -29,15 +29,22 @@ from dsd_ort.rewrite.path import Path
 from dsd_ort.rewrite.site import Site
 
 Left = Mapping[str, npt.NDArray[np.int64]]
-"""Weight → the output channels of it that have a weight left."""
+"""Weight → the output channels that are computed."""
 WORTH = 0.25
-"""The share of empty channels from which on a convolution is narrowed."""
+"""The share of channels that have to be spared to make a convolution narrower."""
+WHOLE = 16
+"""Channels are computed in multiples of this, as MLAS's blocked convolutions want them, with empty ones among them."""
 
 
 def channels_left(kernels: Mapping[str, npt.NDArray[np.float32]]) -> Left:
-    """Of the masks ``[M, …]`` of *kernels*, those that leave some channels and enough of them empty."""
-    found = {name: np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)) for name, mask in kernels.items()}
-    return {name: left for name, left in found.items() if 0 < len(left) <= (1 - WORTH) * len(kernels[name])}
+    """Of the masks ``[M, …]`` of *kernels*, for those that leave enough channels empty, which ones are computed."""
+    found = {}
+    for name, mask in kernels.items():
+        some = mask.reshape(len(mask), -1).any(axis=1)
+        count = -(-np.count_nonzero(some) // WHOLE) * WHOLE
+        if 0 < count <= (1 - WORTH) * len(mask):
+            found[name] = np.sort(np.argsort(~some, kind="stable")[:count])
+    return found
 
 
 def narrow(model: ir.Model, left: Left) -> int:

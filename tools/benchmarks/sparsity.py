@@ -44,7 +44,7 @@ Floats = npt.NDArray[np.float32]
 EMPTY = ("digits-mlp", "digits-cnn", "resnet50", "vgg16")
 STEPS = {"resnet18": 8, "resnet50": 8, "vgg16": 2}
 """Network → pictures a batch."""
-SPARSITIES, CHANNELS, BLOCK = (0.9, 0.95, 0.98), (0.5, 0.75), 16
+SPARSITIES, CHANNELS, BLOCK = (0.9, 0.95, 0.98), (0.3, 0.5, 0.75), 16
 RATE = 1e-4
 
 
