@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.device.lower.dropout import SEED, seed_numbers
+from dsd_ort.device.narrow import Left, channels_left, narrow
 from dsd_ort.errors import RunError
 from dsd_ort.graph import masks
 from dsd_ort.graph.momenta import momentum
@@ -27,6 +28,7 @@ from dsd_ort.run.arena import Arena, Array, aligned_zeros, view
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Arrays, Sent, Tensor, at, cell
 from dsd_ort.run.metrics import weight_of
+from dsd_ort.run.pieces import threads
 from dsd_ort.run.ranks import Alone, Ranks
 from dsd_ort.run.sessions import Graph, Opened, trained
 from dsd_ort.run.step_results import Buffers, HostCollector, new_collector
@@ -75,6 +77,7 @@ class Engine:
         updated = {"weight": self.weights, "gradient": total, **self.slots}
         self.updates = new_update(program, arena.segments(), updated, self.execution, self.memory)
         self._graphs: dict[str, Graph] = {}
+        self._left: Left = {}
         self._batch, self._staged = Sent({}), dict[str, Tensor]()
 
     def step(self, batch: Arrays, *, sparse: bool, seed: int) -> float:
@@ -132,6 +135,19 @@ class Engine:
             opened.read(SEED, self.memory.give(SEED, seed_numbers(seed)))
         opened.run(where="the training graph")
 
+    def expect(self, *, same_masks: bool) -> None:
+        """What comes: steps under the masks that the arena has now, or under others too.
+
+        On the CPU convolutions are then computed without the channels that these leave empty.  Which ones depends on
+        the masks alone, so a resumed run does the same.
+        """
+        kernels = [piece for piece in self.arena.prunable if piece.role == "kernel"] if same_masks else []
+        masks_of = {piece.name: view(self.arena.masks, piece) for piece in kernels} if self.execution.on_cpu else {}
+        left, now = channels_left(masks_of), self._left
+        if left.keys() != now.keys() or not all(np.array_equal(left[name], now[name]) for name in left):
+            self._graphs.pop("sparse", None)
+            self._left = left
+
     def losses(self) -> list[float]:
         """Those of the steps since the last call, in their order."""
         return self.collector.losses()
@@ -153,7 +169,8 @@ class Engine:
         return frozenset(piece.name for piece, gradient in found if not gradient.any())
 
     def upload(self) -> None:
-        """What the arena holds, to the device."""
+        """What the arena holds, to the device; other masks may be among it."""
+        self.expect(same_masks=False)
         for buffer in (self.weights, self.masks, self.statistics, *self.slots.values()):
             buffer.upload()
 
@@ -210,15 +227,24 @@ class Engine:
             if not self.execution.on_cpu:
                 self._graphs.clear()
             self._graphs[name] = Graph(
-                lambda: ir.from_proto(self.program.graph(name)),
+                lambda: self._load(name),
                 partial(trained, loss=self.program.manifest.step_loss),
                 self._bind,
                 execution=self.execution,
                 memory=self.memory,
                 where=str(self.program.folder / "graphs" / f"{name}.onnx"),
                 tell=self.tell,
+                # Threads that go on looking for work would keep those of the update from theirs.
+                resting=threads(self.execution, self.arena.weights.size) > 1,
             )
         return self._graphs[name]
+
+    def _load(self, name: str) -> ir.Model:
+        model = ir.from_proto(self.program.graph(name))
+        if name == "sparse" and self._left:
+            masks.strip_weights(model)  # the arena's weights are masked already
+            narrow(model, self._left)
+        return model
 
     def _bind(self, opened: Opened) -> None:
         """All but the batch."""

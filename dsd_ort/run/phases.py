@@ -219,6 +219,8 @@ class Trainer:
     def _epoch(self, phase: Phase) -> None:
         """The batches that are left of this epoch, or of the phase's steps."""
         state, send, sparse = self.state, self.engine.memory.send, self.state.pruner.is_masked(phase)
+        if sparse:
+            self.engine.expect(same_masks=not isinstance(phase.sparsity, Rise))
         began, examples = time.monotonic(), state.progress.examples
         self.silent = self.engine.silent(None) if state.position.batch == 0 else frozenset()
         left = with_last(batches_left(self.recipe, self.data, state.position).turns(self.rounds.mine))

@@ -94,6 +94,7 @@ class Graph:
         memory: of its device.
         where: for messages.
         tell: is told what takes long, and what keeps it from repeating to the bit, if that was asked for.
+        resting: see :func:`dsd_ort.runtime.session_options`.
     """
 
     def __init__(
@@ -106,8 +107,9 @@ class Graph:
         memory: Memory,
         where: str,
         tell: Callable[[str], None] = lambda note: None,
+        resting: bool = False,
     ) -> None:
-        self.load, self.rewrite, self.bind, self.tell = load, rewrite, bind, tell
+        self.load, self.rewrite, self.bind, self.tell, self.resting = load, rewrite, bind, tell, resting
         self.execution, self.memory, self.where = execution, memory, where
         self._opened: dict[tuple[tuple[str, tuple[int, ...]], ...], Opened] = {}
 
@@ -143,7 +145,7 @@ class Graph:
             log.debug("%s: not recorded: %s", self.where, "; ".join(reasons))
         proto, kept = ir.to_proto(model), (self.execution, self.memory)
         try:
-            return open_session(proto, *kept, where=self.where, recorded=recorded)
+            return open_session(proto, *kept, where=self.where, recorded=recorded, resting=self.resting)
         except ModelError:
             if not recorded:
                 raise
@@ -179,10 +181,17 @@ def evaluated(model: ir.Model, execution: Execution, shapes: Shapes) -> list[str
 
 
 def open_session(
-    model: Any, execution: Execution, memory: Memory, *, where: str, recorded: bool = False, threads: int | None = None
+    model: Any,
+    execution: Execution,
+    memory: Memory,
+    *,
+    where: str,
+    recorded: bool = False,
+    threads: int | None = None,
+    resting: bool = False,
 ) -> Opened:
     """A session of *model*, as *execution* says, and an empty binding."""
-    options = runtime.session_options(execution.threads if threads is None else threads)
+    options = runtime.session_options(execution.threads if threads is None else threads, resting=resting)
     options.use_deterministic_compute = execution.deterministic
     provider: dict[str, str] = {}
     if not execution.on_cpu:

@@ -1,29 +1,28 @@
 """The optimizer over the arena: everything is bound once, and scalars are cells that change.
 
 The update graph writes over its own inputs, which is exact because the last node that reads an input is the one that
-writes its successor.  On the CPU it runs over cache-sized pieces, on a GPU over a whole segment at once.
+writes its successor.  How it runs over the buffers: :mod:`dsd_ort.run.pieces`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
-import onnx
 
 from dsd_ort.device.mixed import LOSS_SCALE
 from dsd_ort.graph.optimizer import guard, scaler
-from dsd_ort.graph.optimizer.update import OPTIMIZERS
+from dsd_ort.graph.optimizer.update import OPTIMIZERS, unscaled
 from dsd_ort.graph.program import Program
 from dsd_ort.run.arena import Array, Segment, aligned_zeros
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.memory import Buffer, Memory, Tensor, cell, part
-from dsd_ort.run.sessions import Opened, open_session
+from dsd_ort.run.pieces import Parts, Pieces
 
-PIECE = 64 * 1024
-"""Elements of one update on the CPU: weights, gradients and slots of a piece stay in a core's cache."""
+BLOCK = 64 * 1024
+"""Gradients whose squares are added up in float32; another number makes other bytes of clipped updates."""
 
 
 class Update(Protocol):
@@ -54,84 +53,46 @@ def new_update(
         execution: on what.
         memory: its device's.
     """
-    parts = _Parts(program, segments, buffers, execution, memory)
-    return GuardedUpdate(parts) if execution.guarded else HostUpdate(parts)
-
-
-class _Parts(NamedTuple):
-    """What an update is made of."""
-
-    program: Program
-    segments: Sequence[Segment]
-    buffers: Mapping[str, Buffer]
-    execution: Execution
-    memory: Memory
-
-    def open(self, model: onnx.ModelProto, where: str, threads: int | None = None) -> Opened:
-        recorded = self.execution.records
-        return open_session(model, self.execution, self.memory, where=where, recorded=recorded, threads=threads)
-
-
-class _Segments:
-    """An update graph, bound to all pieces of all segments; each segment has cells for the scalars of its own."""
-
-    def __init__(self, model: onnx.ModelProto, parts: _Parts, given: Mapping[str, Tensor]) -> None:
-        segments, buffers = parts.segments, parts.buffers
-        names = sorted({value.name for value in model.graph.input} - set(buffers) - set(given))
-        self.segments = [(segment, names) for segment in segments]
-        self.scalars = parts.memory.buffer(aligned_zeros(len(segments) * len(names)))
-        # A piece is too short to share among threads, and memory is the limit anyway.
-        bound = parts.open(model, "the update", threads=1)
-        self.pieces: list[Opened] = []
-        for number, segment in enumerate(segments):
-            cells = {name: cell(self.scalars, number * len(names) + at) for at, name in enumerate(names)}
-            length = PIECE if parts.execution.on_cpu else segment.stop - segment.start
-            for start in range(segment.start, segment.stop, length):
-                stop = min(start + length, segment.stop)
-                for name, tensor in (*given.items(), *cells.items()):
-                    bound.read(name, tensor)
-                for name, buffer in buffers.items():
-                    bound.read(name, part(buffer, start, stop))
-                    if name != "gradient":
-                        bound.write(f"{name}_new", part(buffer, start, stop))
-                self.pieces.append(bound)
-                bound = bound.again()
-
-    def set(self, scalars: Callable[[Segment], Mapping[str, np.float32]]) -> None:
-        """Fills the cells, if they change."""
-        found = np.array([scalars(segment)[name] for segment, names in self.segments for name in names], np.float32)
-        if not np.array_equal(found, self.scalars.host):
-            self.scalars.host[...] = found
-            self.scalars.upload()
-
-    def run(self) -> None:
-        for piece in self.pieces:
-            piece.run(where="the update")
+    parts = Parts(segments, buffers, execution, memory)
+    return GuardedUpdate(program, parts) if execution.guarded else HostUpdate(program, parts)
 
 
 class HostUpdate:
     """On the host in float32: scalars, the gradients' norm among them, are computed in float64."""
 
-    def __init__(self, parts: _Parts) -> None:
-        self.optimizer = parts.program.recipe.optimizer
+    def __init__(self, program: Program, parts: Parts) -> None:
+        self.optimizer, self.parts = program.recipe.optimizer, parts
         self.rule = OPTIMIZERS[self.optimizer.name]
         self.gradients = parts.buffers["gradient"]
-        self.graph = _Segments(parts.program.graph("update"), parts, given={})
+        self.model = program.graph("update")
+        # Not where the update is guarded: ONNX Runtime's Where makes +0 of -0, and a row left alone would keep it.
+        self.tables = [p for p in program.manifest.parameters if p.trained and p.role == "embedding"]
+        self._pieces: dict[bool, Pieces] = {}
 
     def run(self, learning_rate: float, step: int, weight: float) -> None:
         scale, limit = 1.0 / weight, self.optimizer.clip_norm
         if limit is not None:
             scale *= min(1.0, limit / (norm(self.gradients.host) * scale + 1e-6))
-        self.graph.set(
-            lambda segment: self.rule.scalars(
+
+        def scalars(segment: Segment) -> dict[str, np.float32]:
+            return self.rule.scalars(
                 self.optimizer,
                 learning_rate=learning_rate * segment.learning_rate_factor,
                 weight_decay=segment.weight_decay,
                 step=step,
                 gradient_scale=scale,
             )
-        )
-        self.graph.run()
+
+        pieces = self._graph(scaled=any(scalars(segment)["scale"] != 1 for segment in self.parts.segments))
+        pieces.set(scalars)
+        pieces.run()
+
+    def _graph(self, *, scaled: bool) -> Pieces:
+        """The update, of gradients as they are or of scaled ones: a product with 1 is a pass for nothing."""
+        if scaled not in self._pieces:
+            model = self.model if scaled else unscaled(self.model)
+            self._pieces[scaled] = Pieces(model, self.parts, given={}, tables=self.tables)
+        return self._pieces[scaled]
 
     def step_inputs(self) -> dict[str, Tensor]:
         return {}
@@ -157,8 +118,8 @@ class GuardedUpdate:
     it is.  Loss scale and the numbers of updates done and left out are cells of the device.
     """
 
-    def __init__(self, parts: _Parts) -> None:
-        self.optimizer = parts.program.recipe.optimizer
+    def __init__(self, program: Program, parts: Parts) -> None:
+        self.optimizer = program.recipe.optimizer
         self.schedule = scaler.SCHEDULES.get(parts.execution.precision, scaler.UNSCALED)
         self.given = parts.memory.buffer(aligned_zeros(len(GIVEN)))
         self.cells = parts.memory.buffer(aligned_zeros(len(STATE + FOUND)))
@@ -172,7 +133,7 @@ class GuardedUpdate:
         for output in graph.graph.output:
             self.scaler.write(output.name, self.tensors[output.name.removesuffix("_new")])
         given = {name: self.tensors[at] for name, at in GUARD.items()}
-        self.graph = _Segments(guard.guarded(self.optimizer), parts, given)
+        self.graph = Pieces(guard.guarded(self.optimizer), parts, given=given)
         self.restore({}, 0)
         if parts.execution.records:
             self._record()
@@ -217,6 +178,6 @@ class GuardedUpdate:
 
 def norm(gradients: Array) -> float:
     """The L2 norm, added up in float64 over float32 blocks."""
-    blocks = np.split(gradients, range(PIECE, gradients.size, PIECE))
+    blocks = np.split(gradients, range(BLOCK, gradients.size, BLOCK))
     with np.errstate(over="ignore"):  # an infinite norm makes the step vanish, and the loss tells
         return float(np.sqrt(sum(float(np.dot(block, block)) for block in blocks)))

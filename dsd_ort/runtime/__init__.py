@@ -177,8 +177,12 @@ def _version() -> str:
         return ""
 
 
-def session_options(threads: int = 0, *, spinning: bool = True, optimized: bool = True) -> Any:
-    """Quiet options with *threads* intra-op threads (0: one a core); *optimized*: nodes may be fused and folded."""
+def session_options(threads: int = 0, *, spinning: bool = True, resting: bool = False, optimized: bool = True) -> Any:
+    """Quiet options with *threads* intra-op threads (0: one a core).
+
+    *spinning*: these wait for work at full speed; *resting*: but not behind a run, where they otherwise go on for
+    milliseconds; *optimized*: nodes may be fused and folded.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -192,6 +196,8 @@ def session_options(threads: int = 0, *, spinning: bool = True, optimized: bool 
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     if not spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if resting:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -65,3 +66,8 @@ def choose_device(name: str = "auto") -> Device:
         fix = f" ({error.fix})" if error.fix and had_choice and devices.likely() else ""
         return Device(why=f"auto: the CPU, as {error.what}{fix}", had_choice=had_choice)
     return Device("cuda", 0, gpu.name, f"auto: cuda:0, {gpu.name}", had_choice=True)
+
+
+def cores() -> int:
+    """How many cores of the CPU this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

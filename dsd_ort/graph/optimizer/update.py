@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnxscript import FLOAT, OnnxFunction, script
 from onnxscript import opset17 as op
 
@@ -208,3 +209,16 @@ def update_graph(optimizer: Optimizer) -> onnx.ModelProto:
     function = OPTIMIZERS[optimizer.name].function(optimizer)
     model: onnx.ModelProto = function.to_model_proto(ir_version=_IR_VERSION)  # type: ignore[no-untyped-call]
     return model
+
+
+def unscaled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """An update graph without its input ``scale``, for gradients that are taken as they are: 1·g is g to the bit."""
+    new = ir.from_proto(model)
+    (scale,) = (value for value in new.graph.inputs if value.name == "scale")
+    for node, i in tuple(scale.uses()):
+        gradient = node.inputs[1 - i]
+        assert node.op_type == "Mul" and gradient is not None, "scale is a factor, and nothing else"
+        node.outputs[0].replace_all_uses_with(gradient)
+        new.graph.remove(node, safe=True)
+    new.graph.inputs.remove(scale)
+    return ir.to_proto(new)

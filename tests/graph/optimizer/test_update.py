@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from dsd_ort import runtime
-from dsd_ort.graph.optimizer.update import OPTIMIZERS, update_graph
+from dsd_ort.graph.optimizer.update import OPTIMIZERS, unscaled, update_graph
 from dsd_ort.recipe import Optimizer
 
 Arrays = dict[str, np.ndarray]
@@ -147,6 +147,25 @@ def test_sgd_is_seven_nodes() -> None:
     got = update_graph(CASES["sgd"]).graph
     calls = [[(node.op_type, *node.input, *node.output) for node in graph.node] for graph in (got, wanted)]
     assert calls[0] == calls[1]
+
+
+def test_unscaled_sgd_is_six_nodes() -> None:
+    graph = unscaled(update_graph(CASES["sgd"])).graph
+    assert [node.op_type for node in graph.node] == ["Mul", "Add", "Mul", "Add", "Mul", "Sub"]
+    assert graph.node[1].input[0] == "gradient" and "scale" not in {value.name for value in graph.input}
+
+
+@every_case
+def test_unscaled_update_has_the_bytes_of_one_with_a_scale_of_one(case: str) -> None:
+    o, rng = CASES[case], np.random.default_rng(4)
+    fed = start(o, 1000) | {"gradient": rng.standard_normal(1000).astype(np.float32)}
+    fed["gradient"][:4] = [0.0, -0.0, 1e-45, -np.inf]
+    scalars = OPTIMIZERS[o.name].scalars(o, learning_rate=0.1, weight_decay=0.01, step=1)
+    found = [{name: np.empty_like(array) for name, array in start(o, 1000).items()} for _ in range(2)]
+    run_bound(session(o), fed, found[0], scalars)
+    del scalars["scale"]
+    run_bound(runtime.session(unscaled(update_graph(o)), runtime.session_options(1)), fed, found[1], scalars)
+    assert {name: a.tobytes() for name, a in found[0].items()} == {name: a.tobytes() for name, a in found[1].items()}
 
 
 @every_case
