@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
@@ -24,6 +25,8 @@ _NOTES = {
 }
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ON_NAN: tuple[OnNaN, ...] = get_args(OnNaN)
+WORKERS = 8
+"""Threads that read pictures and recordings, at most: each has a batch of its own in memory."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Execution:
 
     device: Device = field(default_factory=Device)
     threads: int = 0
-    """Of ONNX Runtime; 0 means one a core."""
+    """Of ONNX Runtime, and about as many read pictures and recordings; 0 means one a core."""
     precision: Precision = "fp32"
     """fp32; tf32: on CUDA, products of float32 with ten bits of mantissa; fp16, bf16: products of 16-bit numbers, while
     weights, statistics, normalisation and losses stay float32."""
@@ -43,6 +46,11 @@ class Execution:
 
     on_nan: OnNaN = "stop"
     """What becomes of an update that is not finite: training stops, or leaves it out and counts it."""
+
+    @property
+    def workers(self) -> int:
+        """Threads that prepare batches, where the data lets several."""
+        return min(self.threads or cores(), WORKERS)
 
     @property
     def guarded(self) -> bool:
@@ -76,3 +84,8 @@ class Execution:
     def records(self) -> bool:
         """May sessions be recorded, if their graphs allow it?"""
         return self.cuda_graphs and not self.on_cpu
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

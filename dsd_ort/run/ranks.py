@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from dsd_ort.errors import DsdError, InstallationError, Stopped
 from dsd_ort.launcher import started
+from dsd_ort.run.execution import cores
 from dsd_ort.runtime.device import Device, choose_device
 
 if TYPE_CHECKING:
@@ -242,9 +243,9 @@ def threads_of_a_rank(ranks: Ranks) -> int:
     """How many threads a rank takes unless told: its part of the cores that there are; 0, which is all, of one."""
     if ranks.size == 1:
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    bound = cores < (os.cpu_count() or 1)  # the launcher has given each its own
-    return cores if bound else max(1, cores // ranks.local_size)
+    own = cores()
+    bound = own < (os.cpu_count() or 1)  # the launcher has given each its own
+    return own if bound else max(1, own // ranks.local_size)
 
 
 def device_of_a_rank(device: str, ranks: Ranks) -> Device:
