@@ -3,6 +3,7 @@
     .venv-oracle/bin/python -m tools.benchmarks.pytorch     a training step of every network, against PyTorch
     .venv-oracle/bin/python -m tools.benchmarks.recurrent   recurrent layers, against PyTorch's modules
     .venv-oracle/bin/python -m tools.benchmarks.ctc         CTC's loss and gradient, against PyTorch's
+    .venv-oracle/bin/python -m tools.benchmarks.pipeline    pictures a second, against DataLoader and Pillow alone
     .venv/bin/python -m tools.benchmarks.portable           an ONNX Runtime without training, against the training build
     .venv/bin/python -m tools.benchmarks.recompute          what the backward pass computes again, against what it keeps
     .venv/bin/python -m tools.benchmarks.memory             data larger than memory, 10,000 updates, and checkpoints
