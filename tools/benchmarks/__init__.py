@@ -7,6 +7,7 @@
     .venv/bin/python -m tools.benchmarks.portable           an ONNX Runtime without training, against the training build
     .venv/bin/python -m tools.benchmarks.recompute          what the backward pass computes again, against what it keeps
     .venv/bin/python -m tools.benchmarks.memory             data larger than memory, 10,000 updates, and checkpoints
+    .venv/bin/python -m tools.benchmarks.start              an inspection, and the first step of a run
     .venv/bin/python -m tools.benchmarks.report             how long a report takes, of a long run and of a large model
     .venv/bin/python -m tools.benchmarks.full_size          the paper's networks at full size, from prepare to verify
     .venv/bin/python -m tools.benchmarks.masks              the masks of a million weights, by pattern and criterion
