@@ -90,8 +90,16 @@ def inlined(model: ir.Model) -> ir.Model:
     return model
 
 
-def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> Iterator[Parameter | Constant]:
+def find(
+    model: ir.Model, places: Mapping[str, Place], file: contents.File, *, judged: bool = True
+) -> Iterator[Parameter | Constant]:
     """Parameters, statistics and constants, in the order in which the graph uses them.
+
+    Args:
+        model: the graph; it stays as it is.
+        places: where tensors are stored.
+        file: that they are stored in.
+        judged: whether their numbers are looked at, to tell constants; otherwise there are none.
 
     Raises:
         UnsupportedError: a weight that shares bytes with another tensor; a statistic that is also
@@ -128,7 +136,7 @@ def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> I
             _axes(group, len(place.dims)) if role in PRUNABLE_ROLES else None,
         )
         seen = Seen(file.path, place, role, group, partial(_others_differ, kinds, norms_differ, place))
-        why = None if role == "statistic" else constant(seen)
+        why = constant(seen) if judged and role != "statistic" else None
         yield found if why is None else Constant(found, why)
 
 
