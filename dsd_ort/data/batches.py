@@ -1,7 +1,12 @@
 """The batches of one epoch, from any of them on, prepared while the one before trains.
 
+::
+
+    numbers of a batch ─ gathered, by one of several workers ─ in their order ─ prefetched ─ trained on
+
 Which examples make up a batch is a function of seed and epoch (:mod:`dsd_ort.data.order`), and how images are cropped
-and mirrored is one of seed, epoch and the batch's number: a resumed run has the same batches as one left alone.
+and mirrored is one of seed, epoch and the batch's number: a resumed run has the same batches as one left alone,
+and so has one with other workers: how many there are decides on nothing but the time.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -45,6 +51,8 @@ class Batches:
     """Where the order is shuffled, batches are of examples of about one length."""
     augment: bool = False
     """Images are cropped and mirrored by chance, as training wants it; otherwise they are cut from the middle."""
+    workers: int = 1
+    """Threads that gather batches, each its own, where the data lets several read at once."""
 
     def __post_init__(self) -> None:
         if self.dataset.examples is None:
@@ -83,10 +91,14 @@ class Batches:
             drawn = self.dataset.batches(self.epoch, self.seed, self.start)
             yield from (batch if mine(number) else None for number, batch in enumerate(drawn, self.start))
             return
-        for number, indices in enumerate(self._order(self.dataset)):
+        yield from in_turn(self._calls(self.dataset, mine), self.workers if self.dataset.parallel else 1)
+
+    def _calls(self, dataset: Counted, mine: Callable[[int], bool]) -> Iterator[Callable[[], Batch | None]]:
+        """What gives each batch of :meth:`turns`, on any thread: pure functions of seed, epoch and number."""
+        for number, indices in enumerate(self._order(dataset)):
             if self.start <= number < (self.count or 0):
                 chance = self._chance(number) if self.augment else None
-                yield self.dataset.gather(indices, chance) if mine(number) else None
+                yield partial(dataset.gather, indices, chance) if mine(number) else _nothing
 
     def _order(self, dataset: Counted) -> list[np.ndarray]:
         """The numbers of each batch's examples."""
@@ -99,6 +111,30 @@ class Batches:
     def _chance(self, number: int) -> np.random.Generator:
         # The key keeps it apart from the epoch's own generator: [seed, epoch] and [seed, epoch, 0] are the same seed.
         return np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch, number], spawn_key=(1,)))
+
+
+def _nothing() -> None:
+    """A batch of somebody else's."""
+
+
+def in_turn(calls: Iterable[Callable[[], T]], workers: int) -> Generator[T]:
+    """What each of *calls* gives, in their order, while *workers* threads are at as many of those that come next.
+
+    What a call raises is raised here, in its turn.  One worker is whoever asks, and nothing is done ahead.
+    """
+    calls = iter(calls)
+    if workers == 1:
+        yield from (call() for call in calls)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="dsd-ort-data") as threads:
+        ahead = deque(threads.submit(call) for call in islice(calls, workers))
+        try:
+            while ahead:
+                done = ahead.popleft().result()
+                ahead.extend(threads.submit(call) for call in islice(calls, 1))
+                yield done
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
 
 
 def with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:

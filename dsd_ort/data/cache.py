@@ -6,6 +6,7 @@ would gain nothing.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -15,18 +16,19 @@ CACHED = 2**30
 
 
 class Cache:
-    """Arrays by number.  *size* is the most that is kept, in bytes."""
+    """Arrays by number, for any number of threads.  *size* is the most that is kept, in bytes."""
 
     def __init__(self, size: int = CACHED) -> None:
-        self._left, self._arrays = size, dict[int, np.ndarray]()
+        self._left, self._arrays, self._lock = size, dict[int, np.ndarray](), threading.Lock()
 
     def get(self, number: int, make: Callable[[int], np.ndarray]) -> np.ndarray:
         """The array of this number, made if it is not there; what is kept is not to be written to."""
         if number in self._arrays:
             return self._arrays[number]
         array = make(number)
-        if array.nbytes <= self._left:
-            self._left -= array.nbytes
-            self._arrays[number] = array
-            array.setflags(write=False)
+        array.setflags(write=False)
+        with self._lock:
+            if number not in self._arrays and array.nbytes <= self._left:
+                self._left -= array.nbytes
+                self._arrays[number] = array
         return array

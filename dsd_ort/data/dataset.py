@@ -95,6 +95,9 @@ class ArrayData:
     names: Sequence[str] | None = None
     """Of the files that the examples are, where each is one."""
 
+    parallel = False
+    """Whether several threads gather faster than one: what has nothing to decode only waits for the interpreter."""
+
     @cached_property
     def digest(self) -> str:
         """See :mod:`dsd_ort.data.digest`."""
@@ -153,6 +156,11 @@ class ExampleData:
             return np.asarray(files.labels, np.int64)
         parts = np.array_split(np.arange(self.examples), -(-self.examples // _READ))
         return np.concatenate([self._fitted.one_field(self._source, part, field) for part in parts])
+
+    @property
+    def parallel(self) -> bool:
+        """As :attr:`ArrayData.parallel`; never of a Python object, which may not be made for it."""
+        return self._source.parallel
 
     @property
     def names(self) -> Sequence[str] | None:

@@ -79,6 +79,7 @@ def open_image_folder(path: Path, fields: Sequence[Field], data: Data) -> Exampl
         images=True,
         own_names=True,
         files=Files(path, [f"{file.parent.name}/{file.name}" for file in items.files], items.labels),
+        parallel=True,
     )
 
 
@@ -136,7 +137,7 @@ def _converted(image: Image, mode: str, path: Path) -> Image:
     if mode != "RGBA" and (image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info):
         seen = image.convert("RGBA")
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", seen.size, "white"), seen)
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)  # which would copy
 
 
 def _resized(image: Image, resize: int | None, path: Path) -> Image:

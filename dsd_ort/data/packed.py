@@ -2,15 +2,24 @@
 
 Deflate packs at most 1032 : 1, and data that anybody learns from rarely better than 20 : 1.  So what claims more than
 deflate can do is damaged, and what is large and packed as only the same few bytes over and over can be is refused.
+
+An archive's small arrays are read into memory.  Large ones are mapped, so that the system can take their memory back:
+from the archive where they are not packed, and else from a file without a name that they are unpacked to once.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
+import mmap
+import shutil
+import struct
+import tempfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, TypeAlias
 
 import numpy as np
 
@@ -24,7 +33,12 @@ RATIO = 200
 """… and from there on, how many bytes one may become."""
 MEMBERS = 10_000
 """Arrays of an archive."""
+MAPPED = 1 << 28
+"""Bytes of an archive's array from which on it is mapped; less is in memory, whatever becomes of the file."""
 _PIECE = 1 << 20
+_LOCAL = struct.Struct("<26x2H")
+"""What stands in front of a member: the lengths of its name and of more."""
+Content: TypeAlias = bytearray | mmap.mmap
 
 
 def refuse_bomb(size: int, packed: int, where: str) -> None:
@@ -100,15 +114,55 @@ def member(path: Path, name: str) -> np.ndarray:
             if size != there or min(shape, default=0) < 0:
                 what = f"array {name!r} of shape {shape} takes {size} bytes, and the archive has {there}"
                 raise DataError(what, where=where, fix=_AGAIN)
-            content = bytearray(size)
-            at = 0
-            while at < size and (piece := stream.read(min(_PIECE, size - at))):
-                content[at : at + len(piece)] = piece
-                at += len(piece)
-            if at < size or stream.read(1):  # the end, where the checksum is looked at
+            begin = stream.tell()
+            if size >= MAPPED and info.compress_type == zipfile.ZIP_STORED:
+                begin += _begin(file, info)
+                whole = _pass_on(stream, size, lambda at, piece: None)
+                content: Content = mmap.mmap(file.fileno(), begin + size, access=mmap.ACCESS_READ)
+            else:
+                begin, (whole, content) = 0, (_in_file if size >= MAPPED else _in_memory)(stream, size)
+            if not whole:
                 raise DataError(f"array {name!r} is cut off", where=where, fix=_AGAIN)
-    array: np.ndarray = np.ndarray(shape, dtype, content, order="F" if fortran else "C")
+    array: np.ndarray = np.ndarray(shape, dtype, content, begin, order="F" if fortran else "C")
     return array
+
+
+def _pass_on(stream: IO[bytes], size: int, keep: Callable[[int, bytes], object]) -> bool:
+    """Gives *keep* the rest of *stream* by pieces, each with its place; whether there were *size* bytes.
+
+    Behind the last one the checksum is looked at.
+    """
+    at = 0
+    while piece := stream.read(_PIECE):
+        keep(at, piece)
+        at += len(piece)
+    return at == size
+
+
+def _in_memory(stream: IO[bytes], size: int) -> tuple[bool, Content]:
+    content = bytearray(size)
+
+    def keep(at: int, piece: bytes) -> None:
+        content[at : at + len(piece)] = piece
+
+    return _pass_on(stream, size, keep), content
+
+
+def _in_file(stream: IO[bytes], size: int) -> tuple[bool, Content]:
+    """A file that is gone when the array is; memory where the folder for such files (TMPDIR) has no room for it."""
+    if shutil.disk_usage(tempfile.gettempdir()).free <= size:
+        return _in_memory(stream, size)
+    with tempfile.TemporaryFile() as file:
+        whole = _pass_on(stream, size, lambda at, piece: file.write(piece))
+        file.flush()
+        return whole, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if whole else bytearray()
+
+
+def _begin(file: IO[bytes], info: zipfile.ZipInfo) -> int:
+    """Where the content of a member begins that is not packed."""
+    file.seek(info.header_offset)
+    name, more = _LOCAL.unpack(file.read(_LOCAL.size))
+    return int(info.header_offset + _LOCAL.size + name + more)
 
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

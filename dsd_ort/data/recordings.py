@@ -148,6 +148,7 @@ def _examples(items: list[Recording], folder: Path, where: str, fields: Sequence
         hints={"features": bands},
         own_names=True,
         files=Files(folder, [item.name for item in items], [item.text for item in items]),
+        parallel=True,
     )
 
 

@@ -70,6 +70,8 @@ class Examples:
     """The names are the source's, not the user's, so that matching may go by position too."""
     files: Files | None = None
     """Where each example is a file."""
+    parallel: bool = False
+    """Whether several threads may ask for items at once; of an object of the user's, nobody knows."""
 
     def take(self, indices: Iterable[int]) -> list[Named]:
         """The examples of these numbers.

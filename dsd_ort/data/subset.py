@@ -50,6 +50,11 @@ class Subset:
             raise DataError("no example is left", where=self.where, fix="leave out fewer")
         self.notes: tuple[str, ...] = (*dataset.notes, f"{self.examples:,} of {self._dataset.examples:,} examples")
 
+    @property
+    def parallel(self) -> bool:
+        """As :attr:`ArrayData.parallel`."""
+        return self._dataset.parallel
+
     @cached_property
     def lengths(self) -> np.ndarray | None:
         """As :attr:`ArrayData.lengths`."""

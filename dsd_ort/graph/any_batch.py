@@ -1,6 +1,7 @@
 """A batch of any size, whether the file fixes it, or says that it does not and holds one all the same.
 
-Two batches of different size are run, on made-up input.  A size that the file fixes or holds is freed
+Where the operators do not show it by themselves (:mod:`dsd_ort.graph.row_by_row`), two batches of different size are
+run, on made-up input.  A size that the file fixes or holds is freed
 (:mod:`dsd_ort.graph.batch_size`), and the result compared with the file: the weights are read for it, and three batches
 computed.  What cannot be freed is refused, with the node, unless the recipe's batch size is the file's.
 """
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph import batch_size, batch_statistics, trial
+from dsd_ort.graph import batch_size, batch_statistics, row_by_row, trial
 from dsd_ort.graph.legalize import to_supported
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
@@ -51,6 +52,8 @@ def with_any_batch(model: ir.Model, source: Source, recipe: Recipe) -> AnyBatch:
     if (size := batch_size.fixed_batch(data)) is not None:
         return _freed(model, source, recipe, size)
     batches = {shape[0] for value in data if (shape := dims_of(value)) and isinstance(shape[0], str | None)}
+    if batches and row_by_row.keeps_rows(model, data):
+        return AnyBatch(model, dict.fromkeys((str(value.name) for value in model.graph.outputs), 0))
     if not batches or (tried := trial.opened(model, source)) is None:
         return AnyBatch(model, _named(model, batches))
     few, many = tried(_FEW), tried(_MANY)

@@ -15,7 +15,6 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort import runtime
-from dsd_ort.data.source_forms import reading
 from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
 from dsd_ort.fields import Field
 from dsd_ort.graph import chosen_parameters, ends, exported, input_norms, layout, masks, patterns
@@ -25,7 +24,6 @@ from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.inference import to_inference
 from dsd_ort.graph.legalize import legalize, precision, to_supported
 from dsd_ort.graph.manifest import Manifest
-from dsd_ort.graph.optimizer.update import update_graph
 from dsd_ort.graph.program import Program, refuse_existing, write_program
 from dsd_ort.graph.recompute import recompute
 from dsd_ort.graph.remarks import remarks
@@ -72,6 +70,8 @@ def listed(recipe: Recipe) -> bytes | None:
     """
     if recipe.data.without is None:
         return None
+    from dsd_ort.data.source_forms import reading  # of all that comes with it, a model needs nothing
+
     with reading(recipe.data.without, "the list of examples in data.without"):
         return Path(recipe.data.without).read_bytes()
 
@@ -153,6 +153,8 @@ def assemble(
     source: Source, recipe: Recipe, training: Training, shipped: Evaluation
 ) -> tuple[Manifest, dict[str, onnx.ModelProto]]:
     """The manifest and the four graphs of a step graph, and of what is measured and shipped."""
+    from dsd_ort.graph.optimizer.update import update_graph  # with onnxscript, which takes long to import
+
     with_gradients = [p for p in source.parameters if p.name in training.gradients]
     prunable = chosen_parameters.prunable(with_gradients, recipe, source.constants)
     sparsely = any(phase.kind == "sparse" for phase in recipe.phase)

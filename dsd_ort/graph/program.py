@@ -102,7 +102,7 @@ class Program:
         fix = "put the original file back, or prepare the model anew into another folder"
         known = self.linked or self._model_is_whole()
         try:
-            source = source_files.load(self.source_path)
+            source = source_files.load(self.source_path, judged=False)  # the manifest says what is a parameter
         except Exception as error:  # a damaged file may be anything
             if known:
                 raise

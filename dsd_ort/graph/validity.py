@@ -22,7 +22,6 @@ from dsd_ort.fields import Field
 from dsd_ort.graph.layout import ALIGNMENT
 from dsd_ort.graph.manifest import Manifest, Slice
 from dsd_ort.graph.masks import mask_name
-from dsd_ort.graph.optimizer.update import OPTIMIZERS
 from dsd_ort.model.roles import ROLES
 from dsd_ort.notes import listing
 from dsd_ort.recipe import Recipe
@@ -147,6 +146,8 @@ def _evaluate(manifest: Manifest) -> _Wanted:
 
 
 def _update(recipe: Recipe) -> _Wanted:
+    from dsd_ort.graph.optimizer.update import OPTIMIZERS  # with onnxscript, which takes long to import
+
     slots = OPTIMIZERS[recipe.optimizer.name].slots
     gives: _Shapes = dict.fromkeys(f"{name}_new" for name in ("weight", *slots))
     return _Wanted({}, gives, required=frozenset({"weight", "gradient", *slots}))

@@ -9,7 +9,7 @@ equal places in an external file) are tied: one parameter.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -90,8 +90,16 @@ def inlined(model: ir.Model) -> ir.Model:
     return model
 
 
-def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> Iterator[Parameter | Constant]:
+def find(
+    model: ir.Model, places: Mapping[str, Place], file: contents.File, *, judged: bool = True
+) -> Iterator[Parameter | Constant]:
     """Parameters, statistics and constants, in the order in which the graph uses them.
+
+    Args:
+        model: the graph; it stays as it is.
+        places: where tensors are stored.
+        file: that they are stored in.
+        judged: whether their numbers are looked at, to tell constants; otherwise there are none.
 
     Raises:
         UnsupportedError: a weight that shares bytes with another tensor; a statistic that is also
@@ -104,7 +112,8 @@ def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> I
     for use in uses(graph, places, file.path):
         groups.setdefault(identity(places[use.name]), []).append(use)
     _refuse_overlaps(groups, file)
-    others_differ = cache(partial(_others_differ, tuple(groups.values()), places, file.path))
+    kinds = [(group[0].role, places[group[0].name]) for group in groups.values()]
+    norms_differ = cache(partial(_norms_differ, kinds, file.path))
     names: dict[object, list[str]] = {}
     for name, origin in {**{name: name for name in places}, **_identity_copies(graph, places)}.items():
         names.setdefault(identity(places[origin]), []).append(name)
@@ -126,8 +135,8 @@ def find(model: ir.Model, places: Mapping[str, Place], file: contents.File) -> I
             tuple(dict.fromkeys(use.layer for use in group if use.layer != first.layer)),
             _axes(group, len(place.dims)) if role in PRUNABLE_ROLES else None,
         )
-        seen = Seen(file.path, place, role, group, partial(others_differ, place))
-        why = None if role == "statistic" else constant(seen)
+        seen = Seen(file.path, place, role, group, partial(_others_differ, kinds, norms_differ, place))
+        why = constant(seen) if judged and role != "statistic" else None
         yield found if why is None else Constant(found, why)
 
 
@@ -136,13 +145,17 @@ def _axes(group: Sequence[Use], rank: int) -> tuple[int, int] | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _others_differ(groups: Sequence[list[Use]], places: Mapping[str, Place], path: Path, place: Place) -> bool:
+def _others_differ(kinds: Sequence[tuple[str, Place]], norms_differ: Callable[[], bool], place: Place) -> bool:
     """Whether norms of the file have many numbers, or its factors are initializers and *place* is a node's constant."""
-    kinds = [(group[0].role, places[group[0].name]) for group in groups]
     if isinstance(place, contents.Tensor) and not place.initializer:
         factors = [other for role, other in kinds if role in PRUNABLE_ROLES and isinstance(other, contents.Tensor)]
         if any(factor.initializer for factor in factors):
             return True
+    return norms_differ()
+
+
+def _norms_differ(kinds: Sequence[tuple[str, Place]], path: Path) -> bool:
+    """Whether a norm of the file has different numbers; which *kinds* there are: roles, and where they stand."""
     norms = [other for role, other in kinds if role == "norm" and other.size > 1 and not isinstance(other, Filled)]
     return any(not is_even(path, norm) for norm in norms)
 

@@ -145,8 +145,10 @@ class Source:
                 raise RunError("the model changed while it was in use", where=str(file), fix="start again with it")
 
 
-def load(path: str | Path, wanted: Parameters | None = None) -> Source:
+def load(path: str | Path, wanted: Parameters | None = None, *, judged: bool = True) -> Source:
     """Reads an ONNX file; *wanted* is what a recipe says of its parameters.
+
+    Not *judged*, all that could be a parameter is one, for who knows which are: see :meth:`Source.with_parameters`.
 
     Raises:
         ModelError: no such file, not ONNX, truncated, without a graph or outputs, external data missing, too short or
@@ -170,7 +172,7 @@ def load(path: str | Path, wanted: Parameters | None = None) -> Source:
     return Source(
         path=path,
         model=model,
-        tensors=chosen(tuple(find(model, found, file)), wanted or Parameters(), found),
+        tensors=chosen(tuple(find(model, found, file, judged=judged)), wanted or Parameters(), found),
         places=found,
         file=file,
         files=files,

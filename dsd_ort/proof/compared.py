@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 
 UNDECIDED = 0.3
 """Relative uncertainty of a difference from which on it decides nothing."""
+_PART = 1 << 20
 
 
 @dataclass
@@ -86,3 +87,14 @@ def norm(array: Array) -> float:
 def size(weights: Array) -> float:
     """The root mean square of *weights*, or a hundredth for what is (almost) zero, as biases are at first."""
     return max(norm(weights) / math.sqrt(max(weights.size, 1)), 1e-2)
+
+
+def parts(flat: Array) -> list[Array]:
+    """Views of a long array ``[n]``, of which one after the other is made wide."""
+    return [flat[start : start + _PART] for start in range(0, flat.size, _PART)]
+
+
+def along(gradient: Array, there: Array, here: Array) -> float:
+    """⟨gradient, there - here⟩, all ``f32[n]``, in float64."""
+    pieces = zip(parts(gradient), parts(there), parts(here), strict=True)
+    return sum(float(np.dot(g.astype(np.float64), a.astype(np.float64) - b)) for g, a, b in pieces)

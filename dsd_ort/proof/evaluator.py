@@ -5,8 +5,8 @@ no step to choose and no difference to round (the complex step; Squire and Trapp
 operators that are analytic, or are so piece by piece and choose by the real part; those of NumPy that are not are
 written out in :mod:`~dsd_ort.proof.analytic`, and whatever drops an imaginary part is refused.
 
-Values are let go of behind their last reader, and inputs made wide when they are read: a run holds no more than it has
-to, however many weights there are.
+Values are let go of behind their last reader, inputs made wide when they are read, and outputs made narrow, where that
+is wished, when nothing else reads them: a run holds no more than it has to, however many weights there are.
 """
 
 from __future__ import annotations
@@ -41,19 +41,27 @@ class NotAnalytic(Exception):  # noqa: N818 - it is no error
 
 
 class Evaluator:
-    """*outputs* of a *graph* in its own precision, with operators of our *own* where the evaluator's do not serve."""
+    """*outputs* of a *graph* in its own precision, with operators of our *own* where the evaluator's do not serve.
+
+    They come as numbers of the type *kept*, if there is one.
+    """
 
     def __init__(
-        self, graph: onnx.ModelProto, outputs: Sequence[str], own: Sequence[type[OpRun]], dtype: type = np.float64
+        self,
+        graph: onnx.ModelProto,
+        outputs: Sequence[str],
+        own: Sequence[type[OpRun]],
+        dtype: type = np.float64,
+        kept: type | None = None,
     ) -> None:
-        self.dtype = dtype
+        self.dtype, self.kept = dtype, kept
         graph = ir.to_proto(cut_to(ir.from_proto(graph), outputs))  # what nobody reads costs time too
         narrow = onnx.TensorProto.FLOAT
         self.narrow = {v.name: v.type.tensor_type.elem_type == narrow for v in graph.graph.input}
         """Input → whether it is read in float32."""
         self.outputs, self.deadline = list(outputs), math.inf
         self._evaluator = ReferenceEvaluator(graph, new_ops=[*own])
-        self._last = _last_readers(graph.graph, outputs)
+        self._last = _last_readers(graph.graph)
         for evaluator in _with_inner(self._evaluator):
             for node in evaluator.rt_nodes_:
                 node.run = self._watched(node, node.run)
@@ -76,7 +84,10 @@ class Evaluator:
                 context = {"context": {k: _value(v) for k, v in known.items()}} if node.need_context() else {}
                 known |= zip(node.output, node.run(*given, **context), strict=False)
                 for name in self._last.get(number, ()):
-                    known.pop(name, None)
+                    if name not in self.outputs:
+                        known.pop(name, None)
+                    elif self.kept is not None:
+                        known[name] = np.asarray(_value(known[name]), self.kept)
         return [_value(known[name]) for name in self.outputs]
 
     def _made(self, array: Array) -> Array:
@@ -122,15 +133,15 @@ def _with_inner(evaluator: Any) -> list[Any]:
     return found
 
 
-def _last_readers(graph: onnx.GraphProto, kept: Sequence[str]) -> dict[int, list[str]]:
-    """Number of a node of the main graph → the values that nothing behind it reads, but for *kept* ones."""
+def _last_readers(graph: onnx.GraphProto) -> dict[int, list[str]]:
+    """Number of a node of the main graph → the values that no node behind it reads."""
     last: dict[str, int] = {}
     for number, node in enumerate(graph.node):
         for name in (*node.output, *_read(node)):
             last[name] = number
     found: dict[int, list[str]] = {}
     for name, number in last.items():
-        if name and name not in kept:
+        if name:
             found.setdefault(number, []).append(name)
     return found
 

@@ -54,10 +54,11 @@ def line(
         """How far the file's outputs are from the trained state's, and a remark."""
         plain, remark = _plain(measured, options, names)
         fitting = _as_many(batch, plain, shipped)
+        theirs = plain.run(names, made_up.others(plain, _as_in_file(fitting, shipped.axes), recipe))
+        del plain  # with the weights that it read
         trained = runtime.session(shipped.graph, options, where="the evaluate graph")
         feeds = {**weights, **fitting}
         ours = trained.run(names, {value.name: feeds[value.name] for value in trained.get_inputs()})
-        theirs = plain.run(names, made_up.others(plain, _as_in_file(fitting, shipped.axes), recipe))
         theirs = [np.moveaxis(array, shipped.axes.get(name, 0), 0) for name, array in zip(names, theirs, strict=True)]
         return max(map(_difference, ours, theirs)), remark
 

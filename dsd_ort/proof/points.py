@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -12,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dsd_ort.errors import DataError
+from dsd_ort.graph.program import Program
 from dsd_ort.proof import gradients
-from dsd_ort.proof.compared import Point
+from dsd_ort.proof.compared import Point, norm, parts
 from dsd_ort.proof.wide_step import Step
 from dsd_ort.run.arena import view
 from dsd_ort.run.engine import Engine
@@ -30,10 +32,13 @@ class StepError(Exception):
 
 
 class Points:
-    """The points of one *engine*, all on the same *batch*.
+    """The points of one *program*, all on the same *batch*.
 
     Args:
-        engine: what trains.
+        program: what trains.
+        engine: opens one that trains it, with the weights of the file; it is let go of when it has made its steps, as
+            its buffers are what takes the memory.
+        weights: those of the file, and the statistics.
         batch: inputs and labels.
         mode: see :class:`~dsd_ort.proof.slopes.Point`.
         limit: seconds that a step in float64 may take; without a limit, any.
@@ -42,53 +47,61 @@ class Points:
 
     def __init__(
         self,
-        engine: Engine,
+        program: Program,
+        engine: Callable[[], Engine],
+        weights: Mapping[str, npt.NDArray[Any]],
         batch: Arrays,
         mode: Literal["inference", "training"],
         *,
         limit: float = math.inf,
         still: Collection[str] = (),
     ) -> None:
-        self.engine, self.batch, self.mode, self.limit, self.still = engine, batch, mode, limit, still
+        self.program, self.engine, self.batch, self.mode = program, engine, batch, mode
+        self.limit, self.still = limit, still
+        pieces = (*program.manifest.parameters, *program.manifest.statistics)
+        self.weights = {piece.name: weights[piece.name] for piece in pieces}
 
     def here(self) -> Point:
-        """At the weights that the engine has.
+        """At the weights of the file.
 
         Raises:
             StepError: a step does not run.
         """
-        arena = self.engine.arena
-        moving = {name: value.copy() for name, value in arena.moving().items()}
-        inputs = arena.frozen | moving | self.batch
-        loss = step(self.engine, self.batch)
-        found = {piece.name: view(arena.gradients, piece).copy() for piece in arena.trained}
-        # Weights one rounding away: what changes in the gradients is noise.
-        before = arena.weights.copy()
-        arena.weights *= gradients.rounding(np.random.default_rng(0), before.shape)
-        step(self.engine, self.batch)
-        noise = {
-            p.name: float(np.linalg.norm((view(arena.gradients, p) - found[p.name]).astype(np.float64)))
-            for p in arena.trained
-        }
-        arena.weights[...] = before
+        return self.at(self.weights)
+
+    def beside(self) -> Point:
+        """The same with its weights moved by up to a hundredth of their size."""
+        random, moved = np.random.default_rng(2), {}
+        for piece in self.program.manifest.trained:
+            weights = self.weights[piece.name]
+            far = BESIDE * gradients.size(weights) * random.uniform(-1, 1, piece.shape).astype(np.float32)
+            moved[piece.name] = weights + far
+        return self.at(self.weights | moved)
+
+    def at(self, weights: Arrays) -> Point:
+        inputs, (loss, found, noise) = weights | self.batch, self._stepped(weights)
+        gc.collect()
         narrow: Callable[[], Arrays] = partial(self._again, inputs)
         return Point(inputs, loss, found, noise, self.mode, self._wide(inputs), narrow)
 
-    def beside(self) -> Point:
-        """The engine's weights moved by up to a hundredth of their size."""
-        random, arena = np.random.default_rng(2), self.engine.arena
-        before = arena.weights.copy()
+    def _stepped(self, weights: Arrays) -> tuple[float, Arrays, dict[str, float]]:
+        """The loss, its gradients, and their noise: how they change where weights are one rounding away."""
+        engine = self.engine()
+        arena = engine.arena
         for piece in arena.trained:
-            weights = view(arena.weights, piece)
-            weights += BESIDE * gradients.size(weights) * random.uniform(-1, 1, piece.shape).astype(np.float32)
-        moved = self.here()
-        arena.weights[...] = before
-        return moved
+            view(arena.weights, piece)[...] = weights[piece.name]
+        loss = step(engine, self.batch)
+        found = {piece.name: view(arena.gradients, piece).copy() for piece in arena.trained}
+        random = np.random.default_rng(0)
+        for part in parts(arena.weights):
+            np.multiply(part, gradients.rounding(random, part.shape), out=part)
+        step(engine, self.batch)
+        return loss, found, {p.name: norm(view(arena.gradients, p) - found[p.name]) for p in arena.trained}
 
     @cached_property
     def _step_in_double(self) -> Step | None:
         with contextlib.suppress(Exception):  # an operator that the evaluator does not have, as in rare graphs
-            return Step(self.engine.program, double=True, still=self.still)
+            return Step(self.program, double=True, still=self.still)
         return None
 
     def _wide(self, inputs: Arrays) -> Arrays | None:
@@ -104,7 +117,7 @@ class Points:
     def _again(self, inputs: Arrays) -> Arrays:
         """The gradients in float32 by NumPy; none where it cannot."""
         with contextlib.suppress(Exception):
-            return Step(self.engine.program, double=False)(inputs, limit=self.limit)
+            return Step(self.program, double=False)(inputs, limit=self.limit)
         return {}
 
 

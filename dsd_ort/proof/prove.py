@@ -8,6 +8,7 @@ A training graph of ONNX Runtime's, whose batch norm cannot be frozen, is compar
 
 from __future__ import annotations
 
+import gc
 import math
 import tempfile
 import time
@@ -16,22 +17,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from dsd_ort.graph.program import Program
 from dsd_ort.model import usage
 from dsd_ort.notes import Note
-from dsd_ort.proof import exported, gradients, made_up, reference, subject
+from dsd_ort.proof import compared, exported, gradients, made_up, reference, sparse_step, subject
 from dsd_ort.proof.budget import Budget
 from dsd_ort.proof.points import Points, StepError, step
 from dsd_ort.proof.report import Line, Report, Request, Row
 from dsd_ort.proof.subject import Subject
-from dsd_ort.run.arena import Arena, view
+from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.prune import write_masks
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -50,7 +49,6 @@ WIDE_STEP = 0.25
 """Of the time that is left, for a step in float64."""
 EVALUATIONS = 4
 """Of a reference, that should fit into the time for a comparison: a slower one is not taken."""
-SPARSITY = 0.5
 
 
 def run(request: Request, tell: Callable[[str], None], data: Any = None) -> Report:
@@ -133,16 +131,32 @@ class _Prover:
             self._with_dropout(program)
         self._sparse_step_and_export(program)
 
-    def _engine(self, program: Program) -> tuple[Engine, Arena]:
+    @property
+    def execution(self) -> Execution:
+        return Execution(threads=self.threads)
+
+    def _arena(self, program: Program) -> Arena:
+        """One of its own, with the weights of the file."""
+        gc.collect()  # an engine is part of cycles, and its buffers and sessions are what takes the memory
         arena = Arena.of(program)
         arena.fill(self.checked.weights)
-        return Engine(program, arena, Execution(threads=self.threads)), arena
+        return arena
+
+    def _engine(self, program: Program, arena: Arena | None = None) -> Engine:
+        return Engine(program, self._arena(program) if arena is None else arena, self.execution)
 
     def _points(self, program: Program, mode: Literal["inference", "training"]) -> tuple[Points, gradients.Point]:
         """Points of *program*, and the one at the weights of the file."""
-        engine, arena = self._engine(program)
-        still = reference.looked_up(self.shipped.graph, {*arena.frozen})
-        points = Points(engine, self.batch, mode, limit=self.budget.share(WIDE_STEP), still=still)
+        frozen = {p.name for p in program.manifest.parameters if not p.trained}
+        points = Points(
+            program,
+            lambda: self._engine(program),
+            self.checked.weights,
+            self.batch,
+            mode,
+            limit=self.budget.share(WIDE_STEP),
+            still=reference.looked_up(self.shipped.graph, frozen),
+        )
         return points, points.here()
 
     def _in_inference(self, program: Program, share: float) -> None:
@@ -169,12 +183,11 @@ class _Prover:
             self._compare(points, point, best, budget)
             return
         self.notes.append(f"batch norm in training mode was compared with itself only: {why}")
-        self._compare_with_itself("batch norm in training mode", points.engine, points.engine.arena)
+        self._compare_with_itself("batch norm in training mode", self._engine(program))
 
     def _with_dropout(self, program: Program) -> None:
         self.tell("the same with dropout on")
-        engine, arena = self._engine(program)
-        self._compare_with_itself("dropout, its masks held", engine, arena)
+        self._compare_with_itself("dropout, its masks held", self._engine(program))
 
     def _reference(
         self, point: gradients.Point, expected: float, budget: Budget, *, forward: float, training: bool
@@ -207,7 +220,7 @@ class _Prover:
         self.lines.append(Line(what="loss", passed=error <= allowed, text=f"{text}, up to {allowed:.0e} is the same"))
 
     def _compare(self, points: Points, point: gradients.Point, best: reference.Reference, budget: Budget) -> None:
-        trained = points.engine.program.manifest.trained
+        trained = points.program.manifest.trained
         rows = list(gradients.check(point, best, trained, seconds=budget.left, tell=self.tell, beside=points.beside))
         self.rows += rows
         if (unseen := sum(len(row.tensors) for row in rows if row.verdict == "not checked")) > 0:
@@ -221,43 +234,37 @@ class _Prover:
                 f"{self.budget.seconds:.0f} s (--thorough checks each for itself)"
             )
 
-    def _compare_with_itself(self, what: str, engine: Engine, arena: Arena) -> None:
+    def _compare_with_itself(self, what: str, engine: Engine) -> None:
         """The slope of the step graph's own loss along its gradient, which must be ‖gradient‖."""
-        told = TOLD * abs(step(engine, self.batch))
-        before, gradient = arena.weights.copy(), arena.gradients.copy()
-        norm = float(np.linalg.norm(gradient.astype(np.float64)))
-        size = float(np.linalg.norm(before)) or 1.0
+        told, arena = TOLD * abs(step(engine, self.batch)), engine.arena
+        gradient, moving = arena.gradients.copy(), arena.weights[: arena.gradients.size]
+        norm = math.hypot(*map(compared.norm, compared.parts(gradient)))
+        size = math.hypot(*map(compared.norm, compared.parts(arena.weights))) or 1.0
         errors: list[float] = []
         for h in ALONG_STEPS if norm else ():
             if errors and 2 * h * size * norm < told:
                 break
             losses, reached = [], []
             for sign in (1, -1):
-                arena.weights[...] = before
-                arena.weights[: gradient.size] += sign * (h * size / norm) * gradient
-                reached.append(arena.weights[: gradient.size].astype(np.float64))
+                arena.fill(self.checked.weights)
+                for weights, slope in zip(compared.parts(moving), compared.parts(gradient), strict=True):
+                    np.add(weights, sign * (h * size / norm) * slope, out=weights)
+                reached.append(moving.copy())
                 losses.append(step(engine, self.batch))
-            said = float(np.dot(gradient, reached[0] - reached[1]))  # as far as rounded weights have moved
+            said = compared.along(gradient, *reached)  # as far as rounded weights have moved
             errors.append(abs(losses[0] - losses[1] - said) / (said or 1.0))
             if errors[-1] <= (ALONG / 4 if self.budget.left > 0 else ALONG):
                 break
-        arena.weights[...] = before
         error = min(errors, default=0.0)
         text = f"the loss rises along the gradient as ‖gradient‖ = {norm:.3g} says, within {error:.1e}"
         self.lines.append(Line(what=what, passed=error <= ALONG, text=f"{text} (up to {ALONG:g}, in float32)"))
 
     def _sparse_step_and_export(self, program: Program) -> None:
         self.tell("a sparse step and its update")
-        engine, arena = self._engine(program)
-        if arena.prunable:
-            self._sparse_step(engine, arena)
-        else:
-            step(engine, self.batch)
-            engine.update(1e-6, 1)
-            self.notes.append("no parameter of this model is pruned, so there was no sparse step")
+        values, moving = self._trained(program)
+        gc.collect()  # engine and gradients
         self.tell("the exported file")
         source, recipe, folder = self.checked.source, self.checked.recipe, self.folder / "final"
-        values, threads = arena.values(), self.threads
         self.lines.append(
             exported.line(
                 source,
@@ -265,30 +272,23 @@ class _Prover:
                 values,
                 self.batch,
                 recipe,
-                moving=arena.moving(),
+                moving=moving,
                 folder=folder,
-                threads=threads,
+                threads=self.threads,
             )
         )
 
-    def _sparse_step(self, engine: Engine, arena: Arena) -> None:
-        write_masks(arena, SPARSITY, msgspec.structs.replace(self.checked.recipe.prune, criterion="magnitude"))
-        arena.apply_masks()
-        step(engine, self.batch)
-        dense = arena.gradients.copy()
-        dense[: arena.masks.size] *= arena.masks
-        loss = step(engine, self.batch, sparse=True)
-        change = float(np.linalg.norm((arena.gradients - dense).astype(np.float64)))
-        error = change / (float(np.linalg.norm(dense.astype(np.float64))) or 1.0)
-        before = arena.weights.copy()
-        engine.update(1e-6, 1)
-        pruned = np.concatenate([view(arena.weights, p)[view(arena.masks, p) == 0] for p in arena.prunable])
-        moved = int(np.count_nonzero(arena.weights != before))
-        stays = not pruned.any()
-        masked = "equals" if error <= gradients.TOLERANCE[True] else f"differs by {error:.1e} from"
-        text = (
-            f"{pruned.size:,} pruned weights {'are exactly 0.0' if stays else 'MOVED'} after the update, {moved:,} "
-            f"others moved; the gradient {masked} the masked dense one; loss {loss:.6g}"
-        )
-        passed = stays and error <= gradients.TOLERANCE[True] and math.isfinite(loss)
-        self.lines.append(Line(what="sparse step", passed=passed, text=text))
+    def _trained(self, program: Program) -> tuple[Arrays, list[str]]:
+        """Weights and statistics behind an update, and which of them it may change."""
+        arena = self._arena(program)
+        if arena.prunable:
+            weights, prune = self.checked.weights, self.checked.recipe.prune
+            self.lines.append(
+                sparse_step.line(program, arena, self.batch, weights, prune=prune, execution=self.execution)
+            )
+        else:
+            engine = self._engine(program, arena)
+            step(engine, self.batch)
+            engine.update(1e-6, 1)
+            self.notes.append("no parameter of this model is pruned, so there was no sparse step")
+        return arena.values(), [*arena.moving()]

@@ -40,7 +40,7 @@ class Subject:
     recipe: Recipe
     manifest: Manifest
     graphs: dict[str, onnx.ModelProto]
-    weights: weights.Arrays
+    weights: weights.Weights
     notes: tuple[str, ...]
     exported: bool
     """Whether it is ONNX Runtime's training graph."""

@@ -53,7 +53,8 @@ class Step:
         proto = ir.to_proto(model)
         wanted = [piece.successor for piece in self.pieces]
         dtype = np.float64 if double else np.float32
-        self.evaluator = Evaluator(in_double(proto, still) if double else proto, wanted, operators.ALWAYS, dtype)
+        proto = in_double(proto, still) if double else proto
+        self.evaluator = Evaluator(proto, wanted, operators.ALWAYS, dtype, kept=np.float32)
 
     def __call__(self, inputs: Mapping[str, Array], *, limit: float) -> dict[str, Array]:
         """Parameter → its gradient, whose last digits are float32's.
@@ -66,10 +67,7 @@ class Step:
             warnings.simplefilter("ignore")
             found = self.evaluator(inputs, limit=limit)
         self.seconds = time.monotonic() - began
-        return {
-            piece.name: np.asarray(gradient, np.float32).reshape(piece.shape)
-            for piece, gradient in zip(self.pieces, found, strict=True)
-        }
+        return {piece.name: gradient.reshape(piece.shape) for piece, gradient in zip(self.pieces, found, strict=True)}
 
 
 def _expand(model: ir.Model) -> None:

@@ -40,7 +40,8 @@ def norms(evaluator: Evaluator, weights: Sequence[Slice], data: Dataset) -> Norm
 
     other = evaluator.with_graph(measuring)
     sums = {weight.name: np.zeros(1) for weight in weights}
-    for batch in Batches(sample(data, recipe.prune.calibration, recipe.batch_size, recipe.seed), recipe.batch_size):
+    part = sample(data, recipe.prune.calibration, recipe.batch_size, recipe.seed)
+    for batch in Batches(part, recipe.batch_size, workers=other.execution.workers):
         found = other.fetch(other.memory.send(batch))
         for name, output in outputs.items():
             sums[name] = sums[name] + found[output].astype(np.float64)

@@ -32,8 +32,8 @@ class Waiting(Generic[T]):
             began = time.monotonic()
 
 
-def batches_left(recipe: Recipe, data: Dataset, position: Position) -> Batches:
-    """What is left of the epoch at *position*."""
+def batches_left(recipe: Recipe, data: Dataset, position: Position, workers: int = 1) -> Batches:
+    """What is left of the epoch at *position*, prepared by *workers*."""
     return Batches(
         data,
         recipe.batch_size,
@@ -44,6 +44,7 @@ def batches_left(recipe: Recipe, data: Dataset, position: Position) -> Batches:
         start=position.batch,
         bucket=recipe.data.bucket,
         augment=True,
+        workers=workers,
     )
 
 

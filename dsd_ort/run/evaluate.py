@@ -180,7 +180,7 @@ class Evaluator:
             except DataError as error:
                 fix = f"evaluate on a multiple of {size} examples, or export the model with a symbolic batch"
                 raise DataError(error.what, where=error.where, fix=fix) from error
-        return Batches(data, size, shuffle=False)
+        return Batches(data, size, shuffle=False, workers=self.execution.workers)
 
     def run(self, batch: Sent) -> dict[str, npt.NDArray[Any]]:
         """The output that the metrics are of, the loss, and lengths where they are an output, for one batch."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from dsd_ort import runtime
-from dsd_ort.runtime.device import Device
+from dsd_ort.runtime.device import Device, cores
 from dsd_ort.version import __version__
 
 OnNaN: TypeAlias = Literal["stop", "skip"]
@@ -24,6 +24,8 @@ _NOTES = {
 }
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ON_NAN: tuple[OnNaN, ...] = get_args(OnNaN)
+WORKERS = 8
+"""Threads that read pictures and recordings, at most: each has a batch of its own in memory."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Execution:
 
     device: Device = field(default_factory=Device)
     threads: int = 0
-    """Of ONNX Runtime; 0 means one a core."""
+    """Of ONNX Runtime, and about as many read pictures and recordings; 0 means one a core."""
     precision: Precision = "fp32"
     """fp32; tf32: on CUDA, products of float32 with ten bits of mantissa; fp16, bf16: products of 16-bit numbers, while
     weights, statistics, normalisation and losses stay float32."""
@@ -43,6 +45,11 @@ class Execution:
 
     on_nan: OnNaN = "stop"
     """What becomes of an update that is not finite: training stops, or leaves it out and counts it."""
+
+    @property
+    def workers(self) -> int:
+        """Threads that prepare batches, where the data lets several."""
+        return min(self.threads or cores(), WORKERS)
 
     @property
     def guarded(self) -> bool:

@@ -223,7 +223,8 @@ class Trainer:
             self.engine.expect(same_masks=not isinstance(phase.sparsity, Rise))
         began, examples = time.monotonic(), state.progress.examples
         self.silent = self.engine.silent(None) if state.position.batch == 0 else frozenset()
-        left = with_last(batches_left(self.recipe, self.data, state.position).turns(self.rounds.mine))
+        batches = batches_left(self.recipe, self.data, state.position, self.execution.workers)
+        left = with_last(batches.turns(self.rounds.mine))
         ahead = ((None if batch is None else send(batch), last) for batch, last in left)
         with closing(prefetch(ahead)) as stream:
             waiting = Waiting(stream)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsd_ort.data import Batches, Field, check_batch_size, open_data, prefetch
+from dsd_ort.data.batches import in_turn
 from dsd_ort.errors import DataError
 
 NUMBER = [Field("i", "int64", ("N",))]
@@ -198,3 +200,69 @@ def test_prefetch_leaves_no_thread_when_the_consumer_fails():
 def test_prefetched_batches_equal_the_plain_ones():
     batches = Batches(numbers(50), 7, seed=1)
     assert order(prefetch(batches)) == order(batches)
+
+
+@given(st.integers(0, 20), st.integers(1, 5))
+def test_workers_give_what_calls_give_in_their_order(n, workers):
+    def call(i):
+        time.sleep(0.0001 * (i % 3))
+        return i
+
+    assert list(in_turn((partial(call, i) for i in range(n)), workers)) == list(range(n))
+    assert no_worker_left()
+
+
+def test_workers_are_at_several_calls_at_once_and_no_more():
+    meeting, made = threading.Barrier(3, timeout=5), []
+
+    def call(i):
+        made.append(i)
+        if i < 3:
+            meeting.wait()  # three of them meet, or this fails
+        return i
+
+    with closing(in_turn((partial(call, i) for i in range(10)), 3)) as stream:
+        assert next(stream) == 0
+    assert len(made) <= 4
+
+
+def test_one_worker_does_nothing_ahead():
+    made = []
+    stream = in_turn((partial(made.append, i) for i in range(3)), 1)
+    next(stream)
+    assert made == [0]
+    assert no_worker_left()
+
+
+def test_workers_raise_in_its_turn_what_a_call_raises():
+    def call(i):
+        if i == 2:
+            raise DataError("broken")
+        return i
+
+    stream = in_turn((partial(call, i) for i in range(9)), 4)
+    assert [next(stream), next(stream)] == [0, 1]
+    with pytest.raises(DataError, match="broken"):
+        next(stream)
+    assert no_worker_left()
+
+
+class Slow:
+    """An object of the user's."""
+
+    def __init__(self):
+        self.threads = set()
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, i):
+        self.threads.add(threading.get_ident())
+        return {"i": i}
+
+
+def test_an_object_from_python_is_asked_by_one_thread_however_many_workers_there_are():
+    items = Slow()
+    batches = Batches(open_data(items, NUMBER), 3, workers=4)
+    assert sorted(order(batches)) == list(range(20))
+    assert items.threads == {threading.get_ident()}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import numpy as np
 import PIL.Image
@@ -214,6 +215,21 @@ def test_an_image_is_decoded_once_while_there_is_room(write):
     np.testing.assert_array_equal(dataset.gather(np.array([0, 0]))["image"], first)
 
 
+def test_workers_change_nothing_of_the_batches(write):
+    for number in range(17):
+        folder = write(f"{number % 3}/{number}.png", pixels(9 + number % 4, 12))
+    data = Data(image=Image(resize=8, crop=6, pad=1, flip=True))
+    fields = [Field("image", "float32", ("N", 3, 6, 6)), LABEL]
+
+    def epoch(workers):
+        opened = open_data(folder, fields, data)
+        assert opened.parallel
+        batches = Batches(opened, 4, seed=1, epoch=2, augment=True, workers=workers)
+        return [(b["image"].tobytes(), b["label"].tobytes()) for b in batches]
+
+    assert epoch(1) == epoch(2) == epoch(5)
+
+
 def test_a_cache_keeps_what_comes_first_up_to_its_size():
     made = []
 
@@ -225,3 +241,17 @@ def test_a_cache_keeps_what_comes_first_up_to_its_size():
     for number in (0, 1, 2, 0, 1, 2):
         assert (cache.get(number, make) == number).all()
     assert made == [0, 1, 2, 2]
+
+
+def test_a_cache_that_several_threads_fill_keeps_no_more_than_its_size():
+    cache = Cache(10 * 50)
+    threads = [
+        threading.Thread(target=lambda: [cache.get(i, lambda i: np.full(10, i, np.uint8)) for i in range(200)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = [cache.get(number, lambda number: np.zeros(0, np.uint8)).size for number in range(200)]
+    assert sum(kept) == 10 * 50

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import pickle
+import shutil
 import struct
+import sys
 import zipfile
 from pathlib import Path
 
@@ -44,7 +46,11 @@ def archive(path: Path, *members: tuple[str, bytes]) -> Path:
     ],
 )
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_an_array_comes_as_numpy_reads_it(tmp_path: Path, array: np.ndarray, save: object) -> None:
+@pytest.mark.parametrize("mapped", [1, packed.MAPPED])
+def test_an_array_comes_as_numpy_reads_it(
+    tmp_path: Path, array: np.ndarray, save: object, mapped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "MAPPED", mapped)
     path = tmp_path / "a.npz"
     save(path, x=array, y=array)  # type: ignore[operator]
     assert packed.members(path) == ["x", "y"]
@@ -54,6 +60,37 @@ def test_an_array_comes_as_numpy_reads_it(tmp_path: Path, array: np.ndarray, sav
     assert value.dtype == expected.dtype
     np.testing.assert_array_equal(value, expected)
     np.testing.assert_array_equal(value, array)
+
+
+def own_memory() -> int:
+    """Bytes that are the process's own, which the system cannot take back."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_large_array_takes_no_memory_of_the_process(
+    tmp_path: Path, save: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.arange(1 << 24, dtype=np.uint8).reshape(-1, 64)
+    save(tmp_path / "a.npz", x=np.zeros(5), y=array)  # type: ignore[operator]
+    monkeypatch.setattr(packed, "MAPPED", 1 << 20)
+    before = own_memory()
+    value = packed.member(tmp_path / "a.npz", "y")
+    np.testing.assert_array_equal(value[[0, 77, -1]], array[[0, 77, -1]])
+    assert own_memory() - before < array.nbytes / 2
+
+
+def test_what_is_unpacked_stays_in_memory_where_the_disk_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "MAPPED", 1)
+    full = shutil.disk_usage("/")._replace(free=1)
+    monkeypatch.setattr(packed.shutil, "disk_usage", lambda folder: full)
+    monkeypatch.setattr(packed.tempfile, "TemporaryFile", None)
+    np.savez_compressed(tmp_path / "a.npz", x=np.arange(9))
+    assert packed.member(tmp_path / "a.npz", "x").tolist() == list(range(9))
 
 
 def test_zeros_that_are_packed_well_are_data(tmp_path: Path) -> None:
@@ -103,7 +140,9 @@ def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
         packed.members(path)
 
 
-def test_a_damaged_array_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapped", [1, packed.MAPPED])
+def test_a_damaged_array_is_noticed(tmp_path: Path, mapped: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "MAPPED", mapped)
     path = tmp_path / "a.npz"
     np.savez(path, x=np.arange(1000))
     content = bytearray(path.read_bytes())

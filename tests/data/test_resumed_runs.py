@@ -1,4 +1,7 @@
-"""Law 6 for data by chance: a run that is stopped within an epoch and resumed ends with the bytes of one left alone."""
+"""Law 6 for data by chance: a run that is stopped within an epoch and resumed ends with the bytes of one left alone.
+
+The resumed one reads its data with several workers, the other one with one.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import soundfile
 
 import dsd_ort
 from dsd_ort.errors import Stopped
+from dsd_ort.run.execution import Execution
 from tests.models import write_cnn
 
 SPEECH = """
@@ -36,7 +40,10 @@ def exported(folder: Path, model: Path, recipe: dsd_ort.Recipe, data: Path, stop
         asked = itertools.count(1)
         with pytest.raises(Stopped):
             dsd_ort.train(run, data, threads=1, stop=lambda: next(asked) >= stop)
-    dsd_ort.train(run, data, threads=1, resume=stop is not None)
+    with pytest.MonkeyPatch.context() as patch:
+        if stop is not None:
+            patch.setattr(Execution, "workers", 3)
+        dsd_ort.train(run, data, threads=1, resume=stop is not None)
     dsd_ort.export(run, run.with_suffix(".onnx"))
     return run.with_suffix(".onnx").read_bytes()
 

@@ -43,14 +43,14 @@ def test_a_step_in_float32_that_is_not_the_one_in_float64_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a kernel is wrong, and the graph is right."""
-    here = points.Points.here
+    at = points.Points.at
 
-    def spoiled(self: points.Points) -> Point:
-        point = here(self)
+    def spoiled(self: points.Points, weights: points.Arrays) -> Point:
+        point = at(self, weights)
         point.gradients = {**point.gradients, "conv2.weight": point.gradients["conv2.weight"] * np.float32(1.05)}
         return point
 
-    monkeypatch.setattr(points.Points, "here", spoiled)
+    monkeypatch.setattr(points.Points, "at", spoiled)
     report = check(write_cnn(tmp_path / "m.onnx"))
     assert {row.group for row in report.wrong} == {"conv2.weight"}
     assert all(0.04 < row.error < 0.06 for row in report.wrong)
@@ -63,15 +63,15 @@ def test_one_look_at_all_finds_a_tensor_that_is_a_little_wrong(
     names = [f"w{i}" for i in range(12)]
     body = " ".join(f"h{i + 1} = MatMul (h{i}, w{i}) " for i in range(12)).replace("h0", "x").replace("h12", "y")
     model = write(tmp_path / "m.onnx", f"(float[N, 5] x) => (float[N, 5] y) {{ {body} }}", dict.fromkeys(names, (5, 5)))
-    here = points.Points.here
+    at = points.Points.at
 
-    def spoiled(self: points.Points) -> Point:
-        point = here(self)
+    def spoiled(self: points.Points, weights: points.Arrays) -> Point:
+        point = at(self, weights)
         assert point.wide is not None
         point.wide = {**point.wide, "w7": point.wide["w7"] * np.float32(factor)}
         return point
 
-    monkeypatch.setattr(points.Points, "here", spoiled)
+    monkeypatch.setattr(points.Points, "at", spoiled)
 
     def together(slices: Sequence[Slice], *_: object) -> list[gradients.Group]:
         return [gradients.Group("all", tuple(slices))] if slices else []
