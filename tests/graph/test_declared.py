@@ -110,6 +110,12 @@ def test_a_number_an_example_that_was_squeezed_by_one(tmp_path: Path, opset: int
     assert dsd_ort.export(tmp_path / "run", tmp_path / "final.onnx").same
 
 
+def test_of_a_file_for_one_example_that_is_squeezed_the_export_is_compared(tmp_path: Path) -> None:
+    text = "(float[1, 8] x) => (float y) { h = MatMul (x, W) z = MatMul (h, V) y = Squeeze (z) }"
+    model = cases.write(tmp_path / "m.onnx", text, {"W": cases.drawn(8, 12), "V": cases.drawn(12, 1)})
+    assert dsd_ort.check(model, isolate=False).ok
+
+
 def test_a_rank_that_only_a_run_tells(tmp_path: Path) -> None:
     text = (
         "(float[n, 8] x) => (float y) { h = MatMul (x, W) s = Shape (h) all = Compress <axis = 0> (s, keep) "
