@@ -12,6 +12,7 @@ import msgspec
 
 from dsd_ort import runtime
 from dsd_ort.errors import InstallationError
+from dsd_ort.run import ranks
 from dsd_ort.runtime import cuda, devices, libraries
 from dsd_ort.version import __version__
 
@@ -70,6 +71,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[Gpu, ...]
     libraries: tuple[Library, ...]
     """Of CUDA, that the build takes."""
+    mpi: str | None
+    """The MPI library by which several processes share a training, through the host's memory; None without one."""
     device: str | None
     """That ``--device auto`` takes; None where nothing trains."""
     why: str
@@ -109,6 +112,8 @@ def doctor() -> Diagnosis:
     elif trains and gpus:
         works("to train on CUDA", cuda.require_provider)
     device = runtime.choose_device("auto") if trains else None
+    mpi = list[str | None]()
+    works("to train by several processes", lambda: mpi.append(ranks.library()))
     return Diagnosis(
         dsd_ort=__version__,
         python=f"{platform.python_version()} on {platform.system()} {platform.machine()}",
@@ -122,6 +127,7 @@ def doctor() -> Diagnosis:
         driver_serves=None if serves is None else devices.dotted(serves),
         gpus=gpus,
         libraries=tuple(Library(one.library.file, one.path, one.library.required) for one in loaded),
+        mpi=mpi[0] if mpi else None,
         device=str(device) if device else None,
         why=device.why if device else "nothing can train here",
         advice=tuple(advice),

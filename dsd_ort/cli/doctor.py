@@ -18,7 +18,7 @@ from dsd_ort.cli.tables import show
 def doctor(json_: bool) -> None:
     """Show what there is to train with here, and what to install.
 
-    That is ONNX Runtime, CUDA's driver, devices and libraries.
+    That is ONNX Runtime, CUDA's driver, devices and libraries, and what connects several processes.
 
     Exit status 0 if runs can be trained here, on whatever device, 1 if not.
 
@@ -55,6 +55,8 @@ def _show(found: api.Diagnosis) -> None:
         [library.file, library.path or ("MISSING" if library.required else "missing, seldom needed")]
         for library in found.libraries
     ]
+    through = f"gradients go through the host's memory and {found.mpi}" if found.mpi else 'not without "dsd-ort[mpi]"'
+    rows.append(["several processes", through])
     rows.append(["--device auto", found.why.removeprefix("auto: ")])
     show("", {"what": "left", "found": "left"}, rows)
     for advice in found.advice:

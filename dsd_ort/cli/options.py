@@ -15,7 +15,7 @@ from dsd_ort.cli.say import say
 from dsd_ort.errors import DsdError, RecipeError
 from dsd_ort.recipe import BuilderName, LossName, Recipe, parse_value
 from dsd_ort.recipe.patterns import left_to
-from dsd_ort.run.execution import PRECISIONS
+from dsd_ort.run.execution import ON_NAN, PRECISIONS
 
 FILE = click.Path(path_type=Path)
 RECIPE = "A TOML file, or the name of a built-in recipe; dsd-ort recipes lists those."
@@ -85,6 +85,18 @@ def training_options(command: Any) -> Any:
             type=click.Choice(PRECISIONS),
             help="Of products: float32, TF32, or 16 bits with float32 weights.  [default: fp32, or what it was]",
         ),
+        click.option(
+            "--on-nan",
+            type=click.Choice(ON_NAN),
+            help="What becomes of an update that is not finite: skip leaves it out.  [default: stop, or what it was]",
+        ),
+        click.option(
+            "--keep-checkpoints",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="How many checkpoints stay; with 2, a damaged one costs what was done since the one before.",
+        ),
         threads_option,
         device_option,
     ):
@@ -98,6 +110,8 @@ def training_arguments(options: Mapping[str, Any]) -> list[str]:
         ("--threads", options["threads"]),
         ("--device", options["device"] if options["device"] != "auto" else None),
         ("--precision", options["precision"]),
+        ("--on-nan", options["on_nan"]),
+        ("--keep-checkpoints", keep if (keep := options["keep_checkpoints"]) > 1 else None),
     ]
     arguments = [part for name, value in given if value for part in (name, str(value))]
     arguments += ["--deterministic"] if options["deterministic"] else []

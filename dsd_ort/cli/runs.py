@@ -28,7 +28,6 @@ from dsd_ort.cli.say import say
 from dsd_ort.cli.stop import stoppable
 from dsd_ort.launcher import is_first
 from dsd_ort.recipe import Recipe
-from dsd_ort.run.execution import ON_NAN
 
 
 @click.command()
@@ -62,18 +61,6 @@ def prepare(model: Path, run: Path, recipe: Recipe, json_: bool) -> None:
 @click.option("--eval-data", shell_complete=of_paths, help="The same, held out: evaluated first and after each epoch.")
 @click.option("--without", type=FILE, help="A CSV of examples that are not trained on, in place of the recipe's.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
-@click.option(
-    "--keep-checkpoints",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="How many checkpoints stay; with 2, a damaged one costs what was done since the one before.",
-)
-@click.option(
-    "--on-nan",
-    type=click.Choice(ON_NAN),
-    help="What becomes of an update that is not finite: skip leaves it out.  [default: stop, or what it was]",
-)
 @click.option("--micro-batch", type=click.IntRange(1), help="Cut batches into parts of this size, which ranks share.")
 @click.option("--report", "report_", is_flag=True, help="Write RUN/report.html at the end, as dsd-ort report does.")
 @click.option("--tensorboard", type=FILE, metavar="DIR", help="Write event files of TensorBoard there.")
@@ -97,7 +84,6 @@ def train(run: Path, data: str, eval_data: str | None, report_: bool, json_: boo
         mpirun -n 4 dsd-ort train run --data train.npz --micro-batch 32
     """
     again = ["dsd-ort", "train", str(run), "--data", data, *(["--eval-data", eval_data] if eval_data else [])]
-    again += ["--keep-checkpoints", str(keep)] if (keep := options["keep_checkpoints"]) > 1 else []
     again += training_arguments(options)
     speaks = is_first()
     again += ["--report"] if report_ else []

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsd_ort.data.resample import resample
+from dsd_ort.data.source_forms import unreadable
 from dsd_ort.errors import DataError, InstallationError, RecipeError
 from dsd_ort.recipe import Audio
 
@@ -142,8 +143,7 @@ def _hertz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    fix = "remove it, or write it again as wav or flac"
-    return DataError(f"the recording cannot be read: {reason}", where=str(path), fix=fix)
+    return unreadable("recording", path, reason, "remove it, or write it again as wav or flac")
 
 
 def require_soundfile(where: str) -> Any:

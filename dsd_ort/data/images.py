@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dsd_ort.data.cache import Cache
-from dsd_ort.data.source_forms import Examples, Files
+from dsd_ort.data.source_forms import Examples, Files, unreadable
 from dsd_ort.errors import DataError, InstallationError
 from dsd_ort.fields import Field
 from dsd_ort.recipe import Data
@@ -121,8 +121,7 @@ def read(path: Path, mode: str = "RGB", resize: int | None = None) -> np.ndarray
         raise _large(path) from error
     except Exception as error:  # Pillow raises almost anything on a damaged file
         what = "it is no picture that Pillow knows" if isinstance(error, PIL.UnidentifiedImageError) else str(error)
-        fix = "remove the file, or write it again"
-        raise DataError(f"the image cannot be read: {what}", where=str(path), fix=fix) from error
+        raise unreadable("image", path, what, "remove the file, or write it again") from error
     return np.atleast_3d(pixels)
 
 

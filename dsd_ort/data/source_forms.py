@@ -152,6 +152,23 @@ def reading(where: str, what: str) -> Iterator[None]:
         raise DataError(f"{what} cannot be read", where=where, fix=fix) from error
 
 
+def unreadable(what: str, path: Path, reason: str, fix: str) -> DataError:
+    """Of a file that has been there when the data were opened: it is damaged, or the system does not give it any more.
+
+    Args:
+        what: the file is.
+        path: its own.
+        reason: that it cannot be decoded for.
+        fix: for that.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        fix = "put the file back as it was; a training that ended by this goes on with --resume"
+    return DataError(f"the {what} cannot be read: {reason}", where=str(path), fix=fix)
+
+
 @contextmanager
 def calling(where: str, what: str) -> Iterator[None]:
     """Whatever a user's loader raises becomes a DataError that names the line in the user's file."""

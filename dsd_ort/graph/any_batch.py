@@ -14,7 +14,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from dsd_ort.errors import UnsupportedError
-from dsd_ort.graph import batch_size, batch_statistics, row_by_row, trial
+from dsd_ort.graph import batch_size, batch_statistics, declared, row_by_row, trial
 from dsd_ort.graph.legalize import to_supported
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
@@ -57,6 +57,7 @@ def with_any_batch(model: ir.Model, source: Source, recipe: Recipe) -> AnyBatch:
     if not batches or (tried := trial.opened(model, source)) is None:
         return AnyBatch(model, _named(model, batches))
     few, many = tried(_FEW), tried(_MANY)
+    notes = tuple(declared.corrected(model, {name: found.ndim for name, found in (few or {}).items()}))
     if few is None or many is None:
         found = tried.error, tried.where
         held = _FEW if few is not None else next((k for k in _held(model) if tried(k) is not None), None)
@@ -65,7 +66,7 @@ def with_any_batch(model: ir.Model, source: Source, recipe: Recipe) -> AnyBatch:
         held = 1 if any(_stays(few[name], many[name]) for name in few.keys() - ends.keys()) else None
         found = "an output has one row, whatever is given", ""
     if held is None:
-        return AnyBatch(model, ends if few and many else _named(model, batches))
+        return AnyBatch(model, ends if few and many else _named(model, batches), notes)
     return _mended(model, source, recipe, held, found)
 
 

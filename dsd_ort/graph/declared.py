@@ -1,11 +1,12 @@
 """What a file declares of the shapes of its values, and what they are: what runs is right, whatever is declared.
 
-Declarations of values that no inference reaches, ONNX Runtime's neither, are all there is, and stay.
+Declarations of values that no inference reaches, ONNX Runtime's neither, are all there is, and stay; but for the ranks
+of outputs, which a run on made-up input tells (:mod:`dsd_ort.graph.any_batch`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
@@ -17,11 +18,14 @@ from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
 from dsd_ort.rewrite.autograd import OPSET
 from dsd_ort.rewrite.names import place
-from dsd_ort.rewrite.nodes import constant_value
+from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.parts import all_values
 from dsd_ort.rewrite.shapes import dims_of, infer
 
 Dims = tuple[int | str | None, ...]
+
+_AXES_AS_INPUT = 13
+"""The first opset in which Squeeze reads its axes."""
 
 
 def correct(model: ir.Model) -> None:
@@ -33,7 +37,7 @@ def correct(model: ir.Model) -> None:
     """
     made = [value for node in model.graph.all_nodes() for value in node.outputs]
     declared = {value: (value.type, value.shape) for value in made}
-    if all(shape is None for _, shape in declared.values()):
+    if all(shape is None for _, shape in declared.values()) and not any(map(_names_no_axes, model.graph)):
         return
     for value in declared:
         value.type = value.shape = None
@@ -54,14 +58,37 @@ def correct(model: ir.Model) -> None:
 def _infer(model: ir.Model, declared: Collection[ir.Value]) -> None:
     """By ONNX, then by our rules, and where that leaves *declared* ones, by ONNX Runtime."""
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
-    for node in model.graph:
+    for node in list(model.graph):
         if any(value.shape is None for value in node.outputs):
+            _name_axes(node, model.graph)
             infer(node, constant_value, model.opset_imports.get("", OPSET))
             _by_length(node)
     left = [value for node in model.graph for value in node.outputs if value in declared and value.shape is None]
     if left:
         for value, dims in _by_runtime(model, left).items():
             value.shape = ir.Shape(dims)
+
+
+def _names_no_axes(node: ir.Node) -> bool:
+    return (node.domain, node.op_type, len(node.inputs)) == ("", "Squeeze", 1) and "axes" not in node.attributes
+
+
+def _name_axes(node: ir.Node, graph: ir.Graph) -> None:
+    """Lets a Squeeze that names no axes name those of one entry: it would take the axis of a batch of one, too.
+
+    Whoever exports ``x.squeeze()`` with one example has a file that declares, and for one example gives, an axis less.
+    """
+    x = node.inputs[0] if _names_no_axes(node) else None
+    if x is None or not (axes := [axis for axis, size in enumerate(dims_of(x) or ()) if size == 1]):
+        return
+    if graph.opset_imports.get("", OPSET) < _AXES_AS_INPUT:
+        node.attributes["axes"] = ir.AttrInt64s("axes", axes)
+        return
+    new = Nodes.of(graph, f"{node.outputs[0].name}/axes")
+    named = new.constant(axes)
+    new.put_before(node)
+    node.resize_inputs(2)
+    node.replace_input_with(1, named)
 
 
 def _by_length(node: ir.Node) -> None:
@@ -93,6 +120,23 @@ def notes(source: Source, copy: ir.Model) -> tuple[Note, ...]:
     return tuple(Note(kind="file", words=words) for words in _contradictions(source.model, copy))
 
 
+def corrected(model: ir.Model, ranks: Mapping[str, int]) -> Iterator[Note]:
+    """Gives the outputs of *model* the *ranks* that came out when it ran, where others are declared, and notes it.
+
+    Those are left that no inference reaches.
+    """
+    for value in model.graph.outputs:
+        says, rank = dims_of(value), ranks.get(str(value.name))
+        if says is not None and rank is not None and len(says) != rank:
+            value.shape = ir.Shape([None] * rank)
+            yield Note(kind="file", words=_told(value, says, dims_of(value) or ()))
+
+
+def _told(value: ir.Value, says: Dims, is_: Dims) -> str:
+    kind = "output" if value.is_graph_output() else "value"
+    return f"the file declares the {kind} {value.name!r} as {shown(says)}, and what runs is {shown(is_)}"
+
+
 def _contradictions(model: ir.Model, copy: ir.Model) -> Iterator[str]:
     right = {value.name: dims_of(value) for value in all_values(copy.graph) if value.producer() is not None}
     sizes = {size for value in copy.graph.inputs for size in dims_of(value) or () if isinstance(size, str)}
@@ -100,8 +144,7 @@ def _contradictions(model: ir.Model, copy: ir.Model) -> Iterator[str]:
         for value in node.outputs:
             says, is_ = dims_of(value), right.get(value.name)
             if says is not None and is_ is not None and _contradict(says, is_, sizes):
-                kind = "output" if value.is_graph_output() else "value"
-                yield f"the file declares the {kind} {value.name!r} as {shown(says)}, and what runs is {shown(is_)}"
+                yield _told(value, says, is_)
 
 
 def _contradict(declared: Dims, inferred: Dims, sizes: set[str]) -> bool:

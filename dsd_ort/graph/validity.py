@@ -142,7 +142,10 @@ def _step(manifest: Manifest, *, masked: bool) -> _Wanted:
 
 def _evaluate(manifest: Manifest) -> _Wanted:
     gives: _Shapes = dict.fromkeys([manifest.loss, *manifest.outputs])
-    return _Wanted(_weights(manifest), gives, frozenset(field.name for field in _data(manifest)))
+    feeds = frozenset(field.name for field in _data(manifest))
+    if manifest.lengths is not None and manifest.lengths not in feeds:
+        gives[manifest.lengths] = None
+    return _Wanted(_weights(manifest), gives, feeds)
 
 
 def _update(recipe: Recipe) -> _Wanted:

@@ -59,7 +59,8 @@ def line(
         trained = runtime.session(shipped.graph, options, where="the evaluate graph")
         feeds = {**weights, **fitting}
         ours = trained.run(names, {value.name: feeds[value.name] for value in trained.get_inputs()})
-        theirs = [np.moveaxis(array, shipped.axes.get(name, 0), 0) for name, array in zip(names, theirs, strict=True)]
+        moved = shipped.axes
+        theirs = [np.moveaxis(y, moved[name], 0) if name in moved else y for name, y in zip(names, theirs, strict=True)]
         return max(map(_difference, ours, theirs)), remark
 
     worst, beside = apart(runtime.session_options(threads))
@@ -118,7 +119,7 @@ def _plain(path: Path, options: Any, names: Sequence[str]) -> tuple[Any, str]:
 
 
 def _difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    a, b = a.astype(np.float64), b.astype(np.float64)
+    a, b = (np.squeeze(array).astype(np.float64) for array in (a, b))  # the file may squeeze a batch of one
     apart = a != b  # infinities may be the same
     return float(np.abs(a[apart] - b[apart]).max(initial=0)) / (float(np.abs(a[np.isfinite(a)]).max(initial=0)) or 1.0)
 

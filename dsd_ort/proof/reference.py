@@ -107,7 +107,8 @@ class InNumPy:
         graph: the evaluate graph.
         loss: its output.
         training: batch norm by the statistics of the batch.
-        limit: seconds that an evaluation may take; :class:`TooSlow` is raised behind it.
+        limit: seconds that the first evaluation may take; :class:`TooSlow` is raised behind it.  Later ones may be on a
+            busier machine, which is no reason to give up.
         still: see :func:`best`.
     """
 
@@ -131,7 +132,7 @@ class InNumPy:
 
     def __call__(self, inputs: Arrays) -> float:
         began = time.monotonic()
-        (loss,) = self.evaluator(inputs, limit=self.limit)
+        (loss,) = self.evaluator(inputs, limit=math.inf if self.seconds else self.limit)
         self.seconds = time.monotonic() - began
         return float(loss)
 

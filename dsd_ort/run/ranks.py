@@ -10,7 +10,10 @@ and whoever fails says so in the next one, wherever the others come to it.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -225,9 +228,7 @@ def _team() -> Team:
             fix='pip install "dsd-ort[mpi]"; or start dsd-ort without mpirun',
         ) from error
     except RuntimeError as error:  # no MPI library
-        raise InstallationError(
-            f"mpi4py finds no MPI library: {error}", fix='pip install "dsd-ort[mpi]", or install mpich or openmpi'
-        ) from error
+        raise _no_library(str(error)) from error
     if MPI.COMM_WORLD.size != size:
         raise InstallationError(
             f"mpirun started {size} processes, but mpi4py's MPI knows of {MPI.COMM_WORLD.size}: they are of two kinds",
@@ -236,6 +237,29 @@ def _team() -> Team:
         )
     local = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
     return Team(MPI.COMM_WORLD, (local.rank, local.size))
+
+
+def library() -> str | None:
+    """The MPI library that mpi4py finds, as it calls itself; None without mpi4py.
+
+    Asked in a process of its own: whoever imports MPI begins it.
+
+    Raises:
+        InstallationError: mpi4py finds none.
+    """
+    if importlib.util.find_spec("mpi4py") is None:
+        return None
+    asks = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; print(MPI.Get_library_version())"
+    answer = subprocess.run([sys.executable, "-c", asks], check=False, capture_output=True, text=True)
+    if answer.returncode:
+        raise _no_library(answer.stderr.strip().split("\n")[-1])
+    return " ".join(answer.stdout.split("\n")[0].split(",")[0].replace("Version:", "").split())
+
+
+def _no_library(why: str) -> InstallationError:
+    return InstallationError(
+        f"mpi4py finds no MPI library: {why}", fix='pip install "dsd-ort[mpi]", or install mpich or openmpi'
+    )
 
 
 def threads_of_a_rank(ranks: Ranks) -> int:

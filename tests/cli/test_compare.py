@@ -359,3 +359,17 @@ def test_two_at_a_time_in_a_folder_are_refused(tmp_path: Path) -> None:
 def test_the_python_verb_checks_the_recipe_first(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no sparse phase"):
         package.compare(tmp_path / "none.onnx", tmp_path / "out", recipe(PHASES[0]), TRAIN, TEST)
+
+
+def test_updates_that_are_left_out_and_more_checkpoints_as_of_train(dsd_ort: Command, held_out: Path) -> None:
+    bad = {name: array.copy() for name, array in TRAIN.items()}
+    bad["image"][3] = 3e38  # overflows in the first convolution
+    np.savez(held_out / "data.npz", **bad)
+    refused = dsd_ort(*COMPARE, "-o", "stopped", "--threads", 1)
+    assert refused.status == 3 and "--on-nan skip" in refused.err
+    answer = dsd_ort(*COMPARE, "-o", "out", "--threads", 1, "--on-nan", "skip", "--keep-checkpoints", 2)
+    assert answer.status == 0, answer.err
+    rows = [line.split("│")[-2].strip() for line in answer.out.splitlines() if "│ dense only" in line]
+    assert "skipped" in answer.out and rows == ["1", "2"], "one an epoch, and the count goes on"
+    assert {path.parent.name for path in (held_out / "out").rglob("checkpoint.1.safetensors")} == {"dsd", "dense-only"}
+    assert dsd_ort(*COMPARE, "-o", "out").out == answer.out

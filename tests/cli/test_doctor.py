@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -89,6 +90,31 @@ def test_a_device_that_the_build_cannot_use_is_shown_with_what_can(
     assert "serves CUDA up to 12.4" in answer.out
     assert "to train on CUDA: this build of ONNX Runtime has no CUDA provider (onnxruntime 1.32.0)" in answer.out
     assert '"onnxruntime-gpu[cuda,cudnn]"' in answer.out
+
+
+@pytest.mark.parametrize("installed", ["nothing", "a library", "no library"])
+def test_it_says_how_gradients_of_several_processes_travel(tmp_path: Path, installed: str) -> None:
+    """With a mpi4py that says what the real one would, or that finds no MPI library."""
+    module = {
+        "a library": "def Get_library_version(): return 'MPICH Version:      5.0.2\\nMPICH Release date: a day'",
+        "no library": "raise RuntimeError('cannot load MPI library')",
+    }
+    if text := module.get(installed):
+        (tmp_path / "mpi4py").mkdir()
+        (tmp_path / "mpi4py" / "__init__.py").write_text("class rc: pass")
+        (tmp_path / "mpi4py" / "MPI.py").write_text(f"import mpi4py\nassert not mpi4py.rc.initialize\n{text}\n")
+    elif importlib.util.find_spec("mpi4py"):
+        pytest.skip("mpi4py is here")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "COLUMNS": "200"}
+    command = [sys.executable, "-W", "error", "-m", "dsd_ort", "doctor"]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    said = {
+        "nothing": 'not without "dsd-ort[mpi]"',
+        "a library": "gradients go through the host's memory and MPICH 5.0.2",
+        "no library": "several processes: mpi4py finds no MPI library: RuntimeError: cannot load MPI library",
+    }
+    assert said[installed] in answer.stdout
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:0"])

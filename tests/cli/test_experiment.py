@@ -540,3 +540,16 @@ def test_ways_to_a_sparse_network_stand_beside_dsd_with_what_they_leave(dsd_ort:
     for title in ("AC/DC 60 %", "pruned gradually 60 %", "pruned at once 60 %"):
         assert f"│ {title}" in answer.out
     assert dsd_ort(*EXPERIMENT, *options).out == answer.out
+
+
+def test_updates_that_are_left_out_are_counted_in_every_arm(dsd_ort: Command, held_out: Path) -> None:
+    bad = {name: array.copy() for name, array in TRAIN.items()}
+    bad["image"][3] = 3e38  # overflows in the first convolution
+    np.savez(held_out / "data.npz", **bad)
+    options = ("--sparsity", "0.3,0.6", "--threads", 1, "--on-nan", "skip", "--keep-checkpoints", 2, "-o", "out")
+    answer = dsd_ort(*EXPERIMENT, *options)
+    assert answer.status == 0, answer.err
+    results = json.loads((held_out / "out" / "experiment.json").read_text())["results"]
+    assert {result["arm"]: result["skipped"] for result in results}["dsd-0.3"] == 2, "one an epoch"
+    assert "updates that were not finite were left out: dense only, seed 0: " in answer.out
+    assert all((run.parent / "checkpoint.1.safetensors").exists() for run in held_out.rglob("runs/*/*/journal.jsonl"))

@@ -44,6 +44,15 @@ LIES = {
         "output 'y' as [n, 5]",
         "[n, 7, 5]",
     ),
+    "squeezed by one example": (
+        "n",
+        "5",
+        "",
+        LAYERS.replace("y =", "z =")
+        + " last = Constant <value = int64[2] {2, 3}> () u = Unsqueeze (z, last) y = Squeeze (u)",
+        "output 'y' as [5]",
+        "[n, 5]",
+    ),
 }
 """The batch of x and y's shape as declared, declarations in between, the nodes; and what is said of it."""
 
@@ -79,6 +88,43 @@ def test_a_rank_that_only_the_number_of_sizes_tells(tmp_path: Path) -> None:
     report = dsd_ort.check(lying(tmp_path / "m.onnx", "by length", opset=13), isolate=False)
     assert report.ok and report.count("right") == 2
     assert "the file declares the output 'y' as [n, 5], and what runs is [?, ?, ?]" in report.notes
+
+
+@pytest.mark.parametrize("y", ["float", "float[]"], ids=["a number", "of unknown rank"])
+@pytest.mark.parametrize("opset", [11, 13, 18])
+def test_a_number_an_example_that_was_squeezed_by_one(tmp_path: Path, opset: int, y: str) -> None:
+    """``x.squeeze()`` of PyTorch's: the mean was over as many as the file said, one, and so its gradient too large."""
+    layers = "h = MatMul (x, W) r = Relu (h) z = MatMul (r, V) s = Squeeze (z) y = Tanh (s)"
+    text = f"(float[n, 8] x) => ({y} y) {{ {layers} }}"
+    model = cases.write(tmp_path / "m.onnx", text, {"W": cases.drawn(8, 12), "V": cases.drawn(12, 1)}, opset=opset)
+    report = dsd_ort.check(model, isolate=False)
+    assert report.ok and report.count("right") == 2
+    words = "the file declares the output 'y' as [], and what runs is [n]"
+    assert (words in report.notes) == (y == "float")
+    rng = np.random.default_rng(0)  # the last batch is of one
+    data = {"x": rng.standard_normal((9, 8)).astype(np.float32), "label": rng.standard_normal(9).astype(np.float32)}
+    recipe = dsd_ort.default_recipe(model).to_dict() | {"batch_size": 4}
+    recipe["phase"] = [{"kind": "dense", "epochs": 1, "learning_rate": 0.05}]
+    dsd_ort.prepare(model, tmp_path / "run", Recipe.from_dict(recipe))
+    dsd_ort.train(tmp_path / "run", data, eval_data=data)
+    assert dsd_ort.export(tmp_path / "run", tmp_path / "final.onnx").same
+
+
+def test_of_a_file_for_one_example_that_is_squeezed_the_export_is_compared(tmp_path: Path) -> None:
+    text = "(float[1, 8] x) => (float y) { h = MatMul (x, W) z = MatMul (h, V) y = Squeeze (z) }"
+    model = cases.write(tmp_path / "m.onnx", text, {"W": cases.drawn(8, 12), "V": cases.drawn(12, 1)})
+    assert dsd_ort.check(model, isolate=False).ok
+
+
+def test_a_rank_that_only_a_run_tells(tmp_path: Path) -> None:
+    text = (
+        "(float[n, 8] x) => (float y) { h = MatMul (x, W) s = Shape (h) all = Compress <axis = 0> (s, keep) "
+        "r = Reshape (h, all) y = Tanh (r) }"
+    )
+    weights = {"W": cases.drawn(8, 5), "keep": np.array([True, True])}
+    report = dsd_ort.check(cases.write(tmp_path / "m.onnx", text, weights), isolate=False)
+    assert report.ok and report.count("right") == 1
+    assert "the file declares the output 'y' as [], and what runs is [?, ?]" in report.notes
 
 
 @pytest.mark.parametrize("what", LIES)

@@ -383,6 +383,11 @@ REFUSED: dict[str, tuple[str, list[dict[str, Any]], list[str]]] = {
         ["share the label", "ignore_index 0"],
     ),
     "a class axis that is the batch": (TWO, [{"output": "first", "class_axis": -2}], ["axis 0", "class_axis = -2"]),
+    "probabilities whose rank nothing tells": (
+        "(float[n, 8] x, int64[k] sizes) => (out) { scores = Reshape (x, sizes) out = Softmax (scores) }",
+        [{}],
+        ["scores of a known rank", "rank unknown", "export the model with shapes"],
+    ),
     "classes on the last axis": (
         "(float[n, t, 3] x) => (float[n, t, 3] out) { out = Neg (x) }",
         [{}],

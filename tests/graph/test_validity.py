@@ -109,6 +109,7 @@ UNFIT = {
     "an unknown loss": (put("step_loss", "other"), "does not give 'other'"),
     "an unknown input": (put("inputs", 0, "name", "other"), "which nothing feeds"),
     "an unknown output": (put("outputs", {"other": "label"}), "does not give 'other'"),
+    "unknown lengths": (put("lengths", "other"), "does not give 'other'"),
     "an unknown label": (put("outputs", {"scores": "other"}), "reads the label 'other'"),
     "another optimizer": (put("recipe", "optimizer", "name", "adam"), "'update' does not fit the manifest"),
 }

@@ -202,6 +202,12 @@ def refused(bench: Bench, *parts: list[str]) -> str:
     return said
 
 
+def test_doctor_knows_the_library_that_connects_them() -> None:
+    found = dsd_ort.doctor()
+    assert found.mpi is not None and found.mpi.split()[0] in ("MPICH", "Open")
+    assert not [advice for advice in found.advice if "processes" in advice.goal]
+
+
 def test_bad_input_is_one_message(bench: Bench) -> None:
     run = bench.prepare("refused")
     good = bench.command(run)

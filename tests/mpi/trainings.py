@@ -72,7 +72,7 @@ def recipe(training: Training) -> dsd_ort.Recipe:
         table["phase"] = phases
     if training.rises:
         phases = [dict(phase) for phase in table["phase"]]
-        phases[1]["sparsity"] = {"initial": 0.2, "final": 0.8, "every": 1}
+        phases[1] |= {"steps": 4, "sparsity": {"initial": 0.2, "final": 0.8, "every": 1}}
         table |= {"phase": phases, "prune": {**table["prune"], "criterion": "wanda"}}
     return dsd_ort.Recipe.from_dict(table)
 

@@ -35,6 +35,7 @@ SMALL: dict[str, dict[str, int]] = {
 
 def checked(path: Path, loss: dict[str, Any], **options: Any) -> Report:
     phase = {"kind": "dense", "learning_rate": 1e-3, "steps": 1}
+    options = {"seconds": 300.0, **options}  # on a busy machine, too
     return check(path, recipe=Recipe.from_dict({"loss": loss, "phase": [phase]}), **options)
 
 

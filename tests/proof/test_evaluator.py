@@ -9,7 +9,7 @@ import pytest
 
 from dsd_ort.proof import operators
 from dsd_ort.proof.evaluator import Evaluator, TooSlow
-from dsd_ort.proof.reference import TINY, in_double
+from dsd_ort.proof.reference import TINY, InNumPy, in_double
 from tests.graph.gradient import model, random_inputs
 from tests.graph.legalize.cases import CASES, Case
 
@@ -60,3 +60,14 @@ def test_an_evaluation_ends_in_time_and_keeps_what_is_asked_for() -> None:
     assert np.array_equal(a, np.maximum(x, 0)) and np.array_equal(y, -a)
     with pytest.raises(TooSlow):
         run({"x": x}, limit=-1.0)
+
+
+def test_a_reference_that_was_fast_enough_once_is_not_given_up_when_the_machine_is_busy() -> None:
+    graph = model("(float[2, 3] x) => (float y) { a = Relu (x) y = ReduceSum <keepdims = 0> (a) }", 17)
+    inputs = {"x": np.array([[-1, 0, 2], [3, -4, 5]], np.float32)}
+    with pytest.raises(TooSlow):
+        InNumPy(graph, "y", limit=-1.0)(inputs)
+    reference = InNumPy(graph, "y", limit=60.0)
+    assert reference(inputs) == 10
+    reference.limit = -1.0
+    assert reference(inputs) == 10

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from dsd_ort.run.execution import WORKERS, Execution, cores
+from dsd_ort.run.execution import WORKERS, Execution
+from dsd_ort.runtime.device import cores
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, 1), (3, 3), (WORKERS + 1, WORKERS)])

@@ -163,6 +163,8 @@ def sentences(document: Document, plan: Sequence[Known], folder: Path) -> Iterat
     sparse = _top_arm(document, [arm for arm in plan if arm.prunes])
     if sparse and stopped in titles and (found := against(document, sparse.name, folder, stopped)):
         yield f"{sparse.title} against stopping early: {statistics.verdict(found, metric, show)}"
+    if left_out := [f"{r.title}, seed {r.seed}: {r.skipped}" for r in document.results if r.skipped]:
+        yield f"updates that were not finite were left out: {'; '.join(left_out)}"
     if len({result.seed for result in document.results}) > 1:
         yield "all seeds go on from one file: they speak of this file, not of other networks"
     if sparse and (found := against(document, sparse.name, folder)):

@@ -23,7 +23,7 @@ from dsd_ort.api.runs import export, phases, train
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import checkpoint
-from dsd_ort.run.execution import Precision
+from dsd_ort.run.execution import OnNaN, Precision
 from dsd_ort.run.journal import AS_IT_CAME, Event
 from dsd_ort.run.metrics import better
 from dsd_ort.ship.verify import Verdict
@@ -69,6 +69,8 @@ def compare(
     cuda_graphs: bool = True,
     deterministic: bool = False,
     checkpoint_seconds: float = 300.0,
+    keep_checkpoints: int = 1,
+    on_nan: OnNaN | None = None,
     listener: Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Comparison:
@@ -90,6 +92,8 @@ def compare(
         cuda_graphs: see :func:`train`.
         deterministic: see :func:`train`.
         checkpoint_seconds: see :func:`train`.
+        keep_checkpoints: see :func:`train`.
+        on_nan: see :func:`train`; updates that are left out are told.
         listener: is told all events, also where a training begins or goes on, and what the model as it came measured.
         stop: see :func:`train`.
 
@@ -104,7 +108,8 @@ def compare(
     folder = Path(folder)
     training = partial(train, data=data, eval_data=eval_data, device=device, threads=threads)
     training = partial(training, precision=precision, cuda_graphs=cuda_graphs, deterministic=deterministic)
-    training = partial(training, checkpoint_seconds=checkpoint_seconds, listener=once(listener), stop=stop)
+    training = partial(training, checkpoint_seconds=checkpoint_seconds, keep_checkpoints=keep_checkpoints)
+    training = partial(training, on_nan=on_nan, listener=once(listener), stop=stop)
     training = partial(training, measure_first=False)  # that is done once for both
     with held(
         folder, (*FOLDERS.values(), report.REPORT, RECIPE), (folder / FOLDERS[report.DSD] / checkpoint.FILE).exists

@@ -46,6 +46,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The share of weights that are not zero, of those that may be pruned."""
     seconds: float
     """That its training took, with the phases that it shares."""
+    skipped: int = 0
+    """Updates that were left out, as they were not finite."""
 
 
 class Diverged(msgspec.Struct, frozen=True, kw_only=True):

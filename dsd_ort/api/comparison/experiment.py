@@ -22,7 +22,7 @@ from dsd_ort.errors import RecipeError
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.model import source as source_files
 from dsd_ort.recipe import MetricName, Recipe
-from dsd_ort.run.execution import Precision
+from dsd_ort.run.execution import OnNaN, Precision
 from dsd_ort.run.journal import AS_IT_CAME
 from dsd_ort.ship import export as export_files
 from dsd_ort.ship import verify as verify_files
@@ -77,6 +77,8 @@ def experiment(
     cuda_graphs: bool = True,
     deterministic: bool = False,
     checkpoint_seconds: float = 300.0,
+    keep_checkpoints: int = 1,
+    on_nan: OnNaN | None = None,
     listener: Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Experiment:
@@ -109,6 +111,8 @@ def experiment(
         cuda_graphs: see :func:`train`.
         deterministic: see :func:`train`.
         checkpoint_seconds: see :func:`train`.
+        keep_checkpoints: see :func:`train`.
+        on_nan: see :func:`train`; updates that are left out are told.
         listener: is told all events: also the cost beforehand, and where a training begins or goes on.
         stop: see :func:`train`.
 
@@ -139,6 +143,8 @@ def experiment(
         cuda_graphs=cuda_graphs,
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
+        keep_checkpoints=keep_checkpoints,
+        on_nan=on_nan,
     )
     with beginning.begun(listener, stop) as begun:
         lab, doc, plan = begun.lab, begun.doc, begun.plan

@@ -90,6 +90,7 @@ def result(arm: Arm, seed: int, program: Program, *, sets: Sets, scores: Path, e
     evaluation = evaluator(sets.evaluation)
     write_scores(evaluator, sets.evaluation, scores)
     events = read(program.folder)
+    ends = [e for e in events if e["event"] == "phase-end" and e["phase"] <= of.phase]
     best = [e["epoch"] for e in events if e["event"] == "epoch" and e["phase"] == of.phase and e["best"]]
     return Result(
         arm=arm.name,
@@ -101,7 +102,8 @@ def result(arm: Arm, seed: int, program: Program, *, sets: Sets, scores: Path, e
         prunes=arm.prunes,
         measured=Measured(selection=finite(of.selection), evaluation=finite(evaluation)),
         density=float(arena.density()),
-        seconds=round(sum(e["seconds"] for e in events if e["event"] == "phase-end" and e["phase"] <= of.phase), 3),
+        seconds=round(sum(e["seconds"] for e in ends), 3),
+        skipped=ends[-1].get("skipped", 0),
     )
 
 

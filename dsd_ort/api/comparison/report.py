@@ -26,6 +26,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     density: float
     """The share of weights that are not zero, of those that may be pruned."""
     seconds: float
+    skipped: int | msgspec.UnsetType = msgspec.UNSET
+    """Updates so far that were left out, as they were not finite; unset where that ends a training."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
