@@ -1,10 +1,17 @@
-"""Tests with the marker ``training_build`` are skipped where ONNX Runtime is another; ``pytest -m`` lists them."""
+"""Tests with the marker ``training_build`` are skipped where ONNX Runtime is another; ``pytest -m`` lists them.
+
+Times are never asserted, hypothesis's own deadline for an example included.
+"""
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 
 from tests.session import TRAINING_BUILD
+
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
