@@ -118,6 +118,7 @@ ELSEWHERE = {
     "dsd_ort/graph/legalize/rules/recurrent.py": "defaults in recurrent layers that ONNX and ONNX Runtime agree on",
     "dsd_ort/graph/legalize/rules/trigonometric.py": "texts that compute derivatives",
     "dsd_ort/graph/logits.py": "what a loss calls the activations that it contains",
+    "dsd_ort/graph/row_by_row.py": "which axis examples are apart on, for each operator that keeps them so",
     "dsd_ort/graph/trial.py": "what ONNX Runtime ends the process on where an image is smaller than the window",
     "dsd_ort/model/products.py": "what may stand between a stored tensor and the product that it is a factor of",
     "dsd_ort/model/roles.py": "where constants may meet data, each kind with its own question",
