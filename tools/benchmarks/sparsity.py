@@ -50,7 +50,7 @@ RATE = 1e-4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["empty", "steps", "kernels"], help="empty, steps, kernels")
+    parser.add_argument("parts", nargs="*", default=["empty", "kernels", "steps"], help="empty, kernels, steps")
     parser.add_argument("--networks", nargs="+", default=list(STEPS), help=f"of steps: {', '.join(STEPS)}")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
@@ -58,17 +58,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows to this file; parts that are not measured stay in it")
     options = parser.parse_args()
     known = json.loads(options.json.read_text()) if options.json and options.json.is_file() else {}
-    document = {name: known.get(name, []) for name in ("empty", "steps", "kernels")}
+    document = {name: known.get(name, []) for name in ("empty", "kernels", "steps")}
+
+    def save() -> None:
+        if options.json:
+            options.json.write_text(json.dumps(document, indent=1) + "\n")
+
     if "empty" in options.parts:
         document["empty"] = [row for name in EMPTY for row in empty(name)]
-    if "steps" in options.parts:
-        others = [row for row in document["steps"] if row["network"] not in options.networks]
-        machine = {"cpu": cpu(), "threads": options.threads, "clock": options.clock}
-        document["steps"] = others + [row | machine for name in options.networks for row in steps(name, options)]
+        save()
     if "kernels" in options.parts:
         document["kernels"] = [row | {"cpu": cpu(), "clock": options.clock} for row in kernels(options)]
-    if options.json:
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+        save()
+    for name in options.networks if "steps" in options.parts else ():
+        machine = {"cpu": cpu(), "threads": options.threads, "clock": options.clock, "rounds": options.rounds}
+        others = [row for row in document["steps"] if row["network"] != name]
+        document["steps"] = others + [row | machine for row in steps(name, options)]
+        save()
 
 
 def tell(row: dict[str, Any]) -> dict[str, Any]:
