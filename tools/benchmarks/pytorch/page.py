@@ -42,11 +42,12 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def by_processor(rows: Iterable[Row]) -> dict[str, list[Cell]]:
-    """Measurements by the clock on the wall, with their cells in the order in which they first came."""
+    """Cells by processor, threads and clock, in the order in which they first came."""
     found: dict[str, dict[tuple[str, int], list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if row["clock"] == "wall":
-            found[f"{row['cpu']}, {row['threads']} threads"][row["network"], row["batch"]].append(row)
+        threads = "one thread" if row["threads"] == 1 else f"{row['threads']} threads"
+        clock = "" if row["clock"] == "wall" else ", processor time on a busy machine"
+        found[f"{row['cpu']}, {threads}{clock}"][row["network"], row["batch"]].append(row)
     return {cpu: [Cell(*key, tuple(same)) for key, same in cells.items()] for cpu, cells in found.items()}
 
 
