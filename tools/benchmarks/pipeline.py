@@ -5,8 +5,8 @@
 Reading: the same JPEG files through the same transforms (shorter side 256, random crop of 224, mirrored by chance,
 normalised; the digits of 28 × 28 only normalised) in batches of 64, by one worker and by two, threads here and
 processes there.  All sides read the same files in turns.  ``pictures a second`` is by the clock, ``of a processor``
-divides by the processor's seconds of all processes and threads, which other work on the machine leaves alone.  What is
-kept decoded for the next epoch is left out, but for the row that says so.
+divides by the processor's seconds of all processes and threads, which other work on the machine leaves alone; ``load``
+is how many wanted a core.  What is kept decoded for the next epoch is left out, but for the row that says so.
 
 Training: LeNet in batches of 256, from an array and from files, and the share of its time that it waits for a batch.
 Needs PyTorch and torchvision; make oracle makes the environment.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -60,7 +61,8 @@ def main() -> None:
             rows += reading(name, Path(folder) / name, arguments.rounds)
         rows += training(Path(folder))
     if arguments.json:
-        machine = {"cpu": cpu(), "cores": psutil.cpu_count(), "torch": torch.__version__, "pillow": PIL.__version__}
+        machine = {"cpu": cpu(), "cores": psutil.cpu_count(), "load": round(os.getloadavg()[1], 1)}
+        machine |= {"torch": torch.__version__, "pillow": PIL.__version__}
         arguments.json.write_text(json.dumps([row | machine for row in rows], indent=1) + "\n")
 
 
