@@ -306,7 +306,7 @@ def test_the_gradient_of_silu_is_one_node(order: str) -> None:
         {{ s = Sigmoid(x) y = {order} p = MatMul(y, w) loss = ReduceSum<keepdims=0>(p) }}"""
     feeds = {"x": 30 * normal(7, 5), "w": normal(5, 3)}
     notes, step = gradients(text, ["x"], feeds, 1)
-    assert notes == ["gradient of X · sigmoid(X) → QuickGeluGrad"]
+    assert notes == ["gradients of SiLU or of parts side by side → QuickGeluGrad or Concat"]
     assert operators(step).count("Sigmoid") == 1 and not any("SigmoidGrad" in name for name in operators(step))
 
 
@@ -327,3 +327,30 @@ def test_a_kernel_of_few_maps_gets_its_gradient_from_dy() -> None:
     lowered, _ = assert_equal_after_lowering(text, feeds, 1)
     (node,) = [node for node in lowered.graph if node.op_type == "ConvGrad"]
     assert [value.name for value in node.inputs[:2]] == ["x", "dy"] and not node.outputs[0].name
+
+
+PICKED = {
+    # indices, axis, do they make up the axis?
+    "queries, keys, values": ([0, 1, 2], 0, True),
+    "in another order, from behind": ([-1, 0, -2], 0, True),
+    "the last axis": ([1, 0], 2, True),
+    "one twice": ([0, 1, 1], 0, False),
+    "one not at all": ([0, 2], 0, False),
+    "as lists": ([[0], [1], [2]], 0, True),
+}
+
+
+@pytest.mark.parametrize(("indices", "axis", "whole"), PICKED.values(), ids=PICKED.keys())
+def test_gradients_of_parts_that_were_picked_stand_side_by_side(indices: list[int], axis: int, whole: bool) -> None:
+    names = [f"p{i}" for i in range(len(indices))]
+    lines = []
+    for name, index in zip(names, indices, strict=True):
+        constant = f"value_ints={index}" if isinstance(index, list) else f"value_int={index}"
+        lines.append(f"i{name} = Constant<{constant}>() {name} = Gather<axis={axis}>(x, i{name})")
+        lines.append(f"q{name} = Mul({name}, {name})")
+        lines.append(f"s{name} = ReduceSum<keepdims=0>(q{name})")
+    text = f"""agraph (float[3, 4, 2] x) => (float loss)
+        {{ {" ".join(lines)} loss = Sum({", ".join("s" + name for name in names)}) }}"""
+    notes, step = gradients(text, ["x"], {"x": normal(3, 4, 2)}, 1)
+    assert any("side by side" in note for note in notes) == whole
+    assert any("GatherGrad" in name for name in operators(step)) != whole

@@ -32,7 +32,8 @@ __all__ = ["BLOCKED", "FORMS", "Convolution", "channel_block", "convolution_of",
 
 FORMS: dict[str, dict[str, Form]] = {
     "cpu": {
-        "Add": Form(cpu.silu_gradient, "gradient of X · sigmoid(X) → QuickGeluGrad"),
+        "Add": Form(cpu.addition, "gradients of SiLU or of parts side by side → QuickGeluGrad or Concat"),
+        "Sum": Form(cpu.addition, "gradients of parts side by side → Concat"),
         "com.microsoft.ReluGrad": Form(cpu.relu_gradient, "ReluGrad → HardSigmoid · Mul"),
         "Conv": Form(cpu.convolution, "Conv → blocked Conv"),
         "Where": Form(cpu.clip_gradient, "Where(X = Clip(X), dY, 0) → Cast · Mul"),

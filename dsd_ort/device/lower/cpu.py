@@ -12,6 +12,7 @@ from dsd_ort.device.lower.bounded import is_bounded
 from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_transpose
 from dsd_ort.device.lower.depthwise import Depthwise
 from dsd_ort.device.lower.form import Choices
+from dsd_ort.device.lower.picked import put_together
 from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.site import Site
 
@@ -44,7 +45,12 @@ def clip_gradient(site: Site, choices: Choices) -> ir.Value | None:
     return site.Mul(dy, site.Cast(mask, to=ir.DataType.FLOAT))
 
 
-def silu_gradient(site: Site, choices: Choices) -> ir.Value | None:
+def addition(site: Site, choices: Choices) -> ir.Value | None:
+    """Sums of gradients that are one node, whatever their parts are."""
+    return (silu_gradient(site) if len(site.node.inputs) == 2 else None) or put_together(site)
+
+
+def silu_gradient(site: Site) -> ir.Value | None:
     """DY · S + SigmoidGrad(dY · X, S), which is the gradient of X · S with S = sigmoid(X): one node, which reads X."""
     for direct, inner in (site.node.inputs, site.node.inputs[::-1]):
         gate, product = _made_by(inner, "SigmoidGrad"), _made_by(direct, "Mul")
