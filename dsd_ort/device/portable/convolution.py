@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.device.lower import Convolution, convolution_of, flip_transpose
+from dsd_ort.rewrite.shapes import refine
 from dsd_ort.rewrite.site import Site
 
 
@@ -42,6 +43,8 @@ def convolution(site: Site, way: Way = CPU) -> Sequence[ir.Value | None]:
     conv = convolution_of(site.node, weight)
     if conv is None:
         raise site.refusal("has a kernel of unknown shape, or automatic padding", "prepare the model again")
+    for value in (dy, x):  # as many axes as the kernel, whatever else is known of them
+        refine(value, ir.Shape([None] * (2 + len(conv.kernel))))
     rules: tuple[Callable[..., ir.Value], ...] = (partial(_data, way=way), partial(_kernel, way=way), _bias)
     wanted = [bool(output.name) and (bool(output.uses()) or output.is_graph_output()) for output in site.node.outputs]
     return [rule(site, dy, x, weight, conv) if want else None for rule, want in zip(rules, wanted, strict=False)]

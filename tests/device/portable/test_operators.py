@@ -283,6 +283,18 @@ def test_gradients_that_nobody_reads_are_not_computed() -> None:
     assert "ConvTranspose" not in {node.op_type for node in graph.graph}
 
 
+@pytest.mark.parametrize("unknown", ["dy", "x"])
+def test_a_convolution_inside_of_a_branch_has_as_many_axes_as_its_kernel(unknown: str) -> None:
+    """What a branch gives is of no known rank: silero-vad's gradients could not be had on stock ONNX Runtime."""
+    shapes = {"dy": "float[N, 4, 4, 4] dy", "x": "float[N, 3, 6, 5] x"}
+    shapes[unknown] = f"float[] {unknown}"
+    outputs = "(float[N, 3, 6, 5] dx, float[4, 3, 3, 2] dw, float[4] db)"
+    nodes = "dx, dw, db = com.microsoft.ConvGrad (dy, x, w)"
+    graph = ir.from_proto(model(f"({shapes['dy']}, {shapes['x']}, float[4, 3, 3, 2] w) => {outputs} {{ {nodes} }}"))
+    expand(graph)
+    assert "ConvGrad" not in {node.op_type for node in graph.graph}
+
+
 def test_domains_that_nothing_is_from_are_dropped() -> None:
     graph = ir.from_proto(model(elementwise("ReluGrad")))
     graph.opset_imports["org.pytorch.aten"] = 1
