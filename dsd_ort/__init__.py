@@ -22,7 +22,6 @@ is refused raises :class:`DsdError`.
 
 from typing import TYPE_CHECKING, Any
 
-from dsd_ort import later
 from dsd_ort.errors import DsdError
 from dsd_ort.recipe import Recipe
 from dsd_ort.version import __version__
@@ -62,8 +61,6 @@ if TYPE_CHECKING:
         train_cell,
         verify,
     )
-
-later.defer()
 
 __all__ = [
     "Cell",

@@ -12,12 +12,24 @@ WARM_UP = 2
 
 
 def take_turns(
-    sides: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+    sides: Sequence[Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    rest: float = 0.0,
 ) -> list[list[float]]:
-    """The seconds of each side in each round."""
+    """The seconds of each side in each round.
+
+    Args:
+        sides: what takes turns.
+        rounds: that count.
+        clock: by which.
+        rest: seconds in front of each turn, in which the threads of the other side stop looking for work.
+    """
     seconds: list[list[float]] = [[] for _ in sides]
     for turn in range(WARM_UP + rounds):
         for side, times in zip(sides, seconds, strict=True):
+            time.sleep(rest)
             began = clock()
             side()
             if turn >= WARM_UP:
