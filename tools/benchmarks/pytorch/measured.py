@@ -17,8 +17,9 @@ from tools.benchmarks.turns import CLOCKS, ratio, take_turns
 from tools.measuring.machine import peak_memory, reset_peak
 
 REST = 0.5
-"""Seconds in front of a turn: OpenMP's threads, which are PyTorch's, look for work for 0.2 s after theirs is done, and
-take a core from the other side: without a rest ours takes 1.15 times as long (ResNet-50, two cores)."""
+"""Seconds in front of a turn: threads of the other side look for work for a while after theirs is done, and take a core
+meanwhile.  In one trial of ResNet-50 a rest took 15 % off our time and nothing off PyTorch's, in others it made no
+difference."""
 SHORTEST = 0.2
 """Seconds of a turn, about: of a small network it is several steps."""
 SIDES = ("ours", "eager", "compiled", "ort")
@@ -77,6 +78,7 @@ def measure(given: tuple[Wanted, Path]) -> dict[str, Any]:
         "flops": sides.flops(item.network, batch),
         **sides.machine(item.clock),
         "rounds": item.rounds,
+        "rest": REST,
         "threads": item.threads,
         "clock": item.clock,
         "torch": torch.__version__,

@@ -74,7 +74,8 @@ def _of_processor(cpu: str, cells: Sequence[Cell]) -> str:
 def _cells(cell: Cell, peers: Sequence[str]) -> Iterator[str]:
     seconds = cell.median("seconds", "ours") or 0.0
     flops, speed = cell.median("flops"), cell.median("gflops")
-    yield from (cell.network, str(cell.batch), f"{seconds * 1e3:.3g}")
+    milliseconds = f"{seconds * 1e3:,.0f}" if seconds >= 0.1 else f"{seconds * 1e3:.2g}"
+    yield from (cell.network, str(cell.batch), milliseconds)
     for peer in peers:
         yield _spread(cell.ratios(peer))
     yield str(len(cell.rows))
