@@ -329,6 +329,21 @@ def test_a_kernel_of_few_maps_gets_its_gradient_from_dy() -> None:
     assert [value.name for value in node.inputs[:2]] == ["x", "dy"] and not node.outputs[0].name
 
 
+def test_a_graph_of_an_older_opset_keeps_what_its_operators_cannot_say() -> None:
+    """Exported training graphs come in the opset of their model; below 13 ReduceSum has its axes as an attribute."""
+    text = """agraph (float[N, 16, 6, 5] dy, float[N, 16, 6, 5] x, float[16, 1, 3, 3] w)
+        => (float[N, 16, 6, 5] dx, float[16, 1, 3, 3] dw, float[16] db)
+        { dx, dw, db = com.microsoft.ConvGrad<group=16, pads=[1, 1, 1, 1]>(dy, x, w) }"""
+    feeds = {"dy": normal(2, 16, 6, 5), "x": normal(2, 16, 6, 5), "w": normal(16, 1, 3, 3)}
+    model = model_of(text)
+    expected = run(model, feeds)
+    model.opset_imports[""] = 12
+    lower(model, block=channel_block())
+    assert "ReduceSum" not in operators(model)
+    for name, value in run(model, feeds).items():
+        assert np.linalg.norm(value - expected[name]) <= TOLERANCE * np.linalg.norm(expected[name]), name
+
+
 PICKED = {
     # indices, axis, do they make up the axis?
     "queries, keys, values": ([0, 1, 2], 0, True),

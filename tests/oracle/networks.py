@@ -148,13 +148,18 @@ def randomise_norms(network: nn.Module) -> nn.Module:
 
 
 def export(network: nn.Module, image: tuple[int, ...], path: Path) -> Path:
-    """Writes *network* as an inference model with a symbolic batch and its batch norms as nodes."""
+    """Writes *network* of pictures as an inference model with a symbolic batch and its batch norms as nodes."""
+    return export_as(network, torch.zeros(2, *image), path)
+
+
+def export_as(network: nn.Module, example: torch.Tensor, path: Path) -> Path:
+    """:func:`export` of a network that reads what *example* is a batch of."""
     network.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
-            (torch.zeros(2, *image),),
+            (example,),
             str(path),
             dynamo=False,
             opset_version=17,

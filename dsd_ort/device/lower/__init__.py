@@ -53,6 +53,8 @@ FORMS: dict[str, dict[str, Form]] = {
     },
 }
 """By device and operator; those of other domains carry the domain in front."""
+OPSET = 13
+"""From here on all forms are there; an older graph keeps the nodes that they would be for."""
 
 
 def lower(
@@ -70,7 +72,8 @@ def lower(
     if device == "cuda":
         cuda.raise_opset(model)
     model.graph.sort()
-    choices = Choices(Layout(_block(device) if block is None else block), deterministic)
+    recent = model.opset_imports.get("", OPSET) >= OPSET
+    choices = Choices(Layout(_block(device) if block is None else block), deterministic, recent)
     path, counts, names = Path(model.graph, [], []), dict.fromkeys(forms, 0), Names(model.graph)
 
     def walk(*graphs: ir.Graph) -> None:
@@ -91,7 +94,7 @@ def lower(
     notes = [f"{forms[name].note} ({times}×)" for name, times in counts.items() if times]
     if notes:
         RemoveUnusedNodesPass()(model)
-    if device == "cpu" and (count := compute_together(model)):
+    if device == "cpu" and recent and (count := compute_together(model)):
         notes.append(f"what is done to {count} short vectors → once")
     return tuple(notes)
 

@@ -47,7 +47,8 @@ def clip_gradient(site: Site, choices: Choices) -> ir.Value | None:
 
 def addition(site: Site, choices: Choices) -> ir.Value | None:
     """Sums of gradients that are one node, whatever their parts are."""
-    return (silu_gradient(site) if len(site.node.inputs) == 2 else None) or put_together(site)
+    silu = silu_gradient(site) if len(site.node.inputs) == 2 else None
+    return silu if silu is not None or not choices.recent else put_together(site)
 
 
 def silu_gradient(site: Site) -> ir.Value | None:
@@ -74,7 +75,7 @@ def convolution(site: Site, choices: Choices) -> ir.Value | None:
     """Conv: Y = X ∗ W (+ bias), blocked."""
     x, weight, bias = site.input(0), site.input(1), site.node.inputs[2:]
     conv, layout = convolution_of(site.node, weight), choices.layout
-    if conv is not None and Depthwise.suits(layout, conv):
+    if conv is not None and choices.recent and Depthwise.suits(layout, conv):
         return Depthwise(site, layout, conv).forward(x, weight, bias)
     if conv is None or not (layout.suits(conv) or layout.reads_plain(conv)):
         return None
@@ -88,7 +89,7 @@ def convolution_gradient(site: Site, choices: Choices) -> ir.Value | Sequence[ir
     """
     dy, weight, layout = site.input(0), site.input(2), choices.layout
     conv = convolution_of(site.node, weight)
-    if conv is not None and Depthwise.suits(layout, conv):
+    if conv is not None and choices.recent and Depthwise.suits(layout, conv):
         return Depthwise(site, layout, conv).gradients()
     if conv is None:
         return None

@@ -5,7 +5,7 @@ kernel for blocks of channels, which it takes by itself only for constant weight
 
     Y                 = X ∗ W
     dX                = dY ∗ flip(W), for each remainder of the position by the stride with the taps that reach it
-    dW[c], summed     = Σₙ X[n, c] ∗ dY[n, c], strides and dilations exchanged: dY is the kernel
+    dW[c]             = Σₙ X[n, c] ∗ dY[n, c], strides and dilations exchanged: dY is the kernel
 
 In the last one each example has a kernel of its own, so a Scan goes through the batch, whose size need not be known.
 X is laid out again there, from another view of it: one that was kept from the forward pass would be the largest value

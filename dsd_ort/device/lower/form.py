@@ -20,6 +20,8 @@ class Choices:
     layout: Layout
     deterministic: bool = False
     """Only forms that give the same bits in every run, where there is one."""
+    recent: bool = True
+    """Is the graph of opset 13 or later, in which axes and sizes are inputs?  Exported training graphs may be older."""
     operators: dict[str, Operator] = field(default_factory=dict)
     """Functions that the new nodes call."""
     dropouts: int = 0

@@ -98,7 +98,8 @@ def _kind(value: ir.Value, length: int) -> Hashable:
     if (number := _number(value)) is not None:
         return str(number.dtype)
     if not _inside(value):
-        return "vector" if _short(value) == [length] else "number" if _single(value) else object()
+        kind = "vector" if _short(value) == [length] else "number" if _single(value) else None
+        return (kind, value.dtype) if kind else object()
     node = value.producer()
     if node is None or not (_short(value) == [length] or _single(value)):
         return object()  # like nothing else

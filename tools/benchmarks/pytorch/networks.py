@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from graphs import NETWORKS as WRITTEN
-from tests.oracle.networks import GoogLeNet, randomise_norms
+from tests.oracle.networks import GoogLeNet, export_as, randomise_norms
 from tests.oracle.torchvision_models import torchvision_models
 
 Arrays = dict[str, np.ndarray]
@@ -254,20 +253,4 @@ def write(name: str, path: Path) -> Path:
         ir.save(WRITTEN[network.written](), path)
         return path
     torch.manual_seed(0)
-    module = randomise_norms(network.make()).eval()
-    example = torch.from_numpy(network.batch(2)["image"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            (example,),
-            str(path),
-            dynamo=False,
-            opset_version=17,
-            training=torch.onnx.TrainingMode.PRESERVE,
-            do_constant_folding=False,
-            input_names=["image"],
-            output_names=["logits"],
-            dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
-        )
-    return path
+    return export_as(randomise_norms(network.make()), torch.from_numpy(network.batch(2)["image"]), path)
