@@ -128,12 +128,12 @@ def member(path: Path, name: str) -> np.ndarray:
 
 
 def _pass_on(stream: IO[bytes], size: int, keep: Callable[[int, bytes], object]) -> bool:
-    """Gives *keep* the rest of *stream* by pieces, each with its place; whether there were *size* bytes.
+    """Gives *keep* the rest of *stream* by pieces, each with its place; whether there were *size* bytes, and no more.
 
     Behind the last one the checksum is looked at.
     """
     at = 0
-    while piece := stream.read(_PIECE):
+    while at <= size and (piece := stream.read(_PIECE)):
         keep(at, piece)
         at += len(piece)
     return at == size
