@@ -142,13 +142,13 @@ def split(dataset: Dataset, share: float, seed: int) -> Split:
 def _quotas(counts: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """How many of each class are parted off: ⌊share·count⌋, one more by the largest remainders, and never all of it.
 
-    Equal remainders are told apart by chance.
+    Equal remainders are told apart by chance.  What classes of one cannot give, no class gives beyond its own share.
     """
     exact = share * counts
     taken: np.ndarray = np.minimum(np.floor(exact).astype(np.int64), counts - 1)
     missing = round(share * int(counts.sum())) - int(taken.sum())
     order = np.lexsort((rng.random(len(counts)), taken - exact))
-    can_give = order[taken[order] < counts[order] - 1]
+    can_give = order[(taken < np.minimum(exact, counts - 1))[order]]
     taken[can_give[:missing]] += 1
     return taken
 

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dsd_ort.data import Batches, Field, Subset, open_data, split, without
@@ -116,6 +116,7 @@ def test_there_is_no_empty_subset():
 
 
 @given(COUNTS, st.floats(0.01, 0.99), st.integers(0, 2**32))
+@example(counts=[1, 1, 4], share=0.5, seed=0)
 def test_a_split_is_a_share_of_every_class(counts, share, seed):
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
     data = arrays(labels)
