@@ -33,6 +33,8 @@ class Point:
     mode: Literal["inference", "training"]
     wide: Mapping[str, Array] | None = None
     """The gradients in float64, where they can be had."""
+    wide_loss: float | None = None
+    """The step's loss in float64, where they can be had."""
     narrow: Callable[[], Mapping[str, Array]] | None = None
     """Makes them in float32 by something else."""
 

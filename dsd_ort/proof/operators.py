@@ -14,6 +14,7 @@ from onnx.reference.ops import op_conv, op_conv_transpose, op_max_pool, op_scatt
 from dsd_ort.proof.control import Loop, Scan
 from dsd_ort.proof.recurrence import GRU, LSTM, RNN
 
+LRN_DEFAULTS = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
 MOST = 20_000_000
 """Elements of windows that are copied at once."""
 
@@ -230,6 +231,19 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class LRN(OpRun):
+    """Over all channels: the reference evaluator's own sums as many of them as the batch has examples."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, **attributes: Any) -> tuple[Any]:
+        size = attributes["size"]
+        around = [(0, 0), ((size - 1) // 2, size // 2), *[(0, 0)] * (x.ndim - 2)]
+        squares = np.lib.stride_tricks.sliding_window_view(np.pad(x * x, around), size, axis=1).sum(-1)
+        alpha, beta, bias = (attributes.get(name, value) for name, value in LRN_DEFAULTS.items())
+        return (x / (bias + alpha / size * squares) ** beta,)
+
+
 class BatchNormalization(OpRun):
     """As a training step computes it: by mean and biased variance of the batch."""
 
@@ -246,6 +260,6 @@ class BatchNormalization(OpRun):
 
 ALWAYS: tuple[type[OpRun], ...] = (
     *(BiasGelu, Conv, ConvGrad, ConvTranspose, Erf, FusedMatMul, GatherElements, Gelu, GlobalMaxPool, GRU, Loop, LSTM),
-    *(MaxPool, QuickGelu, RNN, Scan, ScatterElements),
+    *(LRN, MaxPool, QuickGelu, RNN, Scan, ScatterElements),
 )
 """The ones that compute what ONNX says; BatchNormalization is that of a training step."""

@@ -82,7 +82,8 @@ class Points:
         inputs, (loss, found, noise) = weights | self.batch, self._stepped(weights)
         gc.collect()
         narrow: Callable[[], Arrays] = partial(self._again, inputs)
-        return Point(inputs, loss, found, noise, self.mode, self._wide(inputs), narrow)
+        wide_loss, wide = self._wide(inputs)
+        return Point(inputs, loss, found, noise, self.mode, wide, wide_loss, narrow)
 
     def _stepped(self, weights: Arrays) -> tuple[float, Arrays, dict[str, float]]:
         """The loss, its gradients, and their noise: how they change where weights are one rounding away."""
@@ -104,20 +105,21 @@ class Points:
             return Step(self.program, double=True, still=self.still)
         return None
 
-    def _wide(self, inputs: Arrays) -> Arrays | None:
+    def _wide(self, inputs: Arrays) -> tuple[float | None, Arrays | None]:
+        """Loss and gradients in float64, or none."""
         if self._step_in_double is None:
-            return None
+            return None, None
         try:
-            found = self._step_in_double(inputs, limit=self.limit)
+            loss, found = self._step_in_double(inputs, limit=self.limit)
         except Exception:  # too slow, or not as the evaluator wants it
             self._step_in_double = None
-            return None
-        return found if all(np.isfinite(array).all() for array in found.values()) else None
+            return None, None
+        return (loss, found) if all(np.isfinite(array).all() for array in found.values()) else (None, None)
 
     def _again(self, inputs: Arrays) -> Arrays:
         """The gradients in float32 by NumPy; none where it cannot."""
         with contextlib.suppress(Exception):
-            return Step(self.program, double=False)(inputs, limit=self.limit)
+            return Step(self.program, double=False)(inputs, limit=self.limit)[1]
         return {}
 
 

@@ -197,6 +197,7 @@ class _Prover:
             self.shipped.loss,
             point.inputs,
             expected,
+            wide=point.wide_loss,
             limit=budget.seconds / EVALUATIONS,
             forward=forward,
             training=training,

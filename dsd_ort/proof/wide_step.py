@@ -51,13 +51,13 @@ class Step:
         masks.strip_weights(model)
         _expand(model)
         proto = ir.to_proto(model)
-        wanted = [piece.successor for piece in self.pieces]
+        wanted = [program.manifest.step_loss, *(piece.successor for piece in self.pieces)]
         dtype = np.float64 if double else np.float32
         proto = in_double(proto, still) if double else proto
         self.evaluator = Evaluator(proto, wanted, operators.ALWAYS, dtype, kept=np.float32)
 
-    def __call__(self, inputs: Mapping[str, Array], *, limit: float) -> dict[str, Array]:
-        """Parameter → its gradient, whose last digits are float32's.
+    def __call__(self, inputs: Mapping[str, Array], *, limit: float) -> tuple[float, dict[str, Array]]:
+        """The loss, and parameter → its gradient; their last digits are float32's.
 
         Raises:
             TooSlow: it takes more than *limit* seconds.
@@ -65,9 +65,10 @@ class Step:
         began = time.monotonic()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = self.evaluator(inputs, limit=limit)
+            loss, *found = self.evaluator(inputs, limit=limit)
         self.seconds = time.monotonic() - began
-        return {piece.name: gradient.reshape(piece.shape) for piece, gradient in zip(self.pieces, found, strict=True)}
+        gradients = zip(self.pieces, found, strict=True)
+        return float(loss), {piece.name: gradient.reshape(piece.shape) for piece, gradient in gradients}
 
 
 def _expand(model: ir.Model) -> None:

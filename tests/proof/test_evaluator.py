@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from dsd_ort.proof import operators
@@ -71,3 +72,14 @@ def test_a_reference_that_was_fast_enough_once_is_not_given_up_when_the_machine_
     assert reference(inputs) == 10
     reference.limit = -1.0
     assert reference(inputs) == 10
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_response_normalisation_is_over_all_channels(size: int) -> None:
+    """ONNX's own evaluator stops behind as many channels as the batch has examples."""
+    text = f"y = LRN <size = {size}, alpha = 0.3, beta = 0.6, bias = 2.0> (x)"
+    graph = model(f"(float[2, 7, 3, 4] x) => (float[2, 7, 3, 4] y) {{ {text} }}", 17)
+    inputs = random_inputs(graph)
+    (truth,) = onnxruntime.InferenceSession(graph.SerializeToString()).run(None, inputs)
+    (found,) = Evaluator(in_double(graph), ["y"], operators.ALWAYS)(inputs)
+    np.testing.assert_allclose(found, truth, rtol=1e-6)

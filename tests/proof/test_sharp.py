@@ -10,7 +10,7 @@ import pytest
 
 from dsd_ort.graph.differentiate.table import RULES as GRADIENTS
 from dsd_ort.graph.manifest import Slice
-from dsd_ort.proof import gradients, points
+from dsd_ort.proof import gradients, points, reference
 from dsd_ort.proof.compared import Point
 from tests.models import write_cnn
 from tests.proof.test_check import check, verdicts, write
@@ -90,3 +90,16 @@ def test_input_of_which_nothing_is_left_is_made_longer(tmp_path: Path) -> None:
     report = check(write(tmp_path / "m.onnx", text, {"w": (1, 3)}), loss="mse")
     assert report.ok and verdicts(report) == {"w": "right"}
     assert int(report.inputs["x"].partition(", ")[2].rstrip("]")) > 40
+
+
+def test_a_reference_that_computes_another_loss_judges_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ONNX's own evaluator of LRN did: a difference that float32 could explain, and the step in float64 does not."""
+    model, exact = write(tmp_path / "m.onnx", SATURATED, SHAPES), reference.InNumPy.__call__
+    assert {row.reference for row in check(model).rows} == {"float64, ONNX reference"}
+
+    def another(self: reference.InNumPy, inputs: reference.Arrays) -> float:
+        return 1.0005 * exact(self, inputs)
+
+    monkeypatch.setattr(reference.InNumPy, "__call__", another)
+    report = check(model)
+    assert report.ok and {row.reference for row in report.rows} == {"float64, ONNX Runtime"}
