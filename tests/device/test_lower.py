@@ -268,6 +268,12 @@ BEHIND = {
         True,
     ),
     "a root": ("p = Sqrt(y) loss = ReduceSum<keepdims=0>(p)", False),
+    "a root of more than a number": (
+        """s = Mul(y, y) one = Constant<value_float=1.0>() t = Add(s, one) q = Sqrt(t) p = Div(y, q)
+           loss = ReduceSum<keepdims=0>(p)""",
+        True,
+    ),
+    "a root of what may be nothing": ("s = Mul(y, y) p = Sqrt(s) loss = ReduceSum<keepdims=0>(p)", False),
     "a root and a slice": (
         """from = Constant<value_ints=[1]>() to = Constant<value_ints=[4]>()
            p = Sqrt(y) q = Slice(p, from, to) loss = ReduceSum<keepdims=0>(q)""",
@@ -298,6 +304,21 @@ def test_the_gradient_of_clip_is_that_of_a_choice() -> None:
     notes, step = gradients(text, ["x"], {"x": x, "w": normal(5, 3)}, 1)
     assert notes == ["Where(X = Clip(X), dY, 0) → Cast · Mul"]
     assert "Where" not in operators(step)
+
+
+@pytest.mark.parametrize("exponent", [0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.5, -0.25, -0.5, -0.75, -1.5, -1.75, -3])
+def test_a_power_by_quarters_is_made_of_roots(exponent: float) -> None:
+    number = f"Constant<value_float={exponent:.2f}>()"
+    text = f"agraph (float[N, 5] x) => (float[N, 5] y) {{ e = {number} y = Pow(x, e) }}"
+    x = np.abs(normal(40, 5)) * np.float32(10) ** np.arange(-12, 28, dtype=np.float32)[:, None]
+    model = model_of(text)
+    notes = lower(model, block=1)
+    assert ("Pow" not in operators(model)) == bool(notes) == (exponent % 1 != 0)
+    with np.errstate(over="ignore"):
+        truth = np.power(x.astype(np.float64), exponent).astype(np.float32)
+    np.testing.assert_allclose(run(model, {"x": x})["y"], truth, rtol=4e-7, atol=1e-37)
+    ends = np.array([[0, 1, np.nan, -1, 4]], np.float32)
+    np.testing.assert_array_equal(run(model, {"x": ends})["y"], run(model_of(text), {"x": ends})["y"])
 
 
 @pytest.mark.parametrize("order", ["Mul(x, s)", "Mul(s, x)"])

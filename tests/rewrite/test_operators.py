@@ -99,6 +99,30 @@ def test_an_operator_that_moves_numbers_makes_none() -> None:
     assert seen == those_that(Does.MOVES)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+def test_numbers_that_are_never_negative_are_not() -> None:
+    """In ONNX's own vectors: of any numbers, and of those without their signs."""
+    natural, kept = those_that(Does.NATURAL), those_that(Does.KEEPS_NATURAL)
+    seen = set()
+    for vectors in collect_testcases(None):
+        nodes = vectors.model.graph.node
+        if len(nodes) != 1 or nodes[0].op_type not in natural | kept or vectors.data_sets is None:
+            continue
+        for inputs, outputs in vectors.data_sets:
+            if outputs[0].dtype not in (np.float32, np.float64):
+                continue
+            if nodes[0].op_type in kept:
+                given = [np.abs(array) if array.dtype.kind == "f" else array for array in inputs]
+                names = [value.name for value in vectors.model.graph.input]
+                results = ReferenceEvaluator(vectors.model).run(None, dict(zip(names, given, strict=True)))
+            else:
+                results = outputs
+            assert np.min(results[0], initial=0) >= 0, vectors.name
+            seen.add(nodes[0].op_type)
+    assert seen == natural | kept
+
+
 def test_the_type_of_a_value_follows_that_of_the_input_that_the_row_names() -> None:
     condition, x = ir.Value(name="c", type=ir.TensorType(ir.DataType.BOOL)), ir.Value(name="x")
     x.type = ir.TensorType(ir.DataType.FLOAT)

@@ -35,6 +35,7 @@ FORMS: dict[str, dict[str, Form]] = {
         "Add": Form(cpu.addition, "gradients of SiLU or of parts side by side → QuickGeluGrad or Concat"),
         "Sum": Form(cpu.addition, "gradients of parts side by side → Concat"),
         "com.microsoft.ReluGrad": Form(cpu.relu_gradient, "ReluGrad → HardSigmoid · Mul"),
+        "Pow": Form(cpu.power, "Pow by quarters → Sqrt · Mul"),
         "Conv": Form(cpu.convolution, "Conv → blocked Conv"),
         "Where": Form(cpu.clip_gradient, "Where(X = Clip(X), dY, 0) → Cast · Mul"),
         "com.microsoft.ConvGrad": Form(cpu.convolution_gradient, "ConvGrad → ConvGrad for dW, Conv for dX"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from dsd_ort.device.lower.picked import put_together
 from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.site import Site
 
+MOST_QUARTERS = 12
+"""A quarter of this is the largest exponent that roots and products take the place of."""
 LARGEST_FLIPPED = 1 << 20
 """Elements: above this, flipping and transposing a kernel costs more than ConvGrad's own way to dX."""
 
@@ -43,6 +46,25 @@ def clip_gradient(site: Site, choices: Choices) -> ir.Value | None:
     if clip is None or clip.op_type != "Clip" or clip.inputs[0] is not x or not is_bounded(dy):
         return None
     return site.Mul(dy, site.Cast(mask, to=ir.DataType.FLOAT))
+
+
+def power(site: Site, choices: Choices) -> ir.Value | None:
+    """Pow(X, q/4) of finite numbers, as in LRN: X^i · (√X)^j · (√√X)^k with 4i + 2j + k = |q|.
+
+    Roots and products are vector code, as Pow is not.
+    """
+    x, exponent = site.input(0), constant_value(site.node.inputs[1])
+    if exponent is None or exponent.size != 1 or x.dtype != ir.DataType.FLOAT:
+        return None
+    quarters = 4 * float(exponent.item())
+    if not quarters.is_integer() or quarters % 4 == 0 or abs(quarters) > MOST_QUARTERS:
+        return None
+    root = site.Sqrt(x)
+    parts = [x] * (int(abs(quarters)) // 4)
+    parts += [root] if abs(quarters) % 4 >= 2 else []
+    parts += [site.Sqrt(root)] if quarters % 2 else []
+    found = functools.reduce(site.Mul, parts)
+    return site.Reciprocal(found) if quarters < 0 else found
 
 
 def addition(site: Site, choices: Choices) -> ir.Value | None:

@@ -52,6 +52,12 @@ class Does(Flag):
     find there: a number that 16 bit would round keeps it in float32, or what was cut at 0.4 is below 0.4 afterwards."""
     POLE = auto()
     """Infinite at some finite number, itself or in its derivative."""
+    POLE_AT_0 = auto()
+    """Nowhere else than where its base (a quotient's second input, otherwise the first) is 0."""
+    NATURAL = auto()
+    """Whatever it reads, its numbers are 0 or more."""
+    KEEPS_NATURAL = auto()
+    """They are, if those that it reads are."""
     ONE_TENSOR = auto()
     """Its later inputs are numbers of a type of their own."""
     NO_DOUBLE = auto()
