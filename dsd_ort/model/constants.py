@@ -101,7 +101,7 @@ RULES = (
     MASK,
     Rule("even", "the same number everywhere", lambda t: is_same(t.values)),
     Rule("whole", "whole numbers", lambda t: bool((t.values == np.round(t.values)).all())),
-    Rule("grid", "numbers at even distances", lambda t: curves.is_even_line(t.line)),
+    Rule("grid", "numbers at even distances", lambda t: curves.is_grid(t.values), ("other", "embedding")),
     Rule(
         "frequencies",
         "frequencies of positions: each is the one before times the same factor",

@@ -94,6 +94,16 @@ def is_even_line(line: Floats) -> bool:
     return bool(np.ptp(distances) <= 1e-5 * np.abs(line).max())
 
 
+def is_grid(values: Floats) -> bool:
+    """Whether they are at even distances along an axis, on each line of its own, as biases of attention that fall with
+    the distance are; on several lines of three, numbers may be so by chance.
+    """
+    if values.ndim < 2:
+        return values.ndim == 1 and is_even_line(values)
+    lines = (np.moveaxis(values, axis, -1).reshape(-1, n) for axis, n in enumerate(values.shape) if n > 3)
+    return any(all(map(is_even_line, each)) for each in lines)
+
+
 def are_frequencies(line: Floats) -> bool:
     """Whether a line ``[n]``, n ≥ 4, is a geometric series, or falls from exactly 1, as frequencies of positions do."""
     if line.size < 4 or not (line > 0).all():

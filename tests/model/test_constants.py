@@ -48,6 +48,8 @@ CONSTANTS: dict[str, tuple[str, Array]] = {
     "a mask": ("mask", np.array([[0.0, -1e4, 0.0], [0.0, 0.0, -1e4]])),
     "a mask of infinities": ("mask", np.array([[0.1, -np.inf], [0.3, 0.2]])),
     "a grid": ("grid", np.linspace(-1, 1, 9)),
+    "biases that fall with the distance": ("grid", np.outer([0.37, 0.021], np.arange(9.0) - 8)[:, None]),
+    "lines that are the same": ("grid", np.repeat(np.linspace(0.1, 0.73, 7)[:, None], 2, axis=1)),
     "a grid of two axes": (
         "repeated",
         np.stack(np.meshgrid(*[np.linspace(0, 1, 5)] * 2), -1).reshape(-1, 2),
@@ -95,6 +97,8 @@ def smooth(*shape: int) -> Array:
 LEARNED: dict[str, Array] = {
     "centres": drawn(5, 8),
     "a vector": drawn(7),
+    "a table of pairs": drawn(6, 2),
+    "lines of which one bends": np.outer([0.37, 0.021], np.arange(9.0)) + np.eye(2, 9) * 0.1,
     "a vector that falls": -np.sort(-np.abs(drawn(7))),
     "positive numbers": np.abs(drawn(9, 9)),
     "smooth positions": smooth(40, 16),

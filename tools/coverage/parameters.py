@@ -6,7 +6,8 @@
 
 The truth of a network (:mod:`tools.coverage.architectures`) is what PyTorch's autograd says: the ``named_parameters``
 that a gradient of the output reaches.  A tensor of the file is one of these if it holds the same numbers, in whatever
-order: exporters rename, transpose, reshape, and put several into one.  *Recall*: of those that the file holds, how many
+order: exporters rename, transpose, reshape, and put several into one; or if a second export has other numbers there
+when these have moved.  *Recall*: of those that the file holds, how many
 are trained.  *Precision*: of what is trained, how much is such a parameter.
 
 Needs PyTorch, torchvision, timm and transformers beside dsd-ort.
@@ -21,7 +22,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -123,7 +124,12 @@ def measured(architecture: Architecture, exporter: str, keep: Path | None = None
             if keep is not None:
                 place = keep / f"{architecture.name.replace('/', '_')}.{exporter}.onnx"
                 onnx.save(onnx.load(path), place)
-            judge(row, network, example, path)
+
+            def again() -> Mapping[str, Array]:
+                _write(network, example, other := Path(folder) / "moved.onnx", exporter)
+                return _stored(other)
+
+            judge(row, network, example, path, again)
     except Exception as error:  # whatever an exporter raises is part of the answer
         row.failed = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     finally:
@@ -136,15 +142,29 @@ def _too_long(*_: object) -> None:
     raise TimeoutError(f"more than {LIMIT} s")
 
 
-def _exported(architecture: Architecture, exporter: str, path: Path) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-    network, example = architecture.make()
+def _write(network: nn.Module, example: tuple[torch.Tensor, ...], path: Path, exporter: str) -> None:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         corpus.write(network, example, path, exporter)
+
+
+def _exported(architecture: Architecture, exporter: str, path: Path) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    network, example = architecture.make()
+    _write(network, example, path, exporter)
     return network, example
 
 
-def judge(row: Row, network: nn.Module, example: Sequence[torch.Tensor], path: Path) -> None:
-    """Compares what dsd-ort finds in the file at *path* with what reaches *network*'s parameters; fills *row*."""
+def judge(
+    row: Row,
+    network: nn.Module,
+    example: Sequence[torch.Tensor],
+    path: Path,
+    again: Callable[[], Mapping[str, Array]] = dict,
+) -> None:
+    """Compares what dsd-ort finds in the file at *path* with what reaches *network*'s parameters; fills *row*.
+
+    Exporters compute with parameters too.  What matches none of them is made of them nevertheless if *again*, the
+    tensors of another export, has other numbers there when nothing but the parameters has moved.
+    """
     output = network(*example)
     (output * torch.randn(output.shape)).sum().backward()
     parameters = {name: p.detach().numpy() for name, p in network.named_parameters() if p.is_floating_point()}
@@ -165,6 +185,10 @@ def judge(row: Row, network: nn.Module, example: Sequence[torch.Tensor], path: P
             folded.add(p.layer)
         if not good and not (not names and p.layer in folded):  # the bias of a convolution that has a batch norm in it
             row.wrong.append((p.name, matcher.what(names, tensors[p.name], true)))
+    if any(what.startswith(NOTHING) for _, what in row.wrong):
+        _move(p for name, p in network.named_parameters() if name in true)
+        others = again()
+        row.wrong = [(n, what) for n, what in row.wrong if not _has_moved(tensors[n], others.get(n))]
     held = {name for value in tensors.values() for name in matcher.of(value)}
     why = {name: c.why for c in source.constants for name in matcher.of(tensors[c.parameter.name])}
     row.true, row.trained = len(true), len(covered)
@@ -175,6 +199,17 @@ def judge(row: Row, network: nn.Module, example: Sequence[torch.Tensor], path: P
             row.numbers.append(name)
         else:
             row.missed.append((name, why.get(name, "no gradient arrives")))
+
+
+def _move(parameters: Iterable[nn.Parameter]) -> None:
+    """Each entry by some hundredths of its size, in place."""
+    with torch.no_grad():
+        for p in parameters:
+            p.add_(0.03 * (p.abs() + 0.03) * torch.randn(p.shape))
+
+
+def _has_moved(old: Array, new: Array | None) -> bool:
+    return new is not None and new.shape == old.shape and not np.array_equal(new, old)
 
 
 def _stored(path: Path) -> dict[str, Array]:
@@ -244,7 +279,8 @@ class Matcher:
         """What a trained tensor is that is none of *true*."""
         if names:
             return f"{self.kinds[names[0]]} that no gradient reaches: {names[0]}"
-        return f"nothing that the network has, {list(value.shape)}"
+        ones = ", all ones" if (value == 1).all() else ""
+        return f"{NOTHING}, {list(value.shape)}{ones}"
 
 
 def _key(value: Array) -> bytes:
@@ -284,7 +320,9 @@ holds and dsd-ort trains; *precision* the share of what it trains that is made o
 """
 
 
+NOTHING = "nothing that the network has"
 EXPLAINED = {
+    "all ones": "the scale that a norm does not have is written as ones: one that was not trained yet looks the same",
     "rotary_emb.inv_freq": "two numbers, as the small configuration has no more: no rule tells such from learned ones",
     "embeddings.position_embeddings": "a table of zeros that the network does not train: a new one looks the same",
 }
