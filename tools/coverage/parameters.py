@@ -190,7 +190,8 @@ def judge(
         others = again()
         row.wrong = [(n, what) for n, what in row.wrong if not _has_moved(tensors[n], others.get(n))]
     held = {name for value in tensors.values() for name in matcher.of(value)}
-    why = {name: c.why for c in source.constants for name in matcher.of(tensors[c.parameter.name])}
+    constants = [c for c in source.constants if c.parameter.name in tensors]  # others are computed: ConstantOfShape
+    why = {name: c.why for c in constants for name in matcher.of(tensors[c.parameter.name])}
     row.true, row.trained = len(true), len(covered)
     for name in sorted(true - covered):
         if name not in held:
@@ -322,6 +323,7 @@ holds and dsd-ort trains; *precision* the share of what it trains that is made o
 
 NOTHING = "nothing that the network has"
 EXPLAINED = {
+    "few numbers again and again": "a learned table that the exporter has looked up for good: its entries are repeated",
     "all ones": "the scale that a norm does not have is written as ones: one that was not trained yet looks the same",
     "rotary_emb.inv_freq": "two numbers, as the small configuration has no more: no rule tells such from learned ones",
     "embeddings.position_embeddings": "a table of zeros that the network does not train: a new one looks the same",
@@ -363,7 +365,8 @@ def _percent(part: int, whole: int) -> str:
 
 def _exceptions(row: Row) -> str:
     """What is missed or wrong, a reason each."""
-    found = [f"{count} not trained: {why}" for why, count in Counter(why for _, why in row.missed).items()]
+    whys = Counter(why for _, why in row.missed)
+    found = [f"{count} not trained: {why}{_explained(why)}" for why, count in whys.items()]
     found += [f"{name}: {what}{_explained(what)}" for name, what in row.wrong[:3]]
     found += [f"refused: {row.refused[:100]}"] if row.refused else []
     return "; ".join(found)

@@ -8,6 +8,7 @@ step, so they are laid out anew each time, once for both directions.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ from dsd_ort.rewrite.nodes import Nodes
 from dsd_ort.rewrite.site import Site
 
 BLOCKED = "com.microsoft.nchwc"
+MANY = 64
+"""Products for an entry of Y that pay for its reordering in a first convolution without stride."""
 
 
 @functools.cache
@@ -60,8 +63,9 @@ class Layout:
     def reads_plain(self, conv: Convolution) -> bool:
         """Fewer input channels than a block (a first convolution): X is read as it is, only W and Y are blocked."""
         b = self.block
-        few = conv.in_channels < b and conv.out_channels % b == 0
-        return b > 1 and len(conv.kernel) == 2 and max(conv.kernel) > 1 and conv.group == 1 and few
+        few = conv.in_channels < b and conv.out_channels % b == 0 and max(conv.kernel) > 1
+        enough = max(conv.strides) > 1 or conv.in_channels * math.prod(conv.kernel) >= MANY
+        return b > 1 and len(conv.kernel) == 2 and enough and conv.group == 1 and few
 
     def convolve(
         self, site: Site, x: ir.Value, kernel: ir.Value, conv: Convolution, bias: Sequence[ir.Value | None] = ()

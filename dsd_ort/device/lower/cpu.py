@@ -127,6 +127,8 @@ def _data_gradient(site: Site, layout: Layout, conv: Convolution, dy: ir.Value, 
         return layout.convolve(site, dy, layout.flipped_kernel(site, weight, conv), backward)
     if max(conv.kernel) > 1 and conv.out_channels * conv.in_channels * np.prod(conv.kernel) > LARGEST_FLIPPED:
         return None
+    if max(conv.kernel) > 1 and conv.group == 1 and 2 * conv.in_channels <= conv.out_channels:
+        return None  # few rows of a product: ConvGrad's own way is quicker
     return site.Conv(dy, flip_transpose(site, weight, conv), **backward.attributes)
 
 
