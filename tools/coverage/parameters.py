@@ -6,9 +6,9 @@
 
 The truth of a network (:mod:`tools.coverage.architectures`) is what PyTorch's autograd says: the ``named_parameters``
 that a gradient of the output reaches.  A tensor of the file is one of these if it holds the same numbers, in whatever
-order: exporters rename, transpose, reshape, and put several into one; or if a second export has other numbers there
-when these have moved.  *Recall*: of those that the file holds, how many
-are trained.  *Precision*: of what is trained, how much is such a parameter.
+order: exporters rename, transpose, reshape, and put several into one; or if a second export has other numbers when
+these have moved.  *Recall*: of those that the file holds, how many are trained.  *Precision*: of what is trained, how
+much is such a parameter.
 
 Needs PyTorch, torchvision, timm and transformers beside dsd-ort.
 """
@@ -162,8 +162,8 @@ def judge(
 ) -> None:
     """Compares what dsd-ort finds in the file at *path* with what reaches *network*'s parameters; fills *row*.
 
-    Exporters compute with parameters too.  What matches none of them is made of them nevertheless if *again*, the
-    tensors of another export, has other numbers there when nothing but the parameters has moved.
+    Exporters compute with parameters too.  What matches none of them is made of them nevertheless if its numbers are in
+    no tensor of *again*, another export, when nothing but the parameters has moved.
     """
     output = network(*example)
     (output * torch.randn(output.shape)).sum().backward()
@@ -187,8 +187,8 @@ def judge(
             row.wrong.append((p.name, matcher.what(names, tensors[p.name], true)))
     if any(what.startswith(NOTHING) for _, what in row.wrong):
         _move(p for name, p in network.named_parameters() if name in true)
-        others = again()
-        row.wrong = [(n, what) for n, what in row.wrong if not _has_moved(tensors[n], others.get(n))]
+        still = {_key(value) for value in again().values()}
+        row.wrong = [(name, what) for name, what in row.wrong if not still or _key(tensors[name]) in still]
     held = {name for value in tensors.values() for name in matcher.of(value)}
     constants = [c for c in source.constants if c.parameter.name in tensors]  # others are computed: ConstantOfShape
     why = {name: c.why for c in constants for name in matcher.of(tensors[c.parameter.name])}
@@ -207,10 +207,6 @@ def _move(parameters: Iterable[nn.Parameter]) -> None:
     with torch.no_grad():
         for p in parameters:
             p.add_(0.03 * (p.abs() + 0.03) * torch.randn(p.shape))
-
-
-def _has_moved(old: Array, new: Array | None) -> bool:
-    return new is not None and new.shape == old.shape and not np.array_equal(new, old)
 
 
 def _stored(path: Path) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 PAGE = Path("docs/performance.md")
 WORDS = Path(__file__).with_name("page.md")
+FORMS = Path("docs/bench_forms.json")
 PEERS = {"eager": "PyTorch", "compiled": "torch.compile", "ort": "ONNX Runtime's API"}
 GOAL, MEDIAN_GOAL = 0.9, 0.75
 Row = dict[str, Any]
@@ -38,7 +39,15 @@ def write(path: Path) -> None:
 def page(rows: Sequence[Row]) -> str:
     """The whole page."""
     tables = "\n\n".join(_of_processor(cpu, found) for cpu, found in by_processor(rows).items())
-    return WORDS.read_text("utf-8").replace("{tables}", tables)
+    return WORDS.read_text("utf-8").replace("{tables}", tables).replace("{gain}", _gain())
+
+
+def _gain() -> str:
+    """What tools/benchmarks/forms.py has found."""
+    gains = [row["gain"] for row in json.loads(FORMS.read_text("utf-8"))]
+    return (
+        f"{min(gains):.0%} to {max(gains):.0%}, in the median of {len(gains)} networks {statistics.median(gains):.1%},"
+    )
 
 
 def by_processor(rows: Iterable[Row]) -> dict[str, list[Cell]]:
