@@ -161,7 +161,7 @@ def test_every_value_has_the_type_that_onnx_infers(programs: Mapping[str, Progra
     element_types.infer(model.graph)
     assert all(value.dtype is not None for node in model.graph.all_nodes() for value in node.outputs if value.name)
     found = {value.name: value.dtype for node in model.graph for value in node.outputs if expected.get(value.name)}
-    assert len(found) > 10
+    assert len(found) > 5  # ONNX infers nothing behind an operator of ONNX Runtime's
     assert found == {name: expected[name] for name in found}
 
 
