@@ -185,10 +185,6 @@ def judge(
             folded.add(p.layer)
         if not good and not (not names and p.layer in folded):  # the bias of a convolution that has a batch norm in it
             row.wrong.append((p.name, matcher.what(names, tensors[p.name], true)))
-    if any(what.startswith(NOTHING) for _, what in row.wrong):
-        _move(p for name, p in network.named_parameters() if name in true)
-        still = {_key(value) for value in again().values()}
-        row.wrong = [(name, what) for name, what in row.wrong if not still or _key(tensors[name]) in still]
     held = {name for value in tensors.values() for name in matcher.of(value)}
     constants = [c for c in source.constants if c.parameter.name in tensors]  # others are computed: ConstantOfShape
     why = {name: c.why for c in constants for name in matcher.of(tensors[c.parameter.name])}
@@ -200,6 +196,11 @@ def judge(
             row.numbers.append(name)
         else:
             row.missed.append((name, why.get(name, "no gradient arrives")))
+    # Last, as the matcher sees the numbers that move here.
+    if any(what.startswith(NOTHING) for _, what in row.wrong):
+        _move(p for name, p in network.named_parameters() if name in true)
+        still = {_key(value) for value in again().values()}
+        row.wrong = [(name, what) for name, what in row.wrong if not still or _key(tensors[name]) in still]
 
 
 def _move(parameters: Iterable[nn.Parameter]) -> None:

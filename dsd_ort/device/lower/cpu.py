@@ -54,7 +54,7 @@ def power(site: Site, choices: Choices) -> ir.Value | None:
     Roots and products are vector code, as Pow is not.
     """
     x, exponent = site.input(0), constant_value(site.node.inputs[1])
-    if exponent is None or exponent.size != 1 or x.dtype != ir.DataType.FLOAT:
+    if exponent is None or exponent.ndim > 0 or x.dtype != ir.DataType.FLOAT:
         return None
     quarters = 4 * float(exponent.item())
     if not quarters.is_integer() or quarters % 4 == 0 or abs(quarters) > MOST_QUARTERS:
