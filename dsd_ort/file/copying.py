@@ -33,7 +33,7 @@ def link(old: Path, new: Path) -> None:
     """
     try:
         new.symlink_to(old.absolute())
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # the file system has no links, or the platform has none
         copy(old, new)
 
 

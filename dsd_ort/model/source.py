@@ -250,7 +250,13 @@ def _deserialize(content: bytes, file: contents.File) -> ir.Model:
     refuse_malformed(proto, where)
     try:
         return ir.from_proto(proto)
-    except (ir.serde.SerdeError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+    except (
+        ir.serde.SerdeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        NotImplementedError,
+    ) as error:  # all that onnx_ir raises
         cause: BaseException = error
         while cause.__cause__:  # the outer messages repeat the whole model
             cause = cause.__cause__

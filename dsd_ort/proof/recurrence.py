@@ -46,7 +46,7 @@ class Recurrent(OpRun):
 
         *a* has W, R, B, P of one direction, and attributes.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # GRU, LSTM and RNN each have theirs
 
     def _run(self, X: Array, W: Array, R: Array, *others: Any, **attributes: Any) -> tuple[Array, ...]:  # noqa: N803
         B, lengths, *initial, P = [*others, *[None] * 5][:5]  # noqa: N806 - ONNX's names

@@ -252,7 +252,7 @@ def _keep(path: Path, other: Path) -> None:
     temporary = writing.beside(other)
     try:
         os.link(path, temporary)
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # the file system has no links, or the platform has none
         shutil.copyfile(path, temporary)
     temporary.replace(other)
     temporary.unlink(missing_ok=True)  # a rename between two names of one file leaves both
