@@ -256,7 +256,7 @@ def _deserialize(content: bytes, file: contents.File) -> ir.Model:
         TypeError,
         KeyError,
         NotImplementedError,
-    ) as error:  # all that onnx_ir raises
+    ) as error:  # onnx_ir's
         cause: BaseException = error
         while cause.__cause__:  # the outer messages repeat the whole model
             cause = cause.__cause__
