@@ -49,10 +49,9 @@ class Arena:
         self.weights = aligned_zeros(_end(self.trained))
         self.gradients = aligned_zeros(_end(self.trained))
         self.slots = {slot: aligned_zeros(_end(self.trained)) for slot in slots}
-        self.masks = aligned_zeros(_end(self.prunable))
-        self.masks += 1
         self.statistics = aligned_zeros(_end(self.statistic_slices))
         self.next_statistics = aligned_zeros(_end(self.statistic_slices))
+        self._masks: Array | None = None
         self._frozen: dict[str, Array] | None = None
         self._source: Callable[[], Source] | None = None
 
@@ -68,6 +67,23 @@ class Arena:
         arena = cls(program.manifest.parameters, program.manifest.statistics, slots)
         arena._source = program.source
         return arena
+
+    @property
+    def masks(self) -> Array:
+        """0 where a weight is pruned, else 1.  Ones until somebody asks for them, and then only in memory."""
+        if self._masks is None:
+            self._masks = aligned_zeros(_end(self.prunable))
+            self._masks += 1
+        return self._masks
+
+    @property
+    def unmasked(self) -> bool:
+        """Whether nobody has asked for the masks, as in the dense phases of most runs."""
+        return self._masks is None
+
+    def mask(self, piece: Slice) -> Array:
+        """That of *piece*, to be read."""
+        return np.broadcast_to(np.float32(1), piece.shape) if self._masks is None else view(self._masks, piece)
 
     @property
     def frozen(self) -> dict[str, Array]:

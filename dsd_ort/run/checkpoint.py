@@ -75,7 +75,7 @@ def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = T
     if training:
         for slot, buffer in arena.slots.items():
             tensors |= {f"slots/{slot}/{p.name}": view(buffer, p) for p in arena.trained}
-        tensors |= {f"masks/{p.name}": view(arena.masks, p).astype(np.uint8) for p in arena.prunable}
+        tensors |= {f"masks/{p.name}": arena.mask(p).astype(np.uint8) for p in arena.prunable}
     _write(path, tensors, record, between=lambda: _keep_earlier(path, keep))
 
 
@@ -94,11 +94,15 @@ def load(path: Path, arena: Arena, program: Program, *, state: bool = False) -> 
     refuse_damaged(path, program.folder)
     found = read_record(path, program, state=state)
     with _reading(path, program.folder), safetensors.safe_open(path, framework="numpy") as file:
-        wanted = _wanted(arena)
+        wanted, masked = _wanted(arena), {f"masks/{p.name}": p for p in arena.prunable}
         for name in _fitting(path, file, wanted, arena, training="position" in found):
-            wanted[name][...] = file.get_tensor(name)
-    if (arena.masks > 1).any() or (arena.masks < 0).any():
-        raise _unfit(path, "a mask is neither 0 nor 1")
+            value = file.get_tensor(name)
+            if name not in masked:
+                wanted[name][...] = value
+            elif (value > 1).any():
+                raise _unfit(path, "a mask is neither 0 nor 1")
+            elif not (arena.unmasked and value.all()):
+                view(arena.masks, masked[name])[...] = value
     return found
 
 
@@ -272,11 +276,11 @@ def _write(
 
 
 def _wanted(arena: Arena) -> dict[str, npt.NDArray[Any]]:
-    """Name in the file → the part of the arena that it fills."""
+    """Name in the file → the part of the arena that it fills; of masks, what is there instead."""
     wanted = {f"weights/{p.name}": view(arena.weights, p) for p in arena.trained}
     wanted |= {f"statistics/{s.name}": view(arena.statistics, s) for s in arena.statistic_slices}
     wanted |= {f"slots/{slot}/{p.name}": view(b, p) for slot, b in arena.slots.items() for p in arena.trained}
-    return wanted | {f"masks/{p.name}": view(arena.masks, p) for p in arena.prunable}
+    return wanted | {f"masks/{p.name}": arena.mask(p) for p in arena.prunable}
 
 
 def _fitting(

@@ -26,7 +26,7 @@ from dsd_ort.recipe import Recipe
 from dsd_ort.run import diagnose, memory
 from dsd_ort.run.arena import Arena, Array, aligned_zeros, view
 from dsd_ort.run.execution import Execution
-from dsd_ort.run.memory import Arrays, Sent, Tensor, at, cell
+from dsd_ort.run.memory import Arrays, Buffer, Sent, Tensor, at, cell
 from dsd_ort.run.metrics import weight_of
 from dsd_ort.run.pieces import threads
 from dsd_ort.run.ranks import Alone, Ranks
@@ -64,7 +64,7 @@ class Engine:
         self.ranks, self.recipe = ranks or Alone(), recipe or program.recipe
         self.memory = memory.of(self.execution.device)
         new = self.memory.buffer
-        self.weights, self.gradients, self.masks = new(arena.weights), new(arena.gradients), new(arena.masks)
+        self.weights, self.gradients = new(arena.weights), new(arena.gradients)
         self.slots = {name: new(slot) for name, slot in arena.slots.items()}
         self.statistics, self.next_statistics = new(arena.statistics), new(arena.next_statistics)
         self.loss = new(aligned_zeros(1))
@@ -171,7 +171,8 @@ class Engine:
     def upload(self) -> None:
         """What the arena holds, to the device; other masks may be among it."""
         self.expect(same_masks=False)
-        for buffer in (self.weights, self.masks, self.statistics, *self.slots.values()):
+        pruned = () if self.arena.unmasked else (self.masks,)
+        for buffer in (self.weights, *pruned, self.statistics, *self.slots.values()):
             buffer.upload()
 
     def download(self, *, training: bool = True) -> None:
@@ -203,6 +204,11 @@ class Engine:
                 )
             view(found, piece)[...] = kept
         return found
+
+    @cached_property
+    def masks(self) -> Buffer:
+        """Those that the arena has.  No dense step reads them, so that until a sparse one does they take no memory."""
+        return self.memory.buffer(self.arena.masks)
 
     @cached_property
     def _frozen(self) -> tuple[Arrays, dict[str, Tensor]]:
@@ -250,7 +256,8 @@ class Engine:
         """All but the batch."""
         arena = self.arena
         inputs = self.values() | self.updates.step_inputs()
-        inputs |= {masks.mask_name(piece.name): at(self.masks, piece) for piece in arena.prunable}
+        of_masks = {masks.mask_name(piece.name): piece for piece in arena.prunable}
+        inputs |= {name: at(self.masks, piece) for name, piece in of_masks.items() if name in opened.inputs}
         for name, tensor in inputs.items():
             opened.read(name, tensor)
         for piece in arena.trained:

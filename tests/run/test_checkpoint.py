@@ -20,6 +20,7 @@ from dsd_ort.file import sealed
 from dsd_ort.graph.program import open_program
 from dsd_ort.run import checkpoint
 from dsd_ort.run.arena import Arena
+from dsd_ort.run.engine import Engine
 from dsd_ort.run.journal import Event, read
 from tests.models import cnn_data, write_cnn
 
@@ -184,3 +185,32 @@ def test_a_checkpoint_of_an_earlier_version_is_read(run: Path, trained: Path) ->
     states = {each.file: each.state for each in dsd_ort.fsck(run).findings}
     assert states[checkpoint.FILE] == "unchecked"
     assert read(run)[-1]["event"] == "end"
+
+
+def test_masks_take_no_memory_until_a_phase_prunes(run: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    class Watched(Engine):
+        def update(self, learning_rate: float, step: int) -> None:
+            super().update(learning_rate, step)
+            seen.append((step, self.arena.unmasked))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dsd_ort.run.state.Engine", Watched)
+        dsd_ort.prepare(open_program(run).source_path, tmp_path / "again", RECIPE)
+        dsd_ort.train(tmp_path / "again", DATA, threads=1)
+    assert seen == [(step, step <= 6) for step in range(1, 13)]
+
+
+def test_masks_that_nobody_made_are_saved_as_ones_and_read_as_none(run: Path) -> None:
+    program, record = open_program(run), checkpoint.read_record(run / checkpoint.FILE, open_program(run), state=True)
+    unmasked, masked, again = (Arena.of(program) for _ in range(3))
+    masked.masks[:] = 1
+    for name, arena in (("unmasked", unmasked), ("masked", masked)):
+        checkpoint.save(run / name, arena, record)
+    assert (run / "unmasked").read_bytes() == (run / "masked").read_bytes()
+    checkpoint.load(run / "unmasked", again, program, state=True)
+    assert again.unmasked
+    checkpoint.load(run / checkpoint.FILE, again, program, state=True)
+    assert not again.unmasked
+    assert again.density() == pytest.approx(0.6)
