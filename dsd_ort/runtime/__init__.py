@@ -191,6 +191,9 @@ def session_options(threads: int = 0, *, spinning: bool = True, resting: bool = 
     # Where it knows all shapes, the training build plans memory by a rule of its own, and sometimes lays a tensor over
     # one that is still read (a case of tests/cuda/test_operators.py).  And steps take half the memory without a plan.
     options.enable_mem_pattern = False
+    # Its plan gives a value's memory to a later one of the same shape, by the names of the lengths, and keeps it until
+    # then: often from the forward pass to the backward.  Without, memory goes back to the arena behind the last use.
+    options.enable_mem_reuse = False
     # Nodes run in the order of the file.  By default, depth first from the outputs, the gradients of weights come last,
     # and all that they read waits for them: a step of ResNet-50 takes half as much memory again.
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
