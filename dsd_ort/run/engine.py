@@ -240,6 +240,7 @@ class Engine:
                 memory=self.memory,
                 where=str(self.program.folder / "graphs" / f"{name}.onnx"),
                 tell=self.tell,
+                ordered=True,
                 # Threads that go on looking for work would keep those of the update from theirs.
                 resting=threads(self.execution, self.arena.weights.size) > 1,
             )

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from dsd_ort import runtime
 from dsd_ort.device import determinism, forms
 from dsd_ort.device.mixed import mix, scale_loss
+from dsd_ort.device.ordered import fused
 from dsd_ort.device.recording import obstacles
 from dsd_ort.device.unroll import unroll
 from dsd_ort.errors import ModelError
@@ -94,6 +95,7 @@ class Graph:
         memory: of its device.
         where: for messages.
         tell: is told what takes long, and what keeps it from repeating to the bit, if that was asked for.
+        ordered: whether its nodes run in the order of the file also where ONNX Runtime fuses them, on the CPU.
         resting: see :func:`dsd_ort.runtime.session_options`.
     """
 
@@ -107,9 +109,11 @@ class Graph:
         memory: Memory,
         where: str,
         tell: Callable[[str], None] = lambda note: None,
+        ordered: bool = False,
         resting: bool = False,
     ) -> None:
         self.load, self.rewrite, self.bind, self.tell, self.resting = load, rewrite, bind, tell, resting
+        self.ordered = ordered and execution.on_cpu
         self.execution, self.memory, self.where = execution, memory, where
         self._opened: dict[tuple[tuple[str, tuple[int, ...]], ...], Opened] = {}
 
@@ -145,7 +149,16 @@ class Graph:
             log.debug("%s: not recorded: %s", self.where, "; ".join(reasons))
         proto, kept = ir.to_proto(model), (self.execution, self.memory)
         try:
-            return open_session(proto, *kept, where=self.where, recorded=recorded, resting=self.resting)
+            if self.ordered:
+                proto = fused(proto, where=self.where)
+            return open_session(
+                proto,
+                *kept,
+                where=self.where,
+                recorded=recorded,
+                resting=self.resting,
+                optimized=not self.ordered,
+            )
         except ModelError:
             if not recorded:
                 raise
@@ -189,9 +202,11 @@ def open_session(
     recorded: bool = False,
     threads: int | None = None,
     resting: bool = False,
+    optimized: bool = True,
 ) -> Opened:
     """A session of *model*, as *execution* says, and an empty binding."""
-    options = runtime.session_options(execution.threads if threads is None else threads, resting=resting)
+    threads = execution.threads if threads is None else threads
+    options = runtime.session_options(threads, resting=resting, optimized=optimized)
     options.use_deterministic_compute = execution.deterministic
     provider: dict[str, str] = {}
     if not execution.on_cpu:
