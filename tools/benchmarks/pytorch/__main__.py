@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import tools.benchmarks.pytorch as package
-from tools.benchmarks.pytorch.measured import SIDES, Wanted, alone, measure, write
+from tools.benchmarks.pytorch.measured import SIDES, Wanted, alone, measure, write, write_cheap
 from tools.benchmarks.pytorch.networks import NETWORKS
 from tools.benchmarks.turns import CLOCKS
 from tools.measuring.children import Died, each
 from tools.measuring.machine import cpu
 
-JSON = Path("docs/bench_pytorch.json")
+JSON, MEMORY = Path("docs/bench_pytorch.json"), Path("docs/bench_step_memory.json")
 PATIENCE = 1800
 """Seconds of one measurement, at most."""
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor, with one thread: a busy machine")
     parser.add_argument("--missing", action="store_true", help="only what has fewer than --runs measurements here")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--memory", action="store_true", help="only the memory of steps: the machine may be busy")
     parser.add_argument("--json", type=Path, default=JSON)
     parser.add_argument("--page", action="store_true", help="only write docs/performance.md")
     parser.add_argument("--profile", action="store_true", help="only our step's time by operator")
@@ -56,7 +56,10 @@ def main() -> None:
     wanted = [Wanted(name, size, sides, arguments.rounds, arguments.threads, arguments.clock) for name, size in sizes]
     if arguments.missing:
         wanted = [item for item in wanted if _measured(arguments.json, item) < arguments.runs]
-    for item, row in zip(wanted, _rows(wanted, memory=not arguments.no_memory), strict=True):
+    if arguments.memory:
+        _measure_memory(wanted)
+        return
+    for item, row in zip(wanted, _rows(wanted), strict=True):
         print(_line(item, row), flush=True)
         if "ratios" in row:
             rows = _there(arguments.json)
@@ -64,7 +67,23 @@ def main() -> None:
             arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def _rows(wanted: list[Wanted], *, memory: bool) -> Iterator[dict[str, Any]]:
+def _measure_memory(wanted: list[Wanted]) -> None:
+    """Each side alone in a process; what was measured before of the same is replaced."""
+    for item in wanted:
+        with tempfile.TemporaryDirectory() as text:
+            folder = Path(text)
+            for work in (write, write_cheap):
+                _child(work, (item.network, folder))
+            peaks = {side: _child(alone, (item, side, folder)) for side in ("ours", "cheap", "eager")}
+        found = {side: peak for side, peak in peaks.items() if not isinstance(peak, Died)}
+        print(f"{item.network} {item.batch}: " + "  ".join(f"{side} {peak:.2f} GB" for side, peak in found.items()))
+        row = {"network": item.network, "batch": item.batch, "gigabytes": found, "cpu": cpu()}
+        same = ("network", "batch", "cpu")
+        kept = [old for old in _there(MEMORY) if any(old[key] != row[key] for key in same)]
+        MEMORY.write_text(json.dumps([*kept, row | {"when": time.strftime("%Y-%m-%d %H:%M")}], indent=1) + "\n")
+
+
+def _rows(wanted: list[Wanted]) -> Iterator[dict[str, Any]]:
     """Each step in a process of its own, so that nothing is left from what came before."""
     for item in wanted:
         with tempfile.TemporaryDirectory() as text:
@@ -74,10 +93,6 @@ def _rows(wanted: list[Wanted], *, memory: bool) -> Iterator[dict[str, Any]]:
             if isinstance(row, Died):
                 yield {"died": row.how}
                 continue
-            for side in ("ours", "eager") if memory else ():
-                peak = _child(alone, (item, side, folder))
-                if not isinstance(peak, Died):
-                    row.setdefault("gigabytes", {})[side] = peak
             yield row
 
 
@@ -100,9 +115,8 @@ def _line(item: Wanted, row: dict[str, Any]) -> str:
     if "died" in row:
         return f"{item.network} {item.batch}: the process ended: {row['died']}"
     ratios = "  ".join(f"{side} {ratio:.2f}" for side, ratio in row["ratios"].items())
-    memory = "/".join(f"{value:.2f}" for value in row.get("gigabytes", {}).values())
     refused = "".join(f"  {side}: {why}" for side, why in row["refused"].items())
-    return f"{item.network} {item.batch}: {ratios}  {row['seconds']['ours']:.4f} s  {memory} GB{refused}"
+    return f"{item.network} {item.batch}: {ratios}  {row['seconds']['ours']:.4f} s{refused}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 PAGE = Path("docs/performance.md")
 WORDS = Path(__file__).with_name("page.md")
-FORMS = Path("docs/bench_forms.json")
+FORMS, MEMORY = Path("docs/bench_forms.json"), Path("docs/bench_step_memory.json")
 PEERS = {"eager": "PyTorch", "compiled": "torch.compile", "ort": "ONNX Runtime's API"}
 GOAL, MEDIAN_GOAL = 0.9, 0.75
 Row = dict[str, Any]
@@ -39,7 +39,22 @@ def write(path: Path) -> None:
 def page(rows: Sequence[Row]) -> str:
     """The whole page."""
     tables = "\n\n".join(_of_processor(cpu, found) for cpu, found in by_processor(rows).items())
-    return WORDS.read_text("utf-8").replace("{tables}", tables).replace("{gain}", _gain())
+    words = WORDS.read_text("utf-8").replace("{tables}", tables).replace("{gain}", _gain())
+    return words.replace("{memory}", _memory(json.loads(MEMORY.read_text("utf-8"))))
+
+
+def _memory(rows: Sequence[Row]) -> str:
+    """The table, and of how many networks each column is at most PyTorch's."""
+    lines = ["| network | batch | GB | `cheap` | PyTorch |", "|---|---:|---:|---:|---:|"]
+    sides = ("ours", "cheap", "eager")
+    within = dict.fromkeys(sides, 0)
+    for row in rows:
+        found = row["gigabytes"]
+        lines.append(f"| {row['network']} | {row['batch']} | {' | '.join(f'{found[side]:.2f}' for side in sides)} |")
+        for side in sides:
+            within[side] += found[side] <= found["eager"]
+    said = f"{within['ours']} of {len(rows)} take at most what PyTorch takes, {within['cheap']} with `cheap`."
+    return "\n".join([said, "", *lines])
 
 
 def _gain() -> str:
@@ -74,7 +89,7 @@ def summary(cells: Sequence[Cell]) -> str:
 
 def _of_processor(cpu: str, cells: Sequence[Cell]) -> str:
     peers = [peer for peer in PEERS if any(cell.ratios(peer) for cell in cells)]
-    heads = ["network", "batch", "ms", *(PEERS[peer] for peer in peers), "runs", "of the limit", "GB", "PyTorch's GB"]
+    heads = ["network", "batch", "ms", *(PEERS[peer] for peer in peers), "runs", "of the limit"]
     lines = [f"### {cpu}", "", summary(cells), "", f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     lines += [f"| {' | '.join(_cells(cell, peers))} |" for cell in cells]
     return "\n".join(lines)
@@ -89,9 +104,6 @@ def _cells(cell: Cell, peers: Sequence[str]) -> Iterator[str]:
         yield _spread(cell.ratios(peer))
     yield str(len(cell.rows))
     yield f"{flops / speed / 1e9 / seconds:.0%}" if flops and speed else ""
-    for side in ("ours", "eager"):
-        gigabytes = cell.median("gigabytes", side)
-        yield "" if gigabytes is None else f"{gigabytes:.2f}"
 
 
 def _spread(ratios: Sequence[float]) -> str:

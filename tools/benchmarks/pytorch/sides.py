@@ -15,6 +15,7 @@ import torch
 import dsd_ort
 from dsd_ort.graph.program import open_program
 from dsd_ort.recipe import Loss, Phase, Recipe
+from dsd_ort.recipe.names import RecomputeName
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
@@ -27,7 +28,7 @@ RATE, MOMENTUM, DECAY = 1e-4, 0.9, 1e-4
 Step = Callable[[], object]
 
 
-def prepare(name: str, model: Path, run: Path) -> None:
+def prepare(name: str, model: Path, run: Path, *, recompute: RecomputeName = "none") -> None:
     """A run folder of *model*, with the optimizer that all sides have."""
     written = name in PAPER
     recipe = Recipe.load(f"paper/{name}") if written else dsd_ort.default_recipe(model)
@@ -37,7 +38,9 @@ def prepare(name: str, model: Path, run: Path) -> None:
     loss = recipe.loss if written or name != "decoder" else Loss(class_axis=-1)
     phase = Phase(kind="dense", steps=1, learning_rate=RATE)
     data = msgspec.structs.replace(recipe.data, bucket=False)
-    recipe = msgspec.structs.replace(recipe, optimizer=optimizer, phase=(phase,), data=data, loss=loss)
+    recipe = msgspec.structs.replace(
+        recipe, optimizer=optimizer, phase=(phase,), data=data, loss=loss, recompute=recompute
+    )
     dsd_ort.prepare(model, run, recipe)
 
 
