@@ -17,24 +17,28 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort import runtime
+from dsd_ort.errors import ModelError
 from dsd_ort.rewrite.parts import reads
 
 
-def fused(model: onnx.ModelProto, *, where: str) -> onnx.ModelProto:
+def fused(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """*model* with what ONNX Runtime makes of it for this processor, in an order that is that of *model*.
 
     What it made of several nodes stands where the last of them stood; what it added, in front of what first reads it.
     Nothing is left to be done for a session of it: :func:`dsd_ort.runtime.session_options` has ``optimized``.
 
-    Raises:
-        ModelError: ONNX Runtime refuses the graph.
+    None where ONNX Runtime refuses the graph, or cannot write it to a temporary file, which is the only way to get it;
+    a session of *model* computes the same.
     """
     stood = {name: place for place, node in enumerate(model.graph.node) for name in node.output if name}
     options = runtime.session_options(1, spinning=False)
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "fused.onnx")
-        runtime.session(model, options, where=where)
-        made = ir.load(options.optimized_model_filepath)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            options.optimized_model_filepath = str(Path(folder) / "fused.onnx")
+            runtime.session(model, options)
+            made = ir.load(options.optimized_model_filepath)
+    except (ModelError, OSError):
+        return None
     _sort(made.graph, stood)
     return ir.to_proto(made)
 

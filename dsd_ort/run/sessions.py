@@ -149,15 +149,14 @@ class Graph:
             log.debug("%s: not recorded: %s", self.where, "; ".join(reasons))
         proto, kept = ir.to_proto(model), (self.execution, self.memory)
         try:
-            if self.ordered:
-                proto = fused(proto, where=self.where)
+            made = fused(proto) if self.ordered else None
             return open_session(
-                proto,
+                proto if made is None else made,
                 *kept,
                 where=self.where,
                 recorded=recorded,
                 resting=self.resting,
-                optimized=not self.ordered,
+                optimized=made is None,
             )
         except ModelError:
             if not recorded:
