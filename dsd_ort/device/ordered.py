@@ -8,6 +8,7 @@ their turn: 0.3 of the 2.7 GB that a step of VGG-16 takes.
 from __future__ import annotations
 
 import heapq
+import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ import onnx_ir as ir
 from dsd_ort import runtime
 from dsd_ort.errors import ModelError
 from dsd_ort.rewrite.parts import reads
+
+log = logging.getLogger(__name__)
 
 
 def fused(model: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -37,7 +40,8 @@ def fused(model: onnx.ModelProto) -> onnx.ModelProto | None:
             options.optimized_model_filepath = str(Path(folder) / "fused.onnx")
             runtime.session(model, options)
             made = ir.load(options.optimized_model_filepath)
-    except (ModelError, OSError):
+    except (ModelError, OSError) as error:
+        log.debug("the nodes that ONNX Runtime makes run last: %s", error)
         return None
     _sort(made.graph, stood)
     return ir.to_proto(made)

@@ -250,13 +250,7 @@ def _deserialize(content: bytes, file: contents.File) -> ir.Model:
     refuse_malformed(proto, where)
     try:
         return ir.from_proto(proto)
-    except (
-        ir.serde.SerdeError,
-        ValueError,
-        TypeError,
-        KeyError,
-        NotImplementedError,
-    ) as error:  # onnx_ir's
+    except (ir.serde.SerdeError, ValueError, TypeError, KeyError, NotImplementedError) as error:  # onnx_ir's
         cause: BaseException = error
         while cause.__cause__:  # the outer messages repeat the whole model
             cause = cause.__cause__

@@ -70,7 +70,7 @@ class Arena:
 
     @property
     def masks(self) -> Array:
-        """0 where a weight is pruned, else 1.  Ones until somebody asks for them, and then only in memory."""
+        """0 where a weight is pruned, else 1: all ones at first, and in memory once somebody has asked for them."""
         if self._masks is None:
             self._masks = aligned_zeros(_end(self.prunable))
             self._masks += 1

@@ -103,19 +103,8 @@ def all_tasks(swept: Iterable[Group], folds: Iterable[Row]) -> Iterator[str]:
         values = {arm: [scale * row["arms"][arm][metric] for row in rows] for arm in (DENSE, EARLY, DSD)}
         dense, early, dsd = (f"{np.mean(of):.2f}" for of in values.values())
         said = [*_said(lower(values[DSD], values[DENSE]), 2)]
-        yield _row(
-            f"{task}: {metric}",
-            "none",
-            f"{len(rows)} of {FOLDS_WANTED} folds",
-            dense,
-            early,
-            "",
-            dsd,
-            "",
-            *said,
-            "",
-            "",
-        )
+        count = f"{len(rows)} of {FOLDS_WANTED} folds"
+        yield _row(f"{task}: {metric}", "none", count, dense, early, "", dsd, "", *said, "", "")
 
 
 def brought(rows: Iterable[Row]) -> Iterator[str]:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import tools.benchmarks.pytorch as package
+from tools.benchmarks.pytorch import page
 from tools.benchmarks.pytorch.measured import SIDES, Wanted, alone, measure, write, write_cheap
 from tools.benchmarks.pytorch.networks import NETWORKS
 from tools.benchmarks.turns import CLOCKS
 from tools.measuring.children import Died, each
 from tools.measuring.machine import cpu
 
-JSON, MEMORY = Path("docs/bench_pytorch.json"), Path("docs/bench_step_memory.json")
+JSON = Path("docs/bench_pytorch.json")
 PATIENCE = 1800
 """Seconds of one measurement, at most."""
 
@@ -40,8 +41,6 @@ def main() -> None:
     if unknown := [name for name in arguments.networks if name not in NETWORKS]:
         parser.error(f"no such network: {', '.join(unknown)}")
     if arguments.page:
-        from tools.benchmarks.pytorch import page
-
         page.write(arguments.json)
         return
     chosen = arguments.networks or list(NETWORKS)
@@ -74,13 +73,15 @@ def _measure_memory(wanted: list[Wanted]) -> None:
             folder = Path(text)
             for work in (write, write_cheap):
                 _child(work, (item.network, folder))
-            peaks = {side: _child(alone, (item, side, folder)) for side in ("ours", "cheap", "eager")}
-        found = {side: peak for side, peak in peaks.items() if not isinstance(peak, Died)}
+            found = {side: _child(alone, (item, side, folder)) for side in page.SIDES}
+        if ended := [f"{side}: {peak.how}" for side, peak in found.items() if isinstance(peak, Died)]:
+            print(f"{item.network} {item.batch}: the process ended: {', '.join(ended)}")
+            continue
         print(f"{item.network} {item.batch}: " + "  ".join(f"{side} {peak:.2f} GB" for side, peak in found.items()))
-        row = {"network": item.network, "batch": item.batch, "gigabytes": found, "cpu": cpu()}
-        same = ("network", "batch", "cpu")
-        kept = [old for old in _there(MEMORY) if any(old[key] != row[key] for key in same)]
-        MEMORY.write_text(json.dumps([*kept, row | {"when": time.strftime("%Y-%m-%d %H:%M")}], indent=1) + "\n")
+        when = time.strftime("%Y-%m-%d %H:%M")
+        row = {"network": item.network, "batch": item.batch, "gigabytes": found, "cpu": cpu(), "when": when}
+        rows = {(old["network"], old["batch"], old["cpu"]): old for old in [*_there(page.MEMORY), row]}
+        page.MEMORY.write_text(json.dumps([*rows.values()], indent=1) + "\n")
 
 
 def _rows(wanted: list[Wanted]) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,8 @@ difference."""
 SHORTEST = 0.2
 """Seconds of a turn, about: of a small network it is several steps."""
 SIDES = ("ours", "eager", "compiled", "ort")
+RUNS = {"ours": "run", "cheap": "cheap"}
+"""The folders of our runs: as the recipe is, and with ``recompute = "cheap"``."""
 
 
 class Wanted(NamedTuple):
@@ -39,13 +41,13 @@ class Wanted(NamedTuple):
 def write(item: tuple[str, Path]) -> None:
     """The model and its run folder."""
     name, folder = item
-    sides.prepare(name, networks.write(name, folder / "model.onnx"), folder / "run")
+    sides.prepare(name, networks.write(name, folder / "model.onnx"), folder / RUNS["ours"])
 
 
 def write_cheap(item: tuple[str, Path]) -> None:
     """Another one, whose steps compute again what is cheap."""
     name, folder = item
-    sides.prepare(name, folder / "model.onnx", folder / "cheap", recompute="cheap")
+    sides.prepare(name, folder / "model.onnx", folder / RUNS["cheap"], recompute="cheap")
 
 
 def measure(given: tuple[Wanted, Path]) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def measure(given: tuple[Wanted, Path]) -> dict[str, Any]:
     torch.set_num_threads(item.threads)
     batch = networks.NETWORKS[item.network].batch(item.batch)
     makers: dict[str, Callable[[], sides.Step]] = {
-        "ours": lambda: sides.ours(folder / "run", batch, item.threads),
+        "ours": lambda: sides.ours(folder / RUNS["ours"], batch, item.threads),
         "eager": lambda: sides.eager(item.network, batch),
         "compiled": lambda: sides.eager(item.network, batch, compiled=True),
         "ort": lambda: sides.ort_api(folder / "model.onnx", batch, folder),
@@ -113,9 +115,8 @@ def alone(given: tuple[Wanted, str, Path]) -> float:
     batch = networks.NETWORKS[item.network].batch(item.batch)
     before = psutil.Process().memory_info().rss
     reset_peak()
-    runs = {"ours": "run", "cheap": "cheap"}
-    ours = side in runs
-    step = sides.ours(folder / runs[side], batch, item.threads) if ours else sides.eager(item.network, batch)
+    eager = side == "eager"
+    step = sides.eager(item.network, batch) if eager else sides.ours(folder / RUNS[side], batch, item.threads)
     for _ in range(3):
         step()
     return (peak_memory() - before) / 1e9

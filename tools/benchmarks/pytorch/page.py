@@ -13,6 +13,8 @@ PAGE = Path("docs/performance.md")
 WORDS = Path(__file__).with_name("page.md")
 FORMS, MEMORY = Path("docs/bench_forms.json"), Path("docs/bench_step_memory.json")
 PEERS = {"eager": "PyTorch", "compiled": "torch.compile", "ort": "ONNX Runtime's API"}
+SIDES = ("ours", "cheap", "eager")
+"""Whose memory is measured."""
 GOAL, MEDIAN_GOAL = 0.9, 0.75
 Row = dict[str, Any]
 
@@ -46,12 +48,11 @@ def page(rows: Sequence[Row]) -> str:
 def _memory(rows: Sequence[Row]) -> str:
     """The table, and of how many networks each column is at most PyTorch's."""
     lines = ["| network | batch | GB | `cheap` | PyTorch |", "|---|---:|---:|---:|---:|"]
-    sides = ("ours", "cheap", "eager")
-    within = dict.fromkeys(sides, 0)
+    within = dict.fromkeys(SIDES, 0)
     for row in rows:
         found = row["gigabytes"]
-        lines.append(f"| {row['network']} | {row['batch']} | {' | '.join(f'{found[side]:.2f}' for side in sides)} |")
-        for side in sides:
+        lines.append(f"| {row['network']} | {row['batch']} | {' | '.join(f'{found[side]:.2f}' for side in SIDES)} |")
+        for side in SIDES:
             within[side] += found[side] <= found["eager"]
     said = f"{within['ours']} of {len(rows)} take at most what PyTorch takes, {within['cheap']} with `cheap`."
     return "\n".join([said, "", *lines])
