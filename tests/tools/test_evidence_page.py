@@ -11,6 +11,7 @@ import pytest
 from dsd_ort.statistics import student_interval
 from examples.parts import parts
 from tools.evidence import folds, page, pictures, wrong_labels
+from tools.evidence.pictures import SETS
 from tools.evidence.rows import Row, Rows
 from tools.evidence.summary import DENSE, DROPPED, DSD, groups, word
 from tools.evidence.tasks import TASKS
@@ -103,3 +104,15 @@ def test_a_task_is_measured_with_its_controls_and_its_suspects(tmp_path: Path, m
     assert 0.85 < arm["area"] < 1 and arm["truly wrong"] > 0.7 * arm["suspects"] > 100
     assert arm["fits"] == pytest.approx(1 - arm["suspects"] / 1030, abs=1e-4)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_gpus_task_goes_all_the_way_at_a_small_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-20 on pictures that are drawn, as CIFAR-10 is not here everywhere."""
+    rng = np.random.default_rng(0)
+    drawn = {"image": rng.integers(0, 256, (128, 3, 32, 32), np.uint8), "label": rng.integers(0, 10, 128)}
+    monkeypatch.setitem(SETS, "cifar10-whole", SETS["cifar10-whole"]._replace(read=lambda _: drawn, train=96, select=32))
+    about = {"task": "cifar10-resnet20", "noise": "drawn", "share": 0.2, "seed": 0, "auto": False}
+    found = wrong_labels.measure(about, tmp_path, 2, small=True)
+    assert {"dsd-0.3", "dsd-0.5", "dsd-0.8", DENSE} < {*found["arms"]} and not found["diverged"]
+    assert found["weights"] == 268_336

@@ -32,6 +32,7 @@ class Wanted(NamedTuple):
     shares: tuple[float, ...]
     seeds: int
     noise: str = "drawn"
+    where: str = ""
 
 
 WANTED = (
@@ -46,6 +47,7 @@ WANTED = (
     Wanted("fashion-residual-8", (0.3,), 5),
     Wanted("fashion-residual-16", (0, 0.1, 0.3, 0.5), 5),
     Wanted("cifar10-residual-16", (0, 0.2), 5),
+    Wanted("cifar10-resnet20", (0, 0.2), 16, where=", on a GPU"),
 )
 SHORT = (
     ("digits-mlp-256", "digits, MLP", 0),
@@ -220,12 +222,12 @@ def cost(swept: Iterable[Group], folds: Iterable[Row]) -> str:
 def missing(swept: Iterable[Group], folds: Iterable[Row], exported: Iterable[Row]) -> Iterator[str]:
     """The commands that go on, and for how many seeds."""
     there = {(g.task, g.noise, g.share): len(g.rows) for g in swept}
-    for task, shares, seeds, noise in WANTED:
+    for task, shares, seeds, noise, where in WANTED:
         left = {share: seeds - there.get((task, noise, share), 0) for share in shares}
         if some := [f"{share:g}" for share, count in left.items() if count > 0]:
             other = "" if noise == "drawn" else f" --noise {noise}"
             command = f"python -m tools.evidence.wrong_labels {task} --share {','.join(some)} --seeds {seeds}{other}"
-            yield f"- `{command}`: {sum(max(0, count) for count in left.values())} seeds"
+            yield f"- `{command}`: {sum(max(0, count) for count in left.values())} seeds{where}"
     counts = {task: len(rows) for (task,), rows in _by(folds, "task")}
     for task in METRICS:
         if (left_ := FOLDS_WANTED - counts.get(task, 0)) > 0:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,13 @@ class Labelled(NamedTuple):
     """The right labels of ``train``."""
     select: Arrays
     test: Arrays
+
+    def cut(self, examples: int) -> Labelled:
+        """The first *examples* of each part."""
+        train, select, test = (
+            {name: array[:examples] for name, array in part.items()} for part in (self.train, self.select, self.test)
+        )
+        return Labelled(train, self.truth[:examples], select, test)
 
 
 def redrawn(label: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -89,15 +96,17 @@ class Pictures(NamedTuple):
     shape: tuple[int, int, int]
     train: int
     select: int
-    normal: dict[str, float | list[float]]
-    """The recipe's data section: mean and deviation of the training pictures."""
+    data: dict[str, Any]
+    """The recipe's data section: mean and deviation of the training pictures, and what is done to them by chance."""
 
 
+_COLOURS = {"mean": [0.491, 0.482, 0.447], "std": [0.247, 0.243, 0.262]}
 SETS = {
     "fashion": Pictures(fashion, (1, 28, 28), 10_000, 2_000, {"mean": [0.286], "std": [0.353]}),
     "digits": Pictures(digits, (1, 8, 8), 1_030, 257, {"scale": 1 / 16}),
-    "cifar10": Pictures(
-        cifar10, (3, 32, 32), 5_000, 1_000, {"mean": [0.491, 0.482, 0.447], "std": [0.247, 0.243, 0.262]}
+    "cifar10": Pictures(cifar10, (3, 32, 32), 5_000, 1_000, _COLOURS),
+    "cifar10-whole": Pictures(
+        cifar10, (3, 32, 32), 45_000, 5_000, _COLOURS | {"image": {"pad": 4, "flip": True}}
     ),
 }
 

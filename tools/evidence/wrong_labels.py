@@ -3,22 +3,27 @@
     python -m tools.evidence.wrong_labels fashion-mlp-512 --share 0,0.1,0.3,0.5 --seeds 10
     python -m tools.evidence.wrong_labels fashion-mlp-512 --noise neighbour --share 0.1,0.3 --seeds 10
     python -m tools.evidence.wrong_labels fashion-mlp-512 --share 0.3 --seeds 3 --auto
+    python -m tools.evidence.wrong_labels cifar10-resnet20 --share 0,0.2 --seeds 16 --threads 0     # a GPU
+    python -m tools.evidence.wrong_labels cifar10-resnet20 --share 0.2 --seeds 1 --small            # does it work here?
 
 Of each seed, network, pictures and wrong labels are drawn anew (:mod:`tools.evidence.pictures`), and all arms have the
 same batches.  A set of labels that is as wrong as the one trained on chooses the epoch of each arm; the test pictures,
 whose labels are right, measure.  What ``docs/evidence_wrong_labels.json`` has of a seed is not measured again, and a
 seed that was stopped goes on, so the same command ends what it began.  ``--auto`` adds what ``--sparsity auto`` finds.
+``--small`` goes all the way with a few pictures and an epoch a phase, and keeps nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import dsd_ort
+from dsd_ort import runtime
 from dsd_ort.api.comparison.document import Document
 from dsd_ort.cli.progress import reporter
 from dsd_ort.data import open_data
@@ -35,6 +40,8 @@ from tools.evidence.rows import WRONG_LABELS, Row
 from tools.evidence.tasks import TASKS
 from tools.measuring.machine import cpu
 
+SMALL = 512
+"""Pictures of a trial."""
 ARMS = ("dense-only", "early-stopping", "weight-decay", "dsd", "drop-suspects")
 
 
@@ -46,6 +53,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--auto", action="store_true", help="let the sparsity be looked for, in the place of a sweep")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--small", action="store_true", help="only try: a few pictures, and no row")
     parser.add_argument("--folder", type=Path, default=Path("build/evidence"), help="what is not done yet")
     arguments = parser.parse_args()
     shares = [float(share) for share in arguments.share.split(",")]
@@ -55,17 +63,23 @@ def main() -> None:
         for task in arguments.task
         for share in shares
     ]
+    if arguments.small:
+        for about in wanted:
+            print(json.dumps(about | measure(about, arguments.folder / "small", arguments.threads, small=True)))
+        return
     WRONG_LABELS.measure(wanted, lambda row: measure(row, arguments.folder, arguments.threads))
 
 
-def measure(about: Row, folder: Path, threads: int) -> Row:
-    """All arms with one seed; errors on the test pictures in percent."""
+def measure(about: Row, folder: Path, threads: int, *, small: bool = False) -> Row:
+    """All arms with one seed; errors on the test pictures in percent.  *small* is a trial, whose numbers say nothing."""
     task, seed, began = TASKS[about["task"]], about["seed"], time.perf_counter()
     folder = folder / "-".join(
         f"{about[name]:g}" if name == "share" else str(about[name]) for name in WRONG_LABELS.names
     )
     folder.mkdir(parents=True, exist_ok=True)
     data = labelled(task.pictures, about["noise"], about["share"], seed)
+    if small:
+        task, data = task._replace(epochs=(1, 1, 1)), data.cut(SMALL)
     task.write(folder / "drawn.onnx", seed)
     with reporter(brief=True) as listener:
         found = dsd_ort.experiment(
@@ -106,7 +120,7 @@ def measure(about: Row, folder: Path, threads: int) -> Row:
 
 def labels_of(run: Path, data: Labelled, threads: int) -> Row:
     """How the sparse network fits the labels as given, and how its loss tells the wrong ones from the right ones."""
-    program, execution = open_program(run), Execution(threads=threads)
+    program, execution = open_program(run), Execution(runtime.choose_device("auto"), threads)
     place = memory.of(execution.device)
     phase = next(number for number, phase in enumerate(program.recipe.phase, 1) if phase.kind == "sparse")
     arena = weights_of(program, phase)  # the evaluator reads its memory
