@@ -37,6 +37,9 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What a file may be, whatever its name says; Pillow knows others, for some of which it starts programs."""
 PIXELS = 1 << 26
 """Of one picture: 67 million."""
+SMALL = 64 * 64
+"""Pixels: of fewer, half of the time is Pillow's in Python, for which threads wait for each other.  Two threads read
+JPEGs of 28 × 28 at 0.6 of the speed of one, of 64 × 64 at 0.9, of 224 × 224 at 1.3; PNGs at 0.6, 1.4 and 1.8."""
 _MODES = {3: "RGB", 1: "L", 4: "RGBA"}  # the likeliest first: an axis of 1 or 4 may be a height or a width
 _LISTED = 20  # classes that are all named in a note
 
@@ -79,8 +82,19 @@ def open_image_folder(path: Path, fields: Sequence[Field], data: Data) -> Exampl
         images=True,
         own_names=True,
         files=Files(path, [f"{file.parent.name}/{file.name}" for file in items.files], items.labels),
-        parallel=True,
+        parallel=_pay_for_threads(items.files),
     )
+
+
+def _pay_for_threads(files: Sequence[Path]) -> bool:
+    """By the size that the first one says it has; what cannot be read is said when it is."""
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(files[0], formats=FORMATS) as image:
+            return math.prod(image.size) >= SMALL
+    except Exception:  # none, or Pillow's almost anything
+        return True
 
 
 class ImageFolder:

@@ -217,7 +217,7 @@ def test_an_image_is_decoded_once_while_there_is_room(write):
 
 def test_workers_change_nothing_of_the_batches(write):
     for number in range(17):
-        folder = write(f"{number % 3}/{number}.png", pixels(9 + number % 4, 12))
+        folder = write(f"{number % 3}/{number}.png", pixels(64 + number % 4, 80))
     data = Data(image=Image(resize=8, crop=6, pad=1, flip=True))
     fields = [Field("image", "float32", ("N", 3, 6, 6)), LABEL]
 
@@ -228,6 +228,18 @@ def test_workers_change_nothing_of_the_batches(write):
         return [(b["image"].tobytes(), b["label"].tobytes()) for b in batches]
 
     assert epoch(1) == epoch(2) == epoch(5)
+
+
+@pytest.mark.parametrize(("height", "width", "several"), [(64, 64, True), (63, 64, False), (200, 21, True)])
+def test_pictures_that_threads_would_slow_down_are_read_by_one(write, height, width, several):
+    assert open_data(write("a/1.png", pixels(height, width)), OPEN).parallel == several
+
+
+def test_of_a_picture_that_is_none_the_reading_says_so(write):
+    folder = write("a/1.png", pixels())
+    (folder / "a" / "1.png").write_text("no picture")
+    with pytest.raises(DataError, match="no picture that Pillow knows"):
+        open_data(folder, RGB)
 
 
 def test_a_cache_keeps_what_comes_first_up_to_its_size():

@@ -92,10 +92,10 @@ def short(rows: Sequence[Row]) -> str:
     """What the README says: the first table, in half a sentence."""
     cells = next(iter(by_processor(rows).values()))
     medians = [statistics.median(cell.ratios("eager")) for cell in cells]
-    networks, batches = ({cell.network for cell in cells}, sorted({cell.batch for cell in cells}))
+    networks, batches = {cell.network for cell in cells}, [cell.batch for cell in cells]
     return (
         f"{statistics.median(medians):.2f} of PyTorch eager's time in the median of {len(networks)} networks at batches "
-        f"of {', '.join(map(str, batches[:-1]))} and {batches[-1]}, from {min(medians):.2f} to {max(medians):.2f}"
+        f"of {min(batches)} to {max(batches)}, from {min(medians):.2f} to {max(medians):.2f}"
     )
 
 
