@@ -32,7 +32,7 @@ demo: $(VENV)/runtime
 	$(VENV)/bin/dsd-ort demo
 
 test: $(VENV)/test
-	$(VENV)/bin/python -m pytest -n $(JOBS)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 check: lint types layers docs test stock mpi oracle
 

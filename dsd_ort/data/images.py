@@ -92,9 +92,10 @@ def _pay_for_threads(files: Sequence[Path]) -> bool:
 
     try:
         with PIL.Image.open(files[0], formats=FORMATS) as image:
-            return math.prod(image.size) >= SMALL
-    except Exception:  # none, or Pillow's almost anything
+            width, height = image.size
+    except Exception:  # there is none, or it is damaged: Pillow raises almost anything
         return True
+    return width * height >= SMALL
 
 
 class ImageFolder:

@@ -111,7 +111,8 @@ def test_a_gpus_task_goes_all_the_way_at_a_small_size(tmp_path: Path, monkeypatc
     """ResNet-20 on pictures that are drawn, as CIFAR-10 is not here everywhere."""
     rng = np.random.default_rng(0)
     drawn = {"image": rng.integers(0, 256, (128, 3, 32, 32), np.uint8), "label": rng.integers(0, 10, 128)}
-    monkeypatch.setitem(SETS, "cifar10-whole", SETS["cifar10-whole"]._replace(read=lambda _: drawn, train=96, select=32))
+    some = SETS["cifar10-whole"]._replace(read=lambda _: drawn, train=96, select=32)
+    monkeypatch.setitem(SETS, "cifar10-whole", some)
     about = {"task": "cifar10-resnet20", "noise": "drawn", "share": 0.2, "seed": 0, "auto": False}
     found = wrong_labels.measure(about, tmp_path, 2, small=True)
     assert {"dsd-0.3", "dsd-0.5", "dsd-0.8", DENSE} < {*found["arms"]} and not found["diverged"]

@@ -105,9 +105,7 @@ SETS = {
     "fashion": Pictures(fashion, (1, 28, 28), 10_000, 2_000, {"mean": [0.286], "std": [0.353]}),
     "digits": Pictures(digits, (1, 8, 8), 1_030, 257, {"scale": 1 / 16}),
     "cifar10": Pictures(cifar10, (3, 32, 32), 5_000, 1_000, _COLOURS),
-    "cifar10-whole": Pictures(
-        cifar10, (3, 32, 32), 45_000, 5_000, _COLOURS | {"image": {"pad": 4, "flip": True}}
-    ),
+    "cifar10-whole": Pictures(cifar10, (3, 32, 32), 45_000, 5_000, _COLOURS | {"image": {"pad": 4, "flip": True}}),
 }
 
 

@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure(about: Row, folder: Path, threads: int, *, small: bool = False) -> Row:
-    """All arms with one seed; errors on the test pictures in percent.  *small* is a trial, whose numbers say nothing."""
+    """All arms with one seed; errors on the test pictures in percent.  *small* is only a trial."""
     task, seed, began = TASKS[about["task"]], about["seed"], time.perf_counter()
     folder = folder / "-".join(
         f"{about[name]:g}" if name == "share" else str(about[name]) for name in WRONG_LABELS.names

@@ -94,8 +94,8 @@ def short(rows: Sequence[Row]) -> str:
     medians = [statistics.median(cell.ratios("eager")) for cell in cells]
     networks, batches = {cell.network for cell in cells}, [cell.batch for cell in cells]
     return (
-        f"{statistics.median(medians):.2f} of PyTorch eager's time in the median of {len(networks)} networks at batches "
-        f"of {min(batches)} to {max(batches)}, from {min(medians):.2f} to {max(medians):.2f}"
+        f"{statistics.median(medians):.2f} of PyTorch eager's time in the median of {len(networks)} networks at "
+        f"batches of {min(batches)} to {max(batches)}, from {min(medians):.2f} to {max(medians):.2f}"
     )
 
 
