@@ -92,10 +92,10 @@ def _pay_for_threads(files: Sequence[Path]) -> bool:
 
     try:
         with PIL.Image.open(files[0], formats=FORMATS) as image:
-            width, height = image.size
+            pixels: int = math.prod(image.size)
     except Exception:  # there is none, or it is damaged: Pillow raises almost anything
         return True
-    return width * height >= SMALL
+    return pixels >= SMALL
 
 
 class ImageFolder:
