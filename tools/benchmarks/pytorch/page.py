@@ -29,6 +29,11 @@ class Cell(NamedTuple):
     def ratios(self, peer: str) -> list[float]:
         return sorted(row["ratios"][peer] for row in self.rows if peer in row["ratios"])
 
+    def of_limit(self, side: str) -> float | None:
+        """The share of *side*'s time that its products would take at the speed of a large one."""
+        flops, speed, seconds = self.median("flops"), self.median("gflops"), self.median("seconds", side)
+        return flops / speed / 1e9 / seconds if flops and speed and seconds else None
+
     def median(self, what: str, *keys: str) -> float | None:
         found = [value for row in self.rows if (value := _at(row, (what, *keys))) is not None]
         return statistics.median(found) if found else None
@@ -101,7 +106,7 @@ def short(rows: Sequence[Row]) -> str:
 
 def _of_processor(cpu: str, cells: Sequence[Cell]) -> str:
     peers = [peer for peer in PEERS if any(cell.ratios(peer) for cell in cells)]
-    heads = ["network", "batch", "ms", *(PEERS[peer] for peer in peers), "runs", "of the limit"]
+    heads = ["network", "batch", "ms", *(PEERS[peer] for peer in peers), "runs", "of the limit", "PyTorch's"]
     lines = [f"### {cpu}", "", summary(cells), "", f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     lines += [f"| {' | '.join(_cells(cell, peers))} |" for cell in cells]
     return "\n".join(lines)
@@ -109,13 +114,13 @@ def _of_processor(cpu: str, cells: Sequence[Cell]) -> str:
 
 def _cells(cell: Cell, peers: Sequence[str]) -> Iterator[str]:
     seconds = cell.median("seconds", "ours") or 0.0
-    flops, speed = cell.median("flops"), cell.median("gflops")
     milliseconds = f"{seconds * 1e3:,.0f}" if seconds >= 0.1 else f"{seconds * 1e3:.2g}"
     yield from (cell.network, str(cell.batch), milliseconds)
     for peer in peers:
         yield _spread(cell.ratios(peer))
     yield str(len(cell.rows))
-    yield f"{flops / speed / 1e9 / seconds:.0%}" if flops and speed else ""
+    for share in (cell.of_limit("ours"), cell.of_limit("eager")):
+        yield "" if share is None else f"{share:.0%}"
 
 
 def _spread(ratios: Sequence[float]) -> str:
