@@ -403,4 +403,4 @@ def test_gradients_of_parts_that_were_picked_stand_side_by_side(indices: list[in
         {{ {" ".join(lines)} loss = Sum({", ".join("s" + name for name in names)}) }}"""
     notes, step = gradients(text, ["x"], {"x": normal(3, 4, 2)}, 1)
     assert any("side by side" in note for note in notes) == whole
-    assert any("GatherGrad" in name for name in operators(step)) != whole
+    assert any("GatherElementsGrad" in name for name in operators(step)) != whole

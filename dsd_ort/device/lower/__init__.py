@@ -13,10 +13,13 @@ Y: f32[N, M, H'…]; dX, dW, dY are the gradients of the loss.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from dsd_ort.device.lower import cpu, cuda, dropout, recorded
+from dsd_ort.device.lower import added, cpu, cuda, dropout, recorded
 from dsd_ort.device.lower.blocked import BLOCKED, Layout, channel_block
 from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_transpose
 from dsd_ort.device.lower.form import Choices, Form
@@ -39,6 +42,8 @@ FORMS: dict[str, dict[str, Form]] = {
         "Conv": Form(cpu.convolution, "Conv → blocked Conv"),
         "Where": Form(cpu.clip_gradient, "Where(X = Clip(X), dY, 0) → Cast · Mul"),
         "com.microsoft.ConvGrad": Form(cpu.convolution_gradient, "ConvGrad → ConvGrad for dW, Conv for dX"),
+        "com.microsoft.GatherGrad": Form(added.gather_gradient, "GatherGrad → GatherElementsGrad", everywhere=True),
+        "ScatterND": Form(added.scatter_nd, "ScatterND that adds → ScatterElements", everywhere=True),
     },
     "cuda": {
         "Dropout": Form(dropout.dropout, "Dropout → masks by arithmetic"),
@@ -77,13 +82,16 @@ def lower(
     choices = Choices(Layout(_block(device) if block is None else block), deterministic, recent)
     path, counts, names = Path(model.graph, [], []), dict.fromkeys(forms, 0), Names(model.graph)
 
-    def walk(*graphs: ir.Graph) -> None:
-        for node in [node for graph in graphs for node in graph]:
+    def walk(nodes: Iterable[ir.Node], *, everywhere: bool = False) -> None:
+        for node in list(nodes):
             form = forms.get(key(node))
-            if form is not None and _apply(form, Site(node, path, names=names), choices):
+            if form is None or form.everywhere != everywhere:
+                continue
+            if _apply(form, Site(node, path, names=names), choices):
                 counts[key(node)] += 1
 
-    walk(model.graph, *_bodies(model.graph, device))
+    walk(chain(model.graph, *_bodies(model.graph, device)))
+    walk(model.graph.all_nodes(), everywhere=True)
     if choices.layout.used:
         model.graph.opset_imports[BLOCKED] = 1
     if choices.operators:
@@ -91,7 +99,7 @@ def lower(
         for function in model.functions.values():  # opsets 18 to 21 mean the same by all that is in them
             function.opset_imports[""] = model.opset_imports[""]
         autograd.inline(model)
-        walk(*_bodies(model.graph, device))
+        walk(chain(*_bodies(model.graph, device)))
     notes = [f"{forms[name].note} ({times}×)" for name, times in counts.items() if times]
     if notes:
         RemoveUnusedNodesPass()(model)

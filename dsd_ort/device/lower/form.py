@@ -37,3 +37,5 @@ class Form(NamedTuple):
 
     rule: Rule
     note: str
+    everywhere: bool = False
+    """In bodies too, and when all others are there, whose patterns may have the operator."""

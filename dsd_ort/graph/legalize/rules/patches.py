@@ -11,7 +11,7 @@ from dsd_ort.rewrite.site import Site
 
 
 def col2im(site: Site) -> ir.Value:
-    """A ScatterND that adds all blocks into zeros, the padding cut off
+    """A ScatterElements that adds all blocks into zeros, the padding cut off
 
     Entry k of block l stands at position k·dilation + l·stride of the padded image, along each axis.
     """
@@ -34,7 +34,8 @@ def col2im(site: Site) -> ir.Value:
         site.Reshape(x, site.Concat([0, -1], site.Reshape(site.Size(place), [1]), axis=0)), perm=[2, 0, 1]
     )
     total = site.Concat(site.ReduceProd(padded, keepdims=1), site.Shape(entries, start=1), axis=0)
-    summed = site.ScatterND(site.ConstantOfShape(total), site.Reshape(place, [-1, 1]), entries, reduction="add")
+    everywhere = site.Expand(site.Reshape(place, [-1, 1, 1]), site.Shape(entries))
+    summed = site.ScatterElements(site.ConstantOfShape(total), everywhere, entries, axis=0, reduction="add")
     y = site.Reshape(site.Transpose(summed, perm=[1, 2, 0]), site.Concat([0, 0], padded, axis=0))
     if not any(pads):
         return y

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.graph.legalize.cases.case import Case
 
-FOLD = "Reshape Transpose ScatterND Add Transpose Reshape"
+FOLD = "Reshape Transpose ScatterElements Add Transpose Reshape"
 WHERE_TO = np.array([0, 3, 10, 12, 28, 26, 37, 38]).reshape(1, 2, 2, 2)
 CASES = [
     Case(
