@@ -19,7 +19,7 @@ from itertools import chain
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from dsd_ort.device.lower import added, cpu, cuda, dropout, recorded
+from dsd_ort.device.lower import added, cpu, cuda, dropout, likelihood, recorded
 from dsd_ort.device.lower.blocked import BLOCKED, Layout, channel_block
 from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_transpose
 from dsd_ort.device.lower.form import Choices, Form
@@ -42,6 +42,10 @@ FORMS: dict[str, dict[str, Form]] = {
         "Conv": Form(cpu.convolution, "Conv → blocked Conv"),
         "Where": Form(cpu.clip_gradient, "Where(X = Clip(X), dY, 0) → Cast · Mul"),
         "com.microsoft.ConvGrad": Form(cpu.convolution_gradient, "ConvGrad → ConvGrad for dW, Conv for dX"),
+        "SoftmaxCrossEntropyLoss": Form(likelihood.cross_entropy, "SoftmaxCrossEntropyLoss → LogSoftmax"),
+        "com.microsoft.SoftmaxCrossEntropyLossGrad": Form(
+            likelihood.cross_entropy_gradient, "SoftmaxCrossEntropyLossGrad → p - [class = label]"
+        ),
         "com.microsoft.GatherGrad": Form(added.gather_gradient, "GatherGrad → GatherElementsGrad", everywhere=True),
         "ScatterND": Form(added.scatter_nd, "ScatterND that adds → ScatterElements", everywhere=True),
     },

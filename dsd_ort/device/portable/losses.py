@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
+from dsd_ort.device.lower.likelihood import not_zero, weights
 from dsd_ort.rewrite.site import Site
 
 
@@ -19,7 +19,7 @@ def cross_entropy(site: Site) -> Sequence[ir.Value]:
     loss, log_p = site.several("SoftmaxCrossEntropyLoss", 2, *site.node.inputs, **site.attributes())
     some_may_not_count = weight is not None or "ignore_index" in attributes
     if some_may_not_count and attributes.get_string("reduction", "mean") == "mean":
-        _, w = _weights(site, site.input(1), weight)
+        _, w = weights(site, site.input(1), weight)
         loss = site.Where(site.Equal(site.ReduceSum(w, keepdims=0), 0.0), 0.0, loss)
     return loss, log_p
 
@@ -34,11 +34,11 @@ def cross_entropy_gradient(site: Site, *, compare: bool = False) -> ir.Value:
     """
     dy, log_p, label, weight = site.input(0), site.input(1), site.input(2), site.optional(3)
     reduction = site.node.attributes.get_string("reduction", "mean")
-    label, w = _weights(site, label, weight)
+    label, w = weights(site, label, weight)
     axis = [1]
     scale = dy
     if reduction == "mean":
-        scale = site.Div(dy, _count(site, label, dy) if w is None else _not_zero(site, site.ReduceSum(w, keepdims=0)))
+        scale = site.Div(dy, _count(site, label, dy) if w is None else not_zero(site, site.ReduceSum(w, keepdims=0)))
     if w is not None:
         scale = site.Mul(w, scale)
     if w is not None or reduction == "none":
@@ -53,21 +53,6 @@ def cross_entropy_gradient(site: Site, *, compare: bool = False) -> ir.Value:
         minus_one = site.Expand(-1.0, site.Shape(hits))
         difference = site.ScatterElements(p, hits, minus_one, axis=1, reduction="add")
     return site.Mul(difference, scale)
-
-
-def _weights(site: Site, label: ir.Value, weight: ir.Value | None) -> tuple[ir.Value, ir.Value | None]:
-    """The label, in i64 and 0 where it is ignored, and w, which is None where it is 1 throughout."""
-    attributes = site.node.attributes
-    label = site.Cast(label, to=ir.DataType.INT64)
-    if "ignore_index" not in attributes:
-        return label, None if weight is None else site.Gather(weight, label)
-    ignored = site.Equal(label, site.constant(np.array(attributes.get_int("ignore_index"))))
-    label = site.Where(ignored, site.constant(np.array(0)), label)
-    return label, site.Where(ignored, 0.0, 1.0 if weight is None else site.Gather(weight, label))
-
-
-def _not_zero(site: Site, total: ir.Value) -> ir.Value:
-    return site.Where(site.Equal(total, 0.0), 1.0, total)
 
 
 def _count(site: Site, label: ir.Value, like: ir.Value) -> ir.Value:
