@@ -16,8 +16,8 @@ PEERS = {"eager": "PyTorch", "compiled": "torch.compile", "ort": "ONNX Runtime's
 SIDES = ("ours", "cheap", "eager")
 """Whose memory is measured."""
 SINCE = dict.fromkeys(("neuraltalk", "decoder"), "2026-11-30 13:30")
-"""When a network got a form that changed its step by more than measurements differ.  What the table would have of it from
-before stays in the JSON."""
+"""When a network got a form that changed its step by more than measurements differ.  What was measured of it before
+stays in the JSON."""
 GOAL, MEDIAN_GOAL = 0.9, 0.75
 Row = dict[str, Any]
 
