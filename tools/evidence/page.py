@@ -210,8 +210,11 @@ def default_recipe(rows: Iterable[Row]) -> Iterator[str]:
 def cost(swept: Iterable[Group], folds: Iterable[Row]) -> str:
     """How much longer the same epochs take under the mask, where there are seeds enough: one may have had to wait."""
     ratios = [g.seconds() for g in swept if len(g.rows) >= ENOUGH]
-    for rows in (rows for _, rows in _by(folds, "task") if len(rows) >= ENOUGH):
-        ratios.append(float(np.median([row["arms"][DSD]["seconds"] / row["arms"][DENSE]["seconds"] for row in rows])))
+    ratios += [
+        float(np.median([row["arms"][DSD]["seconds"] / row["arms"][DENSE]["seconds"] for row in rows]))
+        for _, rows in _by(folds, "task")
+        if len(rows) >= ENOUGH
+    ]
     middle, spread = f"{np.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"
     return (
         f"DSD has as many steps as dense only. Its training took {middle} times as long in the median over "
