@@ -84,7 +84,7 @@ def test_scattering_is_onnxs(shape: tuple[int, ...], places: tuple[int, ...], re
     model = model_of(f"""agraph (float{of(shape)} x, int64{of(places)} i, float{of(updates)} u) => (float{of(shape)} y)
         {{ y = ScatterND<reduction="{reduction}">(x, i, u) }}""")
     whole = ir.to_proto(model)
-    assert lower(model) == ("ScatterND that adds → ScatterElements (1×)",)
+    assert lower(model) == ("ScatterND with a reduction → ScatterElements (1×)",)
     i = np.stack([rng.integers(-n, n, places[:-1]) for n in shape[:depth]], axis=-1)
     feeds = {"x": rng.standard_normal(shape), "i": i, "u": rng.standard_normal(updates)}
     feeds = {name: array if name == "i" else array.astype(np.float32) for name, array in feeds.items()}

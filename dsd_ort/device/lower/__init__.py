@@ -47,7 +47,7 @@ FORMS: dict[str, dict[str, Form]] = {
             likelihood.cross_entropy_gradient, "SoftmaxCrossEntropyLossGrad → p - [class = label]"
         ),
         "com.microsoft.GatherGrad": Form(added.gather_gradient, "GatherGrad → GatherElementsGrad", everywhere=True),
-        "ScatterND": Form(added.scatter_nd, "ScatterND that adds → ScatterElements", everywhere=True),
+        "ScatterND": Form(added.scatter_nd, "ScatterND with a reduction → ScatterElements", everywhere=True),
     },
     "cuda": {
         "Dropout": Form(dropout.dropout, "Dropout → masks by arithmetic"),
