@@ -110,6 +110,15 @@ def test_of_several_threads_none_loses_what_another_adds() -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_an_index_that_is_too_large_stays_an_error() -> None:
+    model = model_of("""agraph (float[6] x, int64[2, 1] i, float[2] u) => (float[6] y)
+        { y = ScatterND<reduction="add">(x, i, u) }""")
+    lower(model)
+    feeds = {"x": np.zeros(6, np.float32), "i": np.array([[1], [6]]), "u": np.ones(2, np.float32)}
+    with pytest.raises(Exception, match="out of"):
+        run(model, feeds)
+
+
 def test_what_replaces_stays_as_it_is() -> None:
     model = model_of("""agraph (float[6] x, int64[2, 1] i, float[2] u) => (float[6] y) { y = ScatterND(x, i, u) }""")
     assert lower(model) == () and [node.op_type for node in model.graph] == ["ScatterND"]
