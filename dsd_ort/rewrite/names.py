@@ -8,6 +8,9 @@ from onnx_ir.passes.common.naming import SimpleNameGenerator
 
 from dsd_ort.rewrite.parts import all_values
 
+GRADIENT = "/grad"
+"""What the names of nodes of the backward pass have behind that of the forward node or value that they are of."""
+
 
 class Names:
     """The names of nodes and values of *graph*, its subgraphs included, and new ones."""
@@ -57,3 +60,8 @@ def label(node: ir.Node) -> str:
 def place(node: ir.Node) -> str:
     """*node* as messages call it: operator and name."""
     return f"{node.op_type} {label(node)!r}"
+
+
+def is_of_gradient(node: ir.Node) -> bool:
+    """Is *node* one of the backward pass?"""
+    return GRADIENT in label(node)

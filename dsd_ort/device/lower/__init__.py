@@ -19,10 +19,10 @@ from itertools import chain
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from dsd_ort.device.lower import added, cpu, cuda, dropout, likelihood, recorded
+from dsd_ort.device.lower import added, cpu, cuda, dropout, entrywise, formulas, likelihood, normalised, recorded
 from dsd_ort.device.lower.blocked import BLOCKED, Layout, channel_block
 from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_transpose
-from dsd_ort.device.lower.form import Choices, Form
+from dsd_ort.device.lower.form import Choices, Form, by_formula
 from dsd_ort.device.lower.together import compute_together
 from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.names import Names
@@ -35,12 +35,25 @@ __all__ = ["BLOCKED", "FORMS", "Convolution", "channel_block", "convolution_of",
 
 FORMS: dict[str, dict[str, Form]] = {
     "cpu": {
-        "Add": Form(cpu.addition, "gradients of SiLU or of parts side by side → QuickGeluGrad or Concat"),
-        "Sum": Form(cpu.addition, "gradients of parts side by side → Concat"),
-        "com.microsoft.ReluGrad": Form(cpu.relu_gradient, "ReluGrad → HardSigmoid · Mul"),
-        "Pow": Form(cpu.power, "Pow by quarters → Sqrt · Mul"),
+        "Add": Form(entrywise.addition, "gradients of SiLU or of parts side by side → QuickGeluGrad or Concat"),
+        "Sum": Form(entrywise.addition, "gradients of parts side by side → Concat"),
+        "com.microsoft.ReluGrad": Form(entrywise.relu_gradient, "ReluGrad → HardSigmoid · Mul"),
+        "LeakyRelu": Form(entrywise.leaky_relu, "LeakyRelu → Max"),
+        "com.microsoft.LeakyReluGrad": Form(entrywise.leaky_relu_gradient, "LeakyReluGrad → HardSigmoid · Max · Mul"),
+        "com.microsoft.GeluGrad": Form(by_formula(formulas.gelu), "GeluGrad → its formula"),
+        "com.microsoft.BiasGeluGrad_dX": Form(by_formula(formulas.gelu), "BiasGeluGrad_dX → its formula"),
+        "com.microsoft.FastGeluGrad": Form(by_formula(formulas.fast_gelu), "FastGeluGrad → its formula"),
+        "Where": Form(entrywise.chosen_gradient, "gradients chosen by Where → Cast · Mul"),
+        "Pow": Form(entrywise.power, "Pow by quarters → Sqrt · Mul"),
+        "Softmax": Form(normalised.softmax, "Softmax before others → ReduceMax · Exp · ReduceSum"),
+        "LogSoftmax": Form(normalised.log_softmax, "LogSoftmax before others → ReduceMax · Exp · ReduceSum"),
+        "com.microsoft.SoftmaxGrad_13": Form(normalised.softmax_gradient, "SoftmaxGrad before others → its formula"),
+        "com.microsoft.LogSoftmaxGrad_13": Form(by_formula(formulas.log_softmax), "LogSoftmaxGrad → its formula"),
+        "com.microsoft.BatchNormInternal": Form(normalised.batch_norm, "batch norm of rows → ReduceMean"),
+        "com.microsoft.BatchNormalizationGrad": Form(
+            normalised.batch_norm_gradient, "gradient of a batch norm of rows → ReduceMean"
+        ),
         "Conv": Form(cpu.convolution, "Conv → blocked Conv"),
-        "Where": Form(cpu.clip_gradient, "Where(X = Clip(X), dY, 0) → Cast · Mul"),
         "com.microsoft.ConvGrad": Form(cpu.convolution_gradient, "ConvGrad → ConvGrad for dW, Conv for dX"),
         "SoftmaxCrossEntropyLoss": Form(likelihood.cross_entropy, "SoftmaxCrossEntropyLoss → LogSoftmax"),
         "com.microsoft.SoftmaxCrossEntropyLossGrad": Form(

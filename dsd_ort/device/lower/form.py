@@ -39,3 +39,12 @@ class Form(NamedTuple):
     note: str
     everywhere: bool = False
     """In bodies too, and when all others are there, whose patterns may have the operator."""
+
+
+def by_formula(rule: Callable[[Site], ir.Value]) -> Rule:
+    """A training operator by standard ones, which take less than its kernel."""
+
+    def formula(site: Site, choices: Choices) -> ir.Value | None:
+        return rule(site) if choices.recent else None
+
+    return formula

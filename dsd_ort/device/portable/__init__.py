@@ -25,6 +25,7 @@ from typing import TypeAlias
 import onnx.defs
 import onnx_ir as ir
 
+from dsd_ort.device.lower import formulas
 from dsd_ort.device.portable import activation, broadcast, convolution, losses, normalization, selection
 from dsd_ort.errors import UnsupportedError
 from dsd_ort.rewrite import names
@@ -46,26 +47,26 @@ RULES: dict[str, Rule] = {
     "SoftmaxCrossEntropyLoss": losses.cross_entropy,
     "com.microsoft.BatchNormInternal": normalization.batch_norm,
     "com.microsoft.BatchNormalizationGrad": normalization.batch_norm_gradient,
-    "com.microsoft.BiasGeluGrad_dX": activation.gelu,
+    "com.microsoft.BiasGeluGrad_dX": formulas.gelu,
     "com.microsoft.BroadcastGradientArgs": broadcast.axes,
     "com.microsoft.ConvGrad": convolution.convolution,
     "com.microsoft.DivGrad": broadcast.division,
     "com.microsoft.DropoutGrad": activation.dropout,
-    "com.microsoft.FastGeluGrad": activation.fast_gelu,
+    "com.microsoft.FastGeluGrad": formulas.fast_gelu,
     "com.microsoft.GatherElementsGrad": selection.gather_elements,
     "com.microsoft.GatherGrad": selection.gather,
     "com.microsoft.GatherNDGrad": selection.gather_nd,
-    "com.microsoft.GeluGrad": activation.gelu,
+    "com.microsoft.GeluGrad": formulas.gelu,
     "com.microsoft.LayerNormalizationGrad": normalization.layer_norm_gradient,
     "com.microsoft.LeakyReluGrad": activation.leaky_relu,
-    "com.microsoft.LogSoftmaxGrad_13": activation.log_softmax,
+    "com.microsoft.LogSoftmaxGrad_13": formulas.log_softmax,
     "com.microsoft.QuickGeluGrad": activation.quick_gelu,
     "com.microsoft.ReluGrad": activation.relu,
     "com.microsoft.Scale": activation.scale,
     "com.microsoft.SigmoidGrad": activation.sigmoid,
     "com.microsoft.SliceGrad": selection.slice_,
     "com.microsoft.SoftmaxCrossEntropyLossGrad": losses.cross_entropy_gradient,
-    "com.microsoft.SoftmaxGrad_13": activation.softmax,
+    "com.microsoft.SoftmaxGrad_13": formulas.softmax,
     "com.microsoft.TanhGrad": activation.tanh,
 }
 """All that a step graph may have, by either builder of gradients."""

@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from dsd_ort.rewrite import shapes
 from dsd_ort.rewrite.bodies import outer_reads
-from dsd_ort.rewrite.names import Names, label
+from dsd_ort.rewrite.names import GRADIENT, Names, label
 from dsd_ort.rewrite.nodes import Nodes, Operand, constant_value
 from dsd_ort.rewrite.path import Path
 from dsd_ort.rewrite.shapes import dims_of, sizes_of
@@ -89,7 +89,7 @@ class Adjoint(Site):
     ) -> None:
         super().__init__(node, path)
         self.gradients, self.constants, self.walk = gradients, constants, walk
-        self.name, self.names = f"{label(node)}/grad", constants.names
+        self.name, self.names = f"{label(node)}{GRADIENT}", constants.names
 
     def beside(self) -> Adjoint:
         """The same place with nodes of its own, for the inside of a body."""

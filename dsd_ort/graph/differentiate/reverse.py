@@ -24,7 +24,7 @@ from dsd_ort.rewrite.autograd import Operator
 from dsd_ort.rewrite.flow import cut_to
 from dsd_ort.rewrite.hoist import hoist
 from dsd_ort.rewrite.inside import infer_all
-from dsd_ort.rewrite.names import Names, make_unique
+from dsd_ort.rewrite.names import GRADIENT, Names, make_unique
 from dsd_ort.rewrite.nodes import Nodes, constant_value
 from dsd_ort.rewrite.operators import key
 from dsd_ort.rewrite.path import Path
@@ -114,7 +114,7 @@ class _Backward:
 
     def new(self, value: ir.Value) -> Nodes:
         """For nodes that belong to the gradient of *value*."""
-        return Nodes(f"{value.name}/grad", opset=self.path.opset, names=self.names)
+        return Nodes(f"{value.name}{GRADIENT}", opset=self.path.opset, names=self.names)
 
     def of(self, value: ir.Value) -> ir.Value | None:
         """The sum of what has arrived at *value*."""

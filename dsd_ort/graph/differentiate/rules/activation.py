@@ -16,11 +16,11 @@ def leaky_relu(at: Adjoint) -> Gradients:
 
 
 def prelu(at: Adjoint) -> Gradients:
-    """Y = X where X > 0, else S·X: dX = dY, or S·dY; dS = 0, or X·dY."""
+    """Y = X where X > 0, else S·X: with P = dY where X > 0, else 0, and N = dY - P, dX = P + S·N and dS = X·N."""
     x, slope = at.operands
-    positive = at.Greater(x, 0.0)
-    d_slope = at.Where(positive, 0.0, at.Mul(at.dy, x))
-    return at.Where(positive, at.dy, at.Mul(at.dy, slope)), at.summed(d_slope, slope)
+    positive = at.microsoft("ReluGrad", at.dy, x)
+    negative = at.Sub(at.dy, positive)
+    return at.Add(positive, at.Mul(negative, slope)), at.summed(at.Mul(negative, x), slope)
 
 
 def sigmoid(at: Adjoint) -> Gradients:
