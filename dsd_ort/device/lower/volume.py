@@ -17,8 +17,8 @@ from dsd_ort.rewrite.site import Site
 def kernel_gradients(site: Site, conv: Convolution) -> Sequence[ir.Value] | None:
     """ConvGrad(dY, X, W) of X: f32[N, C, D, H, W]: dW and, where it is asked for, the bias's gradient.
 
-    With K places along the depth, Y[:, :, d] is the convolution of a picture that has K·C channels, X at the depths that
-    these places read: so N volumes are N·D' such pictures.
+    With K places along the depth, Y[:, :, d] is the convolution of a picture that has K·C channels, X at the depths
+    that these places read: so N volumes are N·D' such pictures.
     """
     dy, x, weight = (site.input(i) for i in range(3))
     after, before, outputs = _lengths(dy), _lengths(x), [output.name for output in site.node.outputs[1:]]

@@ -22,6 +22,7 @@ MODES = (
 LARGER = ("float[4] s = {1, 1, 2, 3}", ", s")
 SMALLER = ("float[4] s = {1, 1, 0.6, 0.3}", ", s")
 MIXED = ("float[4] s = {1, 1, 0.6, 1.7}", ", s")
+WHOLE = ("int64[4] s = {2, 3, 10, 12}", ", , s")
 SIZES = ("int64[4] s = {2, 3, 7, 9}", ", , s")
 PIXEL = ("int64[4] s = {2, 3, 1, 1}", ", , s")
 ROI = "float[8] r = {0, 0, 0.1, -0.2, 1, 1, 1.3, 0.6}"
@@ -43,7 +44,7 @@ def assert_same(attributes: str, constants: str, inputs: str, opset: int = 19, o
 @pytest.mark.parametrize("transformation", TRANSFORMATIONS)
 def test_every_mode_is_onnx_runtimes(transformation: str, mode: str) -> None:
     attributes = f'{mode}, coordinate_transformation_mode = "{transformation}"'
-    for constants, inputs in (LARGER, SMALLER, MIXED, SIZES, PIXEL):
+    for constants, inputs in (LARGER, SMALLER, MIXED, SIZES, WHOLE, PIXEL):
         assert_same(attributes, constants, f", {inputs}")
 
 

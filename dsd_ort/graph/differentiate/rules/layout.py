@@ -5,11 +5,15 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from dsd_ort.graph.differentiate.adjoint import Adjoint, Gradients, known, length
 from dsd_ort.rewrite.nodes import constant_value
 from dsd_ort.rewrite.shapes import dims_of
+
+LONGEST = 2**31 - 1
+"""No axis is longer; an end that is so far in front stands for all of it."""
 
 
 def reshape(at: Adjoint) -> Gradients:
@@ -78,11 +82,21 @@ def split(at: Adjoint) -> Gradients:
 
 
 def slice_(at: Adjoint) -> Gradients:
-    """Y = X[begin:end:step, …]: dX is dY at these places, else 0."""
+    """Y = X[begin:end:step, …]: dX is dY at these places, else 0; and where Y is X in reverse, dX is dY in reverse."""
     steps = constant_value(at.optional(4))
+    if _reverses(at, steps):
+        return at.Slice(at.dy, *at.node.inputs[1:])
     if at.optional(4) is not None and (steps is None or bool((steps < 0).any())):
         return _backwards(at)
     return at.microsoft("SliceGrad", at.dy, at.shape_of(at.x), *at.node.inputs[1:])
+
+
+def _reverses(at: Adjoint, steps: npt.NDArray[np.int64] | None) -> bool:
+    """Does it take all of X, from the last entry to the first?"""
+    begin, end = (constant_value(at.optional(i)) for i in (1, 2))
+    if begin is None or end is None or steps is None:
+        return False
+    return bool((steps == -1).all() and (begin == -1).all() and (end <= -LONGEST).all())
 
 
 def _backwards(at: Adjoint) -> ir.Value:

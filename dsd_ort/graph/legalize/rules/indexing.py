@@ -26,7 +26,7 @@ def positions(site: Site, x: ir.Value, axis: int) -> ir.Value:
 
 
 def pad(site: Site) -> ir.Value | None:
-    """constant: the value, where it is trained, by Where; reflect, edge, wrap: one Gather an axis"""
+    """constant: the value, where it is trained, by Where; reflect, edge, wrap: a Gather of what is put on"""
     mode = site.node.attributes.get_string("mode", "constant")
     if mode != "constant":
         return _padded_by_index(site, mode)
@@ -53,8 +53,23 @@ def _padded_by_index(site: Site, mode: str) -> ir.Value:
             width = site.Gather(site.input(1), [i, len(axes) + i])
             y = site.Gather(y, _widened(site, positions(site, x, axis), mode, width), axis=axis)
         elif pads[i] or pads[len(axes) + i]:
-            y = site.Gather(y, _index(site, axis, mode, (int(pads[i]), int(pads[len(axes) + i]))), axis=axis)
+            y = _extended(site, y, axis, mode, (int(pads[i]), int(pads[len(axes) + i])))
     return site.Identity(y) if y is x else y
+
+
+def _extended(site: Site, y: ir.Value, axis: int, mode: str, widths: tuple[int, int]) -> ir.Value:
+    """*y* padded along *axis*: only what is put in front and behind is looked up, if nothing is cut off."""
+    index, (before, after) = _index(site, axis, mode, widths), widths
+    if min(widths) < 0:
+        return site.Gather(y, index, axis=axis)
+    front, back = (_part(site, index, *ends) for ends in ((0, before), (-after, _END)))
+    parts = [site.Gather(y, front, axis=axis)] if before else []
+    parts += [y, site.Gather(y, back, axis=axis)] if after else [y]
+    return site.Concat(*parts, axis=axis)
+
+
+def _part(site: Site, index: list[int] | ir.Value, begin: int, end: int) -> list[int] | ir.Value:
+    return index[begin:end] if isinstance(index, list) else site.Slice(index, [begin], [end], [0])
 
 
 def _index(site: Site, axis: int, mode: str, widths: tuple[int, int]) -> Any:

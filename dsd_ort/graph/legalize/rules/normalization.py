@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.graph.legalize.rules.batch_norm import channels
+from dsd_ort.rewrite.nodes import Operand
 from dsd_ort.rewrite.site import Site
 
 
@@ -26,41 +27,45 @@ def layer_norm(site: Site) -> Sequence[ir.Value] | None:
     return (y if bias is None else site.Add(y, bias)), mean, inverse
 
 
-def _standardized(site: Site, x: ir.Value, axes: Sequence[int]) -> ir.Value:
-    """(x - mean) / √(variance + ε), both over *axes*"""
+def _by_row(site: Site, x: ir.Value, scale: Operand, bias: Operand) -> ir.Value:
+    """``(x - mean) / √(variance + ε) · scale + bias`` over all axes but the first two, which scale and bias are along.
+
+    It is the batch norm of one example with N·C channels, whose kernels take a fifth of the time of single operators.
+    """
+    rows = site.Shape(x, end=2)
+    count = site.ReduceProd(rows, [0], keepdims=1)
+    scale, bias = (site.Reshape(site.Expand(value, rows), count) for value in (scale, bias))
+    # Running statistics, which nothing reads: the kernel writes over these two, so they are nothing else's either.
+    unread = site.Expand(-1.0, count), site.Expand(-2.0, count)
     epsilon = site.node.attributes.get_float("epsilon", 1e-5)
-    centred = site.Sub(x, site.ReduceMean(x, axes, keepdims=1))
-    variance = site.ReduceMean(site.Pow(centred, 2.0), axes, keepdims=1)
-    return site.Div(centred, site.Sqrt(site.Add(variance, epsilon)))
-
-
-def _scaled(site: Site, y: ir.Value) -> ir.Value:
-    """``y · scale + bias``, per channel."""
-    x, scale, bias = (site.input(i) for i in range(3))
-    return site.Add(site.Mul(y, channels(site, scale, x)), channels(site, bias, x))
+    of_one = site.Reshape(x, site.Concat([1], count, [-1], axis=0))
+    found = site.several(
+        "com.microsoft.BatchNormInternal", 5, of_one, scale, bias, *unread, epsilon=epsilon, training_mode=1
+    )
+    return site.Reshape(found[0], site.Shape(x))
 
 
 def instance_norm(site: Site) -> ir.Value:
     """Standardised over each channel of each example, scaled and shifted"""
+    return _by_row(site, site.input(0), site.input(1), site.input(2))
+
+
+def _by_group(site: Site, scale: Operand, bias: Operand) -> ir.Value:
     x = site.input(0)
-    return _scaled(site, _standardized(site, x, range(2, site.rank(x))))
-
-
-def _grouped(site: Site) -> ir.Value:
-    """The input as [N, groups, …], standardised over each group."""
-    return _standardized(site, site.Reshape(site.input(0), [0, site.node.attributes["num_groups"].as_int(), -1]), [2])
+    grouped = site.Reshape(x, [0, site.node.attributes["num_groups"].as_int(), -1])
+    return site.Reshape(_by_row(site, grouped, scale, bias), site.Shape(x))
 
 
 def group_norm_per_group(site: Site) -> ir.Value:
     """Standardised over groups of channels, scaled and shifted per group (opset 18)"""
-    y = _grouped(site)
-    y = site.Add(site.Mul(y, site.Unsqueeze(site.input(1), [1])), site.Unsqueeze(site.input(2), [1]))
-    return site.Reshape(y, site.Shape(site.input(0)))
+    return _by_group(site, site.input(1), site.input(2))
 
 
 def group_norm_per_channel(site: Site) -> ir.Value:
     """Standardised over groups of channels, scaled and shifted per channel (opset 21)"""
-    return _scaled(site, site.Reshape(_grouped(site), site.Shape(site.input(0))))
+    x, scale, bias = (site.input(i) for i in range(3))
+    standard = _by_group(site, 1.0, 0.0)
+    return site.Add(site.Mul(standard, channels(site, scale, x)), channels(site, bias, x))
 
 
 def local_response(site: Site) -> ir.Value:

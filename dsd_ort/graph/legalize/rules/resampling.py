@@ -7,29 +7,38 @@ Runtime that the model ships to, with all its roundings, whether the lengths are
 It is affine with ``tf_crop_and_resize``: what lies outside of the image is ``extrapolation_value``, which is what
 Resize makes of zeros.
 
+Entries that are only repeated, each as often, need no matrix: the gradient of those that come of one is added up.
+
 The matrix may have a coordinate transformation of opset 19 (``half_pixel_symmetric``): to ONNX it is an attribute's
 value, not part of the operator's signature, and ONNX Runtime's Resize of opset 18 knows it too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import onnx_ir as ir
 
 from dsd_ort.graph.legalize.extents import entry
 from dsd_ort.graph.legalize.rules.separable import LONGEST, along, identity, is_short, length, positions
+from dsd_ort.rewrite.autograd import Operator, operator
 from dsd_ort.rewrite.nodes import Operand, constant_value
 from dsd_ort.rewrite.site import Site
 
 _ROI, _SCALES, _SIZES = 1, 2, 3
+_REPEATS = {("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("half_pixel", "round_prefer_ceil")}
+"""By which transformations and roundings output i of an axis k times as long is entry ⌊i/k⌋."""
 
 
 def resize(site: Site) -> ir.Value:
-    """A product with one interpolation matrix an axis; along sequences, a Gather of each tap"""
+    """A product with one interpolation matrix an axis; along sequences, a Gather of each tap; whole repeats stay"""
     x, attributes = site.input(0), site.node.attributes
     rank = site.rank(x)
+    if (times := _repeats(site)) is not None:
+        return site.call(_repeated(times), x)[0]
     axes = attributes.get_ints("axes", range(rank))
     if any(axis < 0 for axis in axes):
         raise site.refusal(
@@ -44,6 +53,40 @@ def resize(site: Site) -> ir.Value:
         zeros = site.ConstantOfShape(site.Shape(x))
         y = site.Add(y, site.Resize(zeros, *(_given(site, k) for k in (_ROI, _SCALES, _SIZES)), **site.attributes()))
     return site.Identity(y) if y is x else y
+
+
+def _repeats(site: Site) -> tuple[int, ...] | None:
+    """How often each entry is repeated along the axes behind the first two; None where it is not all that is done."""
+    attributes, x = site.node.attributes, site.input(0)
+    transformation = attributes.get_string("coordinate_transformation_mode", "half_pixel")
+    rounding = attributes.get_string("nearest_mode", "round_prefer_floor")
+    if attributes.get_string("mode", "nearest") != "nearest" or (transformation, rounding) not in _REPEATS:
+        return None
+    rank = site.rank(x)
+    if rank not in (3, 4, 5) or "axes" in attributes or _policy(site) != "stretch":
+        return None
+    factors, sizes = constant_value(_given(site, _SCALES)), constant_value(_given(site, _SIZES))
+    if factors is None and sizes is not None:
+        lengths = [size if isinstance(size, int) else 0 for size in site.shape(x)]
+        known = [asked / length if length else 0 for asked, length in zip(sizes[2:], lengths[2:], strict=True)]
+        factors = np.array([float(_keeps(site, 0, 0)), float(_keeps(site, 1, 1)), *known])
+    if factors is None or (factors[:2] != 1).any() or (factors < 1).any() or (factors != np.rint(factors)).any():
+        return None
+    return tuple(int(factor) for factor in factors[2:])
+
+
+@cache
+def _repeated(times: tuple[int, ...]) -> Operator:
+    """Y[n, c, i, …] = X[n, c, ⌊i/k⌋, …]: dX is k times the mean of the k entries of dY that come of one."""
+    scales, kernel = ", ".join(map(str, (1, 1, *times))), ", ".join(map(str, times))
+    how = 'mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"'
+    return operator(
+        "Repeated",
+        forward=f"(x) => (y) {{ s = Constant <value = float[{len(times) + 2}] {{ {scales} }}> () "
+        f"y = Resize <{how}> (x, , s) }}",
+        backward=f"(dy) => (dx) {{ m = AveragePool <kernel_shape = [{kernel}], strides = [{kernel}]> (dy) "
+        f"k = Constant <value_float = {math.prod(times)}.0> () f = CastLike (k, m) dx = Mul (m, f) }}",
+    )
 
 
 def _resized(site: Site, y: ir.Value, axes: Sequence[int], i: int) -> ir.Value:

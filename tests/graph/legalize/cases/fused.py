@@ -168,7 +168,12 @@ _OTHERS = [
     fused("float[N, 7] x", "QuickGelu <alpha = 1.702> (x)", "QuickGelu(x, alpha=1.702)"),
     fused(X, "GatherND (x, i)", "GatherND(x, Cast([[1] [0]], to=7))", "int32[2, 1] i = {1, 0}"),
     fused(X, "Pad (x, p, v)", "Pad(x, [0 1 0 2], Reshape([1.5], []))", "int64[4] p = {0,1,0,2}, float[1] v = {1.5}"),
-    fused(X, 'Pad <mode = "reflect"> (x, p)', "Gather(x, [1 0 1 2 1], axis=1)", "int64[1, 4] p = {0, 1, 0, 1}"),
+    fused(
+        X,
+        'Pad <mode = "reflect"> (x, p)',
+        "Concat(Gather(x, [1], axis=1), x, Gather(x, [1], axis=1), axis=1)",
+        "int64[1, 4] p = {0, 1, 0, 1}",
+    ),
     fused("float[4, 4] x", "Trilu <upper = 0> (x)", "Trilu(x, upper=0)"),
     fused(
         f"{X}, float[4, 3] z",

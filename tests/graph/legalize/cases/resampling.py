@@ -36,13 +36,32 @@ EVERY_AXIS = "Transpose MatMul Transpose Transpose MatMul Transpose MatMul MatMu
 TAPS = "Gather Mul Gather Mul Gather Mul Add Add"
 CASES = [
     resized(
-        'mode = "nearest"',
+        'mode = "nearest", nearest_mode = "floor"',
         ", s",
         TWICE,
         expected=both(
-            matrix("[6]", "_, [2], _, axes=[0], mode=nearest"), matrix("[5]", "_, [3], _, axes=[0], mode=nearest")
+            matrix("[6]", "_, [2], _, axes=[0], mode=nearest, nearest_mode=floor"),
+            matrix("[5]", "_, [3], _, axes=[0], mode=nearest, nearest_mode=floor"),
         ),
         path=None,
+    ),
+    # Entries that are only repeated.
+    resized('mode = "nearest"', ", s", TWICE, size="H, W", path="Repeated"),
+    resized(
+        'mode = "nearest"', ", , s", "int64[4] s = {2, 4, 12, 15}", path="Transpose MatMul Transpose MatMul MatMul"
+    ),
+    Case(
+        "(float[2, 4, 6, 5] x) => (float[] y) <int64[4] s = {2, 4, 12, 15}> "
+        '{ y = Resize <mode = "nearest"> (x, , , s) }',
+        path="Repeated",
+    ),
+    *(
+        Case(
+            f"(float[N, 2, {size}] x) => (float[] y) <float[{rank}] s = {{1, 1, {scales}}}> {{ y = Resize "
+            '<mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (x, , s) }',
+            path="Repeated",
+        )
+        for size, rank, scales in (("T", 3, "4"), ("2, H, 3", 5, "2, 1, 3"))
     ),
     resized(
         'mode = "linear"',
@@ -172,7 +191,7 @@ CASES = [
         Case(
             f"(float[N, 2, H, W] x) => (float[] y) <float[4] s = {{1, 1, 2, 3}}> {{ y = {node} }}",
             opset=opset,
-            path="MatMul MatMul",
+            path="MatMul MatMul" if "linear" in attributes else "Repeated",
             original="(float[N, 2, H, W] x) => (float[] y) <float[4] s = {1, 1, 2, 3}> "
             f'{{ y = Resize <coordinate_transformation_mode = "asymmetric", {attributes}> (x, , s) }}',
             elsewhere=False,
