@@ -25,6 +25,7 @@ from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_t
 from dsd_ort.device.lower.form import Choices, Form, by_formula
 from dsd_ort.device.lower.together import compute_together
 from dsd_ort.rewrite import autograd
+from dsd_ort.rewrite.autograd import OPSET
 from dsd_ort.rewrite.names import Names
 from dsd_ort.rewrite.nodes import take_over
 from dsd_ort.rewrite.operators import key
@@ -76,8 +77,6 @@ FORMS: dict[str, dict[str, Form]] = {
     },
 }
 """By device and operator; those of other domains carry the domain in front."""
-OPSET = 13
-"""From here on all forms are there; an older graph keeps the nodes that they would be for."""
 
 
 def lower(
@@ -95,8 +94,8 @@ def lower(
     if device == "cuda":
         cuda.raise_opset(model)
     model.graph.sort()
-    recent = model.opset_imports.get("", OPSET) >= OPSET
-    choices = Choices(Layout(_block(device) if block is None else block), deterministic, recent)
+    opset = model.opset_imports.get("", OPSET)
+    choices = Choices(Layout(_block(device) if block is None else block), deterministic, opset)
     path, counts, names = Path(model.graph, [], []), dict.fromkeys(forms, 0), Names(model.graph)
 
     def walk(nodes: Iterable[ir.Node], *, everywhere: bool = False) -> None:
@@ -120,7 +119,7 @@ def lower(
     notes = [f"{forms[name].note} ({times}×)" for name, times in counts.items() if times]
     if notes:
         RemoveUnusedNodesPass()(model)
-    if device == "cpu" and recent and (count := compute_together(model)):
+    if device == "cpu" and choices.recent and (count := compute_together(model)):
         notes.append(f"what is done to {count} short vectors → once")
     return tuple(notes)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import onnx_ir as ir
 
 from dsd_ort.device.lower.blocked import Layout
-from dsd_ort.rewrite.autograd import Operator
+from dsd_ort.rewrite.autograd import OPSET, Operator
 from dsd_ort.rewrite.site import Site
 
 
@@ -20,12 +20,22 @@ class Choices:
     layout: Layout
     deterministic: bool = False
     """Only forms that give the same bits in every run, where there is one."""
-    recent: bool = True
-    """Is the graph of opset 13 or later, in which axes and sizes are inputs?  Exported training graphs may be older."""
+    opset: int = OPSET
+    """Of exported training graphs it may be an older one; they keep nodes whose form it cannot say."""
     operators: dict[str, Operator] = field(default_factory=dict)
     """Functions that the new nodes call."""
     dropouts: int = 0
     """So far; each draws numbers of its own."""
+
+    @property
+    def recent(self) -> bool:
+        """Are axes and sizes inputs?  Those of other reductions than sums became so later: :attr:`reduces`."""
+        return self.opset >= 13
+
+    @property
+    def reduces(self) -> bool:
+        """Are the axes of every reduction an input?"""
+        return self.opset >= 18
 
 
 Rule: TypeAlias = "Callable[[Site, Choices], ir.Value | Sequence[ir.Value | None] | None]"

@@ -48,7 +48,7 @@ def _axes(site: Site) -> list[int]:
 
 def _has_other_axes_behind(site: Site, x: ir.Value, choices: Choices) -> bool:
     dims, (axis,) = dims_of(x), _axes(site)
-    return choices.recent and dims is not None and x.dtype == ir.DataType.FLOAT and axis % len(dims) < len(dims) - 1
+    return choices.reduces and dims is not None and x.dtype == ir.DataType.FLOAT and axis % len(dims) < len(dims) - 1
 
 
 def batch_norm(site: Site, choices: Choices) -> Sequence[ir.Value] | None:
@@ -83,11 +83,11 @@ def batch_norm_gradient(site: Site, choices: Choices) -> Sequence[ir.Value] | No
     normal = site.Mul(site.Sub(x, mean), inverse)
     dgamma, dbeta = site.ReduceMean(site.Mul(dy, normal), [0]), site.ReduceMean(dy, [0])
     inner = site.Sub(site.Sub(dy, dbeta), site.Mul(normal, dgamma))
-    count = site.Cast(site.Shape(x, end=1), to=ir.DataType.FLOAT) if choices.recent else None
+    count = site.Cast(site.Shape(x, end=1), to=ir.DataType.FLOAT)
     sums = [site.Reshape(site.Mul(total, count), [-1]) for total in (dgamma, dbeta)]
     return site.Mul(inner, site.Mul(gamma, inverse)), *sums
 
 
 def _has_rows(x: ir.Value, choices: Choices) -> bool:
     dims = dims_of(x)
-    return choices.recent and dims is not None and len(dims) == 2 and x.dtype == ir.DataType.FLOAT
+    return choices.reduces and dims is not None and len(dims) == 2 and x.dtype == ir.DataType.FLOAT
