@@ -13,11 +13,14 @@ from dsd_ort.rewrite.site import Site
 
 
 def gelu(site: Site) -> ir.Value:
-    """GeluGrad(dY, X), BiasGeluGrad_dX(dY, X, B): dX = dY · (Φ(x) + x·φ(x)) at x = X + B; Φ, φ of the normal law."""
+    """GeluGrad(dY, X), BiasGeluGrad_dX(dY, X, B): dX = dY · (Φ(x) + x·φ(x)) at x = X + B; Φ, φ of the normal law.
+
+    x·φ(x) is x/√2π divided by exp(x²/2), which may be infinite: the quotient is 0 then.
+    """
     dy, x = site.input(0), _biased(site)
-    cumulative = site.Mul(site.Add(site.Erf(site.Mul(x, math.sqrt(0.5))), 1.0), 0.5)
-    density = site.Mul(site.Exp(site.Mul(site.Mul(x, x), -0.5)), 1 / math.sqrt(2 * math.pi))
-    return site.Mul(dy, site.Add(cumulative, site.Mul(x, density)))
+    scaled = site.Mul(x, math.sqrt(0.5))
+    steep = site.Div(site.Mul(x, 1 / math.sqrt(2 * math.pi)), site.Exp(site.Mul(scaled, scaled)))
+    return site.Mul(dy, site.Add(_half_way(site, site.Erf(scaled)), steep))
 
 
 def fast_gelu(site: Site) -> ir.Value:
@@ -26,9 +29,14 @@ def fast_gelu(site: Site) -> ir.Value:
     slope, cubic = math.sqrt(2 / math.pi), 0.044715
     square = site.Mul(x, x)
     t = site.Tanh(site.Mul(x, site.Add(site.Mul(square, slope * cubic), slope)))
-    inner = site.Add(site.Mul(square, 3 * slope * cubic), slope)
-    steep = site.Mul(site.Mul(x, site.Sub(1.0, site.Mul(t, t))), inner)
-    return site.Mul(dy, site.Mul(site.Add(site.Add(t, 1.0), steep), 0.5))
+    half = site.Add(site.Mul(square, 1.5 * slope * cubic), 0.5 * slope)
+    steep = site.Mul(site.Mul(x, site.Sub(1.0, site.Mul(t, t))), half)
+    return site.Mul(dy, site.Add(_half_way(site, t), steep))
+
+
+def _half_way(site: Site, t: ir.Value) -> ir.Value:
+    """(1 + t)/2 of -1 ≤ t ≤ 1, in one pass."""
+    return site.HardSigmoid(t, alpha=0.5, beta=0.5)
 
 
 def softmax(site: Site) -> ir.Value:

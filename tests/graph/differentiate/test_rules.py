@@ -117,7 +117,8 @@ GOLDEN: list[tuple[str, str, str]] = [
     (
         PAIR,
         "y = PRelu (x, z)",
-        "Where(Greater(x, 0), dy, Mul(dy, z)); ReduceSum(Where(Greater(x, 0), 0, Mul(dy, x)), [0], keepdims=0)",
+        "Add(ReluGrad(dy, x), Mul(Sub(dy, ReluGrad(dy, x)), z)); "
+        "ReduceSum(Mul(Sub(dy, ReluGrad(dy, x)), x), [0], keepdims=0)",
     ),
     (V, "y = Sigmoid (x)", "SigmoidGrad(dy, y)"),
     (V, "y = Tanh (x)", "TanhGrad(dy, y)"),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 PAGE = Path("docs/performance.md")
 WORDS = Path(__file__).with_name("page.md")
 FORMS, MEMORY = Path("docs/bench_forms.json"), Path("docs/bench_step_memory.json")
+LAYERS = Path("docs/bench_layers.json")
 PEERS = {"eager": "PyTorch", "compiled": "torch.compile", "ort": "ONNX Runtime's API"}
 SIDES = ("ours", "cheap", "eager")
 """Whose memory is measured."""
@@ -50,7 +51,18 @@ def page(rows: Sequence[Row]) -> str:
     """The whole page."""
     tables = "\n\n".join(_of_processor(cpu, found) for cpu, found in by_processor(rows).items())
     words = WORDS.read_text("utf-8").replace("{tables}", tables).replace("{gain}", _gain())
-    return words.replace("{memory}", _memory(json.loads(MEMORY.read_text("utf-8"))))
+    words = words.replace("{memory}", _memory(json.loads(MEMORY.read_text("utf-8"))))
+    return words.replace("{layers}", _layers(json.loads(LAYERS.read_text("utf-8"))))
+
+
+def _layers(rows: Sequence[Row]) -> str:
+    """A line a layer, and how many take longer than PyTorch's."""
+    lines = ["| layer | ms | PyTorch | ratio |", "|---|---:|---:|---:|"]
+    lines += [f"| {row['layer']} | {row['ours']:.2f} | {row['eager']:.2f} | {row['ratio']:.2f} |" for row in rows]
+    ratios = [row["ratio"] for row in rows]
+    within = sum(ratio <= 1 for ratio in ratios)
+    said = f"{within} of {len(rows)} take at most PyTorch's time, the median {statistics.median(ratios):.2f} of it."
+    return "\n".join([said, "", *lines])
 
 
 def _memory(rows: Sequence[Row]) -> str:
