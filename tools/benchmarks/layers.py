@@ -29,7 +29,7 @@ from torch.nn import functional
 
 import dsd_ort
 from dsd_ort.graph.program import open_program
-from dsd_ort.run.arena import Arena
+from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from tools.benchmarks.turns import CLOCKS, ratio, take_turns
@@ -194,15 +194,16 @@ def measure(item: Item) -> dict[str, Any]:
     torch.manual_seed(0)
     shape = SHAPES[name]
     network, x = Behind(shape, LAYERS[shape][name]()).train(), torch.randn(shape)
-    target = torch.randn_like(network(x))
+    target = torch.randn(network(x).shape)
     with tempfile.TemporaryDirectory() as folder:
-        ours = _ours(network, x, target, Path(folder), threads)
+        step = Step(network, x, target, Path(folder), threads)
+    step()  # the first one opens sessions
 
     def eager() -> None:
         network.zero_grad()
         functional.mse_loss(network(x), target).backward()
 
-    mine, theirs = take_turns([ours, eager], rounds, CLOCKS[clock], rest=REST[clock])
+    mine, theirs = take_turns([step, eager], rounds, CLOCKS[clock], rest=REST[clock])
     return {
         "layer": name,
         "shape": list(shape),
@@ -217,31 +218,35 @@ def measure(item: Item) -> dict[str, Any]:
     }
 
 
-def _ours(network: nn.Module, x: Tensor, target: Tensor, folder: Path, threads: int) -> Callable[[], None]:
-    """The step of the same layer, exported and prepared."""
-    model, run = folder / "model.onnx", folder / "run"
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network.eval(), (x,), model, input_names=["x"], output_names=["y"], external_data=False, verbose=False
-        )
-    network.train()
-    phase = {"kind": "dense", "steps": 1, "learning_rate": 1e-4}
-    recipe = dsd_ort.Recipe.from_dict({"batch_size": len(x), "loss": {"name": "mse"}, "phase": [phase]})
-    dsd_ort.prepare(model, run, recipe)
-    program = open_program(run)
-    arena = Arena.of(program)
-    arena.fill_from(program.source())
-    engine = Engine(program, arena, Execution(threads=threads))
-    (read,), (label,) = program.manifest.inputs, program.manifest.labels
-    feeds: dict[str, np.ndarray] = {read.name: x.numpy(), label.name: target.numpy()}
+class Step:
+    """Forward and backward pass of *network* with the mean square of what it makes of *x* less *target*, by dsd-ort."""
 
-    def step() -> None:
-        engine.step(feeds, sparse=False, seed=0)
+    def __init__(self, network: nn.Module, x: Tensor, target: Tensor, folder: Path, threads: int = 1) -> None:
+        model, run = folder / "model.onnx", folder / "run"
+        logging.disable(logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network.eval(), (x,), model, input_names=["x"], output_names=["y"], external_data=False, verbose=False
+            )
+        network.train()
+        phase = {"kind": "dense", "steps": 1, "learning_rate": 1e-4}
+        recipe = dsd_ort.Recipe.from_dict({"batch_size": len(x), "loss": {"name": "mse"}, "phase": [phase]})
+        dsd_ort.prepare(model, run, recipe)
+        program = open_program(run)
+        self.arena = Arena.of(program)
+        self.arena.fill_from(program.source())
+        self.engine = Engine(program, self.arena, Execution(threads=threads))
+        (read,), (label,) = program.manifest.inputs, program.manifest.labels
+        self.feeds: dict[str, np.ndarray] = {read.name: x.numpy(), label.name: target.numpy()}
 
-    step()  # the first one opens sessions
-    return step
+    def __call__(self) -> float:
+        return self.engine.step(self.feeds, sparse=False, seed=0)
+
+    def gradient(self, name: str) -> np.ndarray:
+        """Of the last step, with respect to the parameter *name*."""
+        (piece,) = (piece for piece in self.arena.trained if piece.name == name)
+        return view(self.arena.gradients, piece)
 
 
 if __name__ == "__main__":

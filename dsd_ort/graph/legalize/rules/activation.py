@@ -6,24 +6,50 @@ only HardSigmoid and HardSwish take the inner side's at the ends of their ramp, 
 
 from __future__ import annotations
 
+from functools import cache
+
 import onnx_ir as ir
 
+from dsd_ort.rewrite.autograd import Operator, operator
 from dsd_ort.rewrite.site import Site
 
-
-def _negative_part(site: Site, x: ir.Value) -> ir.Value:
-    """``min(x, 0)``"""
-    return site.Clip(x, None, 0.0)
+_ZERO = "zero_ = Constant <value_float = 0.0> () zero = CastLike (zero_, x)"
+_ONE = "one_ = Constant <value_float = 1.0> () one = CastLike (one_, x)"
+_ROUNDING = 1e-6
 
 
 def _exponential(site: Site, alpha: float, scale: float, inner: float) -> ir.Value:
     """``scale · (max(x, 0) + α · (exp(min(x, 0) / inner) - 1))``"""
-    x = site.input(0)
-    below = _negative_part(site, x)
-    if inner != 1:
-        below = site.Div(below, inner)
-    y = site.Add(site.Relu(x), site.Mul(site.Sub(site.Exp(below), 1.0), alpha))
-    return y if scale == 1 else site.Mul(y, scale)
+    return site.call(_exponential_unit(alpha, scale, inner), site.input(0))[0]
+
+
+@cache
+def _exponential_unit(alpha: float, scale: float, inner: float) -> Operator:
+    """Y = γ·(max(X, 0) + α·(E - 1)) with E = exp(min(X, 0)/k), which is 1 where X > 0: dY/dX = γ·α/k·E, and γ there.
+
+    ELU with α = 1 and CELU need no more than E.
+    """
+    below, above = scale * alpha / inner, scale - scale * alpha / inner
+    forward = (
+        f"{_ZERO} n = Clip (x, , zero) {_times('n', 'q', 1 / inner)} e = Exp (q) {_ONE} l = Sub (e, one) "
+        f"{_times('l', 'a', alpha)} r = Relu (x) s = Add (r, a) {_times('s', 'y', scale)}"
+    )
+    slope = _times("e", "d", below)
+    if abs(above) > _ROUNDING:
+        positive = f"{_ZERO} p = Greater (x, zero) m = CastLike (p, x)"
+        slope = f"{_times('e', 'f', below)} {positive} {_times('m', 'g', above)} d = Add (f, g)"
+    return operator(
+        "ExponentialUnit",
+        forward=f"(x) => (y, e) {{ {forward} }}",
+        backward=f"(dy, x, e) => (dx) {{ {slope} dx = Mul (dy, d) }}",
+    )
+
+
+def _times(x: str, y: str, factor: float) -> str:
+    """The text of ``y = factor · x``."""
+    if factor == 1:
+        return f"{y} = Identity ({x})"
+    return f"{y}_ = Constant <value_float = {float(factor)!r}> () {y}__ = CastLike ({y}_, {x}) {y} = Mul ({x}, {y}__)"
 
 
 def elu(site: Site) -> ir.Value:
@@ -64,22 +90,24 @@ def hard_swish(site: Site) -> ir.Value:
     return site.Mul(x, site.Clip(site.Add(site.Div(x, 6.0), 0.5), 0.0, 1.0))
 
 
-def _softplus(site: Site, x: ir.Value) -> ir.Value:
-    # The obvious max(x, 0) + log(1 + e^-|x|) has the derivative 0 at 0; here the parts in |x| are even and smooth.
-    size = site.Abs(x)
-    smooth = site.Log(site.Add(site.Exp(site.Neg(size)), 1.0))
-    return site.Add(site.Mul(site.Add(x, size), 0.5), smooth)
+# Y = max(X, 0) + log(1 + exp -|X|): dX = dY · sigmoid X.
+_SOFTPLUS = operator(
+    "Softplus",
+    forward=f"(x) => (y) {{ a = Abs (x) n = Neg (a) e = Exp (n) {_ONE} s = Add (e, one) l = Log (s) "
+    "r = Relu (x) y = Add (r, l) }",
+    backward="(dy, x) => (dx) { s = Sigmoid (x) dx = Mul (dy, s) }",
+)
 
 
 def softplus(site: Site) -> ir.Value:
-    """``½·(x + |x|) + log(1 + exp(-|x|))``"""
-    return _softplus(site, site.input(0))
+    """``max(x, 0) + log(1 + exp(-|x|))``, with the gradient ``dy · sigmoid(x)``"""
+    return site.call(_SOFTPLUS, site.input(0))[0]
 
 
 def mish(site: Site) -> ir.Value:
     """``x · tanh(softplus(x))``"""
     x = site.input(0)
-    return site.Mul(x, site.Tanh(_softplus(site, x)))
+    return site.Mul(x, site.Tanh(site.call(_SOFTPLUS, x)[0]))
 
 
 def softsign(site: Site) -> ir.Value:
