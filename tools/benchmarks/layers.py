@@ -197,7 +197,7 @@ def measure(item: Item) -> dict[str, Any]:
     target = torch.randn(network(x).shape)
     with tempfile.TemporaryDirectory() as folder:
         step = Step(network, x, target, Path(folder), threads)
-    step()  # the first one opens sessions
+        step()  # opens sessions
 
     def eager() -> None:
         network.zero_grad()
