@@ -24,6 +24,8 @@ SHORT = $(addprefix tests/,cli data recipe runtime ship test_readme.py run/test_
           graph/differentiate graph/test_gradients.py graph/test_loss.py) \
         --ignore=tests/cli/test_experiment.py --ignore=tests/cli/test_compare.py
 PIP = -m pip --disable-pip-version-check --quiet --no-input
+# Modules are compiled when they are imported first: most never are.
+INSTALL = $(PIP) install --no-compile
 
 .PHONY: demo test check lint types layers docs stock mpi oracle audit lock clean
 .DELETE_ON_ERROR:
@@ -70,29 +72,29 @@ oracle: $(ORACLE)/oracle
 # One stamp file an environment and set of packages: a changed lock file installs again.
 $(VENV)/runtime $(VENV)/test $(VENV)/dev $(VENV)/docs: $(VENV)/%: requirements/%.txt pyproject.toml
 	@$(call make-environment,$(VENV),$(PYTHON))
-	$(VENV)/bin/python $(PIP) install -r $<
-	$(VENV)/bin/python $(PIP) install --no-deps --editable .
+	$(VENV)/bin/python $(INSTALL) -r $<
+	$(VENV)/bin/python $(INSTALL) --no-deps --editable .
 	@touch $@
 
 $(MPI)/mpi: requirements/mpi.txt pyproject.toml
 	@$(call make-environment,$(MPI),$(PYTHON))
-	$(MPI)/bin/python $(PIP) install -r $<
-	$(MPI)/bin/python $(PIP) install --no-deps --editable .
+	$(MPI)/bin/python $(INSTALL) -r $<
+	$(MPI)/bin/python $(INSTALL) --no-deps --editable .
 	@touch $@
 
 # Without dsd-ort's own dependencies, which would bring the training build where there is one.
 $(STOCK)/stock: requirements/stock.txt pyproject.toml
 	@$(call make-environment,$(STOCK),$(or $(NEWER),$(PYTHON)))
-	$(STOCK)/bin/python $(PIP) install -r $<
-	$(STOCK)/bin/python $(PIP) install --no-deps --editable .
+	$(STOCK)/bin/python $(INSTALL) -r $<
+	$(STOCK)/bin/python $(INSTALL) --no-deps --editable .
 	@touch $@
 
 $(ORACLE)/oracle: requirements/torch.txt requirements/torchvision.txt requirements/test.txt pyproject.toml
 	@$(call make-environment,$(ORACLE),$(PYTHON))
-	$(ORACLE)/bin/python $(PIP) install -r requirements/torch.txt
-	$(ORACLE)/bin/python $(PIP) install --no-deps -r requirements/torchvision.txt
-	$(ORACLE)/bin/python $(PIP) install -r requirements/test.txt
-	$(ORACLE)/bin/python $(PIP) install --no-deps --editable .
+	$(ORACLE)/bin/python $(INSTALL) -r requirements/torch.txt
+	$(ORACLE)/bin/python $(INSTALL) --no-deps -r requirements/torchvision.txt
+	$(ORACLE)/bin/python $(INSTALL) -r requirements/test.txt
+	$(ORACLE)/bin/python $(INSTALL) --no-deps --editable .
 	@touch $@
 
 # Asks PyPI about each locked version; one that it does not know is told, and is no answer.

@@ -21,6 +21,13 @@ from tests.stock.siblings import BATCH, SIBLINGS, data, prepare
 
 RECURRENT = ("deepspeech", "deepspeech2", "neuraltalk")
 GRAPHS = ("step", "sparse", "evaluate")
+LARGE = ("googlenet", "resnet50")
+"""Their operators are those of smaller ones."""
+OF_BOTH = [
+    pytest.param(name, trains, marks=[pytest.mark.slow] * (name in LARGE and not trains))
+    for name in SIBLINGS
+    for trains in (True, False)
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +66,7 @@ def test_unrolled_is_the_same_to_the_bit(
         np.testing.assert_array_equal(array, expected[key])
 
 
-@pytest.mark.parametrize("trains", [True, False])
-@pytest.mark.parametrize("name", SIBLINGS)
+@pytest.mark.parametrize(("name", "trains"), OF_BOTH)
 def test_all_graphs_can_be_recorded(
     name: str, trains: bool, programs: dict[str, Program], monkeypatch: pytest.MonkeyPatch
 ) -> None:

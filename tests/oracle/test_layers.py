@@ -16,7 +16,7 @@ pytestmark = pytest.mark.oracle
 SMALL = {PICTURES: (2, 64, 8, 12), VOLUMES: (2, 16, 4, 6, 8), SEQUENCES: (2, 128, 256), ROWS: (8, 512)}
 TOLERANCE = 1e-5
 """Of the gradient's norm."""
-SOME = [pytest.param(name, marks=[pytest.mark.slow] * (i % 3 > 0)) for i, name in enumerate(SHAPES)]
+SOME = [pytest.param(name, marks=[pytest.mark.slow] * (i % 6 > 0)) for i, name in enumerate(SHAPES)]
 
 
 @pytest.mark.parametrize("name", SOME)
