@@ -7,8 +7,9 @@ and dropout the model computes what it computed before.  What cannot be had is r
 builder ends the process on some graphs and is silently wrong on others.
 
 The steps: :mod:`opset` (one opset), :mod:`precision` (one floating-point type), :mod:`expand` (fused and quantised
-operators), :mod:`loops` (Loops that are Scans), the rules of :mod:`table`, each a function of one node in the file of
-its family (:mod:`walk` goes from node to node, and into bodies), and for ONNX Runtime's builder those of :mod:`native`.
+operators), :mod:`written_out` (one operator that exporters write as several), :mod:`loops` (Loops that are Scans), the
+rules of :mod:`table`, each a function of one node in the file of its family (:mod:`walk` goes from node to node, and
+into bodies), and for ONNX Runtime's builder those of :mod:`native`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dsd_ort.graph.legalize.native import bugs
 from dsd_ort.graph.legalize.opset import to_opset, to_supported
 from dsd_ort.graph.legalize.table import RULES
 from dsd_ort.graph.legalize.walk import Walk
+from dsd_ort.graph.legalize.written_out import as_one
 from dsd_ort.graph.logits import Logits, peel
 from dsd_ort.notes import Note
 from dsd_ort.recipe.names import BuilderName
@@ -89,6 +91,7 @@ def legalize(
     precise = precision.to_float32(model)
     refuse_stored_forms(graph)
     expanded = expand(model)
+    put_as_one = as_one(model)
     trained = set(trainable)
     weights = [value for value in graph.inputs if value.name in trained]
     of_loops, loops = to_scans(model, weights) if builder == "own" else ([], {})
@@ -102,7 +105,7 @@ def legalize(
     walk = Walk(RULES, batch_norm, frozen)
     statistics = walk.through(path)
     refusals += walk.refusals
-    notes = ([precise] if precise else []) + expanded.notes + of_loops + walk.notes
+    notes = ([precise] if precise else []) + expanded.notes + put_as_one + of_loops + walk.notes
     operators = expanded.operators | walk.operators
     graph.outputs.extend(statistics.values())
     _settle(model, operators)

@@ -1,0 +1,69 @@
+"""GELU as exporters write it out is one operator, and what only looks like it is not; the numbers stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from dsd_ort import runtime
+from dsd_ort.device import portable
+from dsd_ort.graph.legalize import legalize
+from tests.graph.gradient import Exact, disagreement, loss_weights, model, random_inputs, step
+from tests.graph.legalize.test_table import run
+
+NUMBERS = "float r = {1.4142135}, float c = {0.70710677}, float one = {1}, float half = {0.5}"
+WAYS = {
+    "PyTorch's": "d = Div (x, r) e = Erf (d) a = Add (e, one) m = Mul (x, a) y = Mul (m, half)",
+    "by a factor": "d = Mul (c, x) e = Erf (d) a = Add (one, e) m = Mul (a, half) y = Mul (m, x)",
+    "half of x first": "h = Mul (half, x) d = Div (x, r) e = Erf (d) a = Add (e, one) y = Mul (h, a)",
+    "of something": "s = Sin (x) d = Div (s, r) e = Erf (d) a = Add (e, one) m = Mul (s, a) y = Mul (m, half)",
+    "twice": "d = Div (x, r) e = Erf (d) a = Add (e, one) m = Mul (x, a) g = Mul (m, half) "
+    "f = Div (g, r) i = Erf (f) b = Add (i, one) n = Mul (g, b) y = Mul (n, half)",
+}
+OTHERS = {
+    "another width": "d = Mul (half, x) e = Erf (d) a = Add (e, one) m = Mul (x, a) y = Mul (m, half)",
+    "half twice": "d = Div (x, r) e = Erf (d) a = Add (e, one) m = Mul (half, a) y = Mul (m, half)",
+    "x twice": "d = Div (x, r) e = Erf (d) a = Add (e, one) m = Mul (x, a) y = Mul (m, x)",
+    "a sum that is read": "d = Div (x, r) e = Erf (d) a = Add (e, one) m = Mul (x, a) n = Mul (m, half) y = Add (n, a)",
+    "another one": "d = Div (x, r) e = Erf (d) a = Add (e, half) m = Mul (x, a) y = Mul (m, half)",
+    "no product": "d = Div (x, r) e = Erf (d) y = Add (e, one)",
+}
+
+
+def proto_of(text: str) -> object:
+    return model(f"(float[N, 7] x) => (float[] y) <{NUMBERS}> {{ {text} }}", 17)
+
+
+@pytest.mark.parametrize("text", WAYS.values(), ids=WAYS)
+def test_it_is_one_operator_with_the_same_gradient(text: str) -> None:
+    proto = proto_of(text)
+    legal = legalize(ir.from_proto(proto), ["x"], outputs=["y"])
+    count = text.count("Erf")
+    assert [node.op_type for node in legal.model.graph].count("Gelu") == count
+    assert not any(node.op_type == "Erf" for node in legal.model.graph)
+    assert sum("as one Gelu" in note.words for note in legal.notes) == count
+    inputs = random_inputs(proto)
+    exact = Exact(proto)
+    y = exact(inputs)["y"]
+    weights = loss_weights({"y": y})
+    done = step(legal.model, ["x"], inputs, weights)
+    assert np.abs(done.outputs["y"] - y).max() <= 1e-6 * np.abs(y).max()
+    assert max(disagreement(exact, inputs, weights, done.gradients).values()) <= 1e-6
+
+
+@pytest.mark.parametrize("text", OTHERS.values(), ids=OTHERS)
+def test_what_only_looks_like_it_stays(text: str) -> None:
+    legal = legalize(ir.from_proto(proto_of(text)), ["x"], outputs=["y"])
+    assert [node.op_type for node in legal.model.graph].count("Erf") == 1
+    assert not any(node.op_type == "Gelu" for node in legal.model.graph)
+
+
+def test_an_output_within_it_stays() -> None:
+    text = "d = Div (x, r) e = Erf (d) a = Add (e, one) m = Mul (x, a) y = Mul (m, half)"
+    proto = model(f"(float[N, 7] x) => (float[] y, float[] m) <{NUMBERS}> {{ {text} }}", 17)
+    legal = legalize(ir.from_proto(proto), ["x"], outputs=["y"], kept=["m"]).model
+    if not runtime.trains():
+        portable.expand(legal)
+    x = np.linspace(-4, 4, 21, dtype=np.float32).reshape(3, 7)
+    np.testing.assert_allclose(run(ir.to_proto(legal), {"x": x}), run(proto, {"x": x}), rtol=1e-6, atol=1e-6)
