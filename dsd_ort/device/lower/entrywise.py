@@ -35,10 +35,10 @@ def _is_positive(site: Site, y: ir.Value) -> ir.Value:
 
 
 def leaky_relu(site: Site, choices: Choices) -> ir.Value | None:
-    """LeakyRelu: Y = max(X, α·X) for 0 ≤ α ≤ 1.  One behind a convolution becomes a part of it as it is."""
+    """LeakyRelu: Y = max(X, α·X) for 0 < α ≤ 1.  One behind a convolution becomes a part of it as it is."""
     x, before = site.input(0), site.input(0).producer()
     alpha = _slope(site)
-    if alpha is None or x.dtype != ir.DataType.FLOAT or (before is not None and before.op_type == "Conv"):
+    if not alpha or x.dtype != ir.DataType.FLOAT or (before is not None and before.op_type == "Conv"):
         return None
     return site.Max(x, site.Mul(x, alpha))
 

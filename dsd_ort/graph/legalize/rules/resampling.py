@@ -72,6 +72,8 @@ def _repeats(site: Site) -> tuple[int, ...] | None:
         factors = np.array([float(_keeps(site, 0, 0)), float(_keeps(site, 1, 1)), *known])
     if factors is None or (factors[:2] != 1).any() or (factors < 1).any() or (factors != np.rint(factors)).any():
         return None
+    if (factors == 1).all():
+        return None
     return tuple(int(factor) for factor in factors[2:])
 
 
