@@ -208,11 +208,14 @@ def default_recipe(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def cost(swept: Iterable[Group], folds: Iterable[Row]) -> str:
-    """How much longer the same epochs take under the mask, where there are seeds enough: one may have had to wait."""
+    """How much longer the same epochs take under the mask, where there are seeds enough: one may have had to wait.
+
+    A row that says ``held`` is of a process that was stopped now and then, for other measurements.
+    """
     ratios = [g.seconds() for g in swept if len(g.rows) >= ENOUGH]
     ratios += [
         float(np.median([row["arms"][DSD]["seconds"] / row["arms"][DENSE]["seconds"] for row in rows]))
-        for _, rows in _by(folds, "task")
+        for _, rows in _by((row for row in folds if not row.get("held")), "task")
         if len(rows) >= ENOUGH
     ]
     middle, spread = f"{np.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"
