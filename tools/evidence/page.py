@@ -26,7 +26,7 @@ METRICS = {"captions": ("perplexity", 1), "speech": ("cer", 100)}
 
 
 class Wanted(NamedTuple):
-    """What belongs on the page: all shares of wrong labels with one size of each kind of network, the others at 30 %."""
+    """What belongs on the page: all shares of wrong labels with one size of each kind of network, else 30 %."""
 
     task: str
     shares: tuple[float, ...]
