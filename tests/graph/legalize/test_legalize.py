@@ -69,7 +69,8 @@ def test_the_gradients_of_an_encoder_layer_are_right(trainable: str) -> None:
     done = step(legal.model, weights, inputs, loss_weights(y))
     np.testing.assert_allclose(done.outputs["y"], y["y"], rtol=0, atol=TOLERANCE)
     assert max(disagreement(exact, inputs, loss_weights(y), done.gradients).values()) < TOLERANCE
-    assert [note.words for note in legal.notes] == ["written out with Erf, as one Gelu"]
+    norm = "written out with Sqrt, as one LayerNormalization"
+    assert [note.words for note in legal.notes] == ["written out with Erf, as one Gelu", norm]
     assert legal.logits == {"y": Logits("logits", "softmax", 1, 2)}
 
 

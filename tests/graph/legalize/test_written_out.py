@@ -1,4 +1,4 @@
-"""GELU as exporters write it out is one operator, and what only looks like it is none; the numbers stay."""
+"""What exporters write out is one operator, and what only looks like it is none; the numbers stay."""
 
 from __future__ import annotations
 
@@ -70,6 +70,55 @@ def test_what_only_looks_like_it_stays(text: str) -> None:
     legal = legalize(ir.from_proto(proto_of(text)), ["x"], outputs=["y"])
     kinds = [node.op_type for node in legal.model.graph]
     assert kinds.count("Erf") + kinds.count("Tanh") == 1 and not {"Gelu", "FastGelu"} & set(kinds)
+
+
+LAYER_NORM = (
+    "m = ReduceMean <axes = [-1]> (x) d = Sub (x, m) p = Pow (d, two) v = ReduceMean <axes = [-1]> (p) "
+    "a = Add (v, tiny) s = Sqrt (a) n = Div (d, s) k = Mul (n, g) y = Add (k, b)"
+)
+NORMS = {
+    "PyTorch's": LAYER_NORM,
+    "a product, the last axis from the front": LAYER_NORM.replace("Pow (d, two)", "Mul (d, d)").replace("[-1]", "[2]"),
+    "two differences, the other way round": LAYER_NORM.replace("Pow (d, two)", "Pow (e, two)")
+    .replace("d = Sub (x, m)", "d = Sub (x, m) e = Sub (x, m)")
+    .replace("Mul (n, g)", "Mul (g, n)")
+    .replace("Add (k, b)", "Add (b, k)"),
+}
+NO_NORMS = {
+    "another axis": LAYER_NORM.replace("[-1]", "[1]"),
+    "no mean": LAYER_NORM.replace("Sub (x, m)", "Sub (x, g)"),
+    "the mean of something": LAYER_NORM.replace(
+        "ReduceMean <axes = [-1]> (x) d", "ReduceMean <axes = [-1]> (w) d"
+    ).replace("m = ", "w = Sin (x) m = "),
+    "a cube": LAYER_NORM.replace("Pow (d, two)", "Pow (d, three)"),
+    "another quotient": LAYER_NORM.replace("Div (d, s)", "Div (s, d)"),
+    "no scale": LAYER_NORM.replace("Mul (n, g)", "Mul (n, half)"),
+}
+
+
+def norm_of(text: str) -> object:
+    numbers = "float two = {2}, float three = {3}, float half = {0.5}, float tiny = {0.001}"
+    return model(f"(float[N, 3, 5] x, float[5] g, float[5] b) => (float[] y) <{numbers}> {{ {text} }}", 17)
+
+
+@pytest.mark.parametrize("text", NORMS.values(), ids=NORMS)
+def test_a_layer_norm_is_one_operator_with_the_same_gradients(text: str) -> None:
+    proto = norm_of(text)
+    legal = legalize(ir.from_proto(proto), ["x", "g", "b"], outputs=["y"])
+    assert [node.op_type for node in legal.model.graph] == ["LayerNormalization"]
+    assert [note.words for note in legal.notes] == ["written out with Sqrt, as one LayerNormalization"]
+    inputs, exact = random_inputs(proto), Exact(proto)
+    y = exact(inputs)["y"]
+    weights = loss_weights({"y": y})
+    done = step(legal.model, ["x", "g", "b"], inputs, weights)
+    assert np.abs(done.outputs["y"] - y).max() <= 1e-6 * np.abs(y).max()
+    assert max(disagreement(exact, inputs, weights, done.gradients).values()) <= 2e-6
+
+
+@pytest.mark.parametrize("text", NO_NORMS.values(), ids=NO_NORMS)
+def test_what_only_looks_like_a_layer_norm_stays(text: str) -> None:
+    legal = legalize(ir.from_proto(norm_of(text)), ["x"], outputs=["y"]).model
+    assert not any(node.op_type == "LayerNormalization" for node in legal.graph)
 
 
 def test_an_output_within_it_stays() -> None:
