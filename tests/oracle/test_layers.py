@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from tools.benchmarks.layers import LAYERS, PICTURES, ROWS, SEQUENCES, SHAPES, VOLUMES, Behind, Step
@@ -43,3 +44,27 @@ def test_a_layer_has_pytorchs_gradients(name: str, tmp_path: Path) -> None:
             theirs = tensor.grad.numpy()
             error = np.linalg.norm(step.gradient(parameter) - theirs)
             assert error <= TOLERANCE * max(np.linalg.norm(theirs), 1e-3), parameter
+
+
+def test_norms_of_one_size_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """The kernel of each writes over two of its inputs, which ONNX Runtime may give to several."""
+    torch.manual_seed(0)
+    norms = [
+        nn.GroupNorm(4, 16),
+        nn.Conv2d(16, 16, 1),
+        nn.GroupNorm(4, 16),
+        nn.InstanceNorm2d(16),
+        nn.InstanceNorm2d(16),
+    ]
+    x, target = torch.randn(2, 2, 16, 6, 6)
+    network = Behind((2, 16, 6, 6), nn.Sequential(*norms)).train()
+    step = Step(network, x, target, tmp_path)
+    losses = [step() for _ in range(4)]
+
+    exact = network.double().train()
+    loss = functional.mse_loss(exact(x.double()), target.double())
+    loss.backward()
+
+    assert losses == [pytest.approx(loss.item(), rel=1e-5)] * 4
+    theirs = exact.added.grad.numpy()
+    assert np.linalg.norm(step.gradient("added") - theirs) <= TOLERANCE * np.linalg.norm(theirs)

@@ -45,7 +45,7 @@ FORMS: dict[str, dict[str, Form]] = {
         "com.microsoft.BiasGeluGrad_dX": Form(by_formula(formulas.gelu), "BiasGeluGrad_dX → its formula"),
         "com.microsoft.FastGeluGrad": Form(by_formula(formulas.fast_gelu), "FastGeluGrad → its formula"),
         "Where": Form(entrywise.chosen_gradient, "gradients chosen by Where → Cast · Mul"),
-        "Pow": Form(entrywise.power, "Pow by quarters → Sqrt · Mul"),
+        "Pow": Form(entrywise.power, "Pow by quarters, squares and cubes → Sqrt · Mul"),
         "Softmax": Form(normalised.softmax, "Softmax before others → ReduceMax · Exp · ReduceSum"),
         "LogSoftmax": Form(normalised.log_softmax, "LogSoftmax before others → ReduceMax · Exp · ReduceSum"),
         "com.microsoft.SoftmaxGrad_13": Form(normalised.softmax_gradient, "SoftmaxGrad before others → its formula"),
