@@ -19,7 +19,7 @@ from itertools import chain
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from dsd_ort.device.lower import added, cpu, cuda, dropout, entrywise, formulas, likelihood, normalised, recorded
+from dsd_ort.device.lower import added, convolved, cuda, dropout, entrywise, formulas, likelihood, normalised, recorded
 from dsd_ort.device.lower.blocked import BLOCKED, Layout, channel_block
 from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_transpose
 from dsd_ort.device.lower.form import Choices, Form, by_formula
@@ -54,8 +54,8 @@ FORMS: dict[str, dict[str, Form]] = {
         "com.microsoft.BatchNormalizationGrad": Form(
             normalised.batch_norm_gradient, "gradient of a batch norm of rows → ReduceMean"
         ),
-        "Conv": Form(cpu.convolution, "Conv → blocked Conv"),
-        "com.microsoft.ConvGrad": Form(cpu.convolution_gradient, "ConvGrad → ConvGrad for dW, Conv for dX"),
+        "Conv": Form(convolved.convolution, "Conv → blocked Conv"),
+        "com.microsoft.ConvGrad": Form(convolved.convolution_gradient, "ConvGrad → ConvGrad for dW, Conv for dX"),
         "SoftmaxCrossEntropyLoss": Form(likelihood.cross_entropy, "SoftmaxCrossEntropyLoss → LogSoftmax"),
         "com.microsoft.SoftmaxCrossEntropyLossGrad": Form(
             likelihood.cross_entropy_gradient, "SoftmaxCrossEntropyLossGrad → p - [class = label]"
