@@ -13,7 +13,7 @@ import msgspec
 
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.recipe import Phase
-from dsd_ort.run import checkpoint, health, journal, lock
+from dsd_ort.run import health, journal, keeping, lock
 from dsd_ort.run.journal import Event, read
 
 RECENT = 10
@@ -84,7 +84,7 @@ def status(run: str | Path) -> Status:
     phases = tuple(_phases(program, events))
     progress = [event for event in events if event["event"] == "progress"]
     last = progress[-1] if progress else {}
-    path = program.folder / checkpoint.FILE
+    path = program.folder / keeping.CHECKPOINT
     complete = any(event["event"] == "end" for event in events)
     training = not complete and lock.is_held(program.folder)
     state: Any = "complete" if complete else "training" if training else "stopped" if path.exists() else "new"

@@ -17,7 +17,7 @@ from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import artifacts
 from dsd_ort.recipe import Recipe
-from dsd_ort.run import checkpoint, outlook
+from dsd_ort.run import checkpoint, keeping, outlook
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.epoch import in_parts, updates_of_phase
 from dsd_ort.run.examples import Examples
@@ -166,7 +166,7 @@ OLDER = "the run was prepared by an earlier version, whose manifests have no dig
 def _put_in_order(program: Program, *, resume: bool) -> list[str]:
     """Removes what is half-written, and sets a damaged checkpoint aside; notes on what was done, and on damage."""
     told = [] if program.manifest.digest is not msgspec.UNSET else [OLDER]
-    if left := checkpoint.remove_left(program.folder):
+    if left := keeping.remove_left(program.folder):
         told.append(f"removed what a process that was killed left half-written: {', '.join(left)}")
     if resume:
         checkpoint.set_aside(program, told.append)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from dsd_ort.graph.manifest import Slice
 from dsd_ort.graph.program import Program
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, keeping
 from dsd_ort.run.journal import read
 
 BINS = 60
@@ -77,7 +77,7 @@ def complete(program: Program) -> int:
     """How many phases are complete and have their weights in the folder, from the first on."""
     ended = {event["phase"] for event in read(program.folder) if event["event"] == "phase-end"}
     files = (
-        checkpoint.weights_file(program.folder, index, phase.kind) for index, phase in enumerate(program.recipe.phase)
+        keeping.weights_file(program.folder, index, phase.kind) for index, phase in enumerate(program.recipe.phase)
     )
     there = [index + 1 in ended and file.exists() for index, file in enumerate(files)]
     return [*there, False].index(False)
@@ -99,7 +99,7 @@ def layers(program: Program) -> Iterator[Layer]:
     with ExitStack() as stack:
         borders: list[Callable[[str], Weights]] = [source.start]
         for index, phase in enumerate(program.recipe.phase[:count]):
-            path = checkpoint.weights_file(program.folder, index, phase.kind)
+            path = keeping.weights_file(program.folder, index, phase.kind)
             borders.append(stack.enter_context(checkpoint.weights(path, program)))
         for piece in program.manifest.trained:
             if len(piece.shape) > 1:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
@@ -28,14 +26,10 @@ import safetensors.numpy
 from dsd_ort.errors import DamagedError, RunError
 from dsd_ort.file import regular, sealed, writing
 from dsd_ort.graph.program import Program
+from dsd_ort.run import keeping
 from dsd_ort.run.arena import Arena, view
 from dsd_ort.run.execution import OnNaN, Precision
 from dsd_ort.run.position import Position, Progress
-
-FILE = "checkpoint.safetensors"
-DAMAGED = "checkpoint.damaged.safetensors"
-LEFT = (".tmp??????", f".{FILE}.tmp")
-"""What earlier versions leave beside a file where they were killed while writing it."""
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -52,16 +46,6 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     metrics: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
 
 
-def weights_file(folder: Path, index: int, kind: str, *, best: bool = False) -> Path:
-    """Where a run keeps the weights of phase *index* (from 0): those at its end, or of its *best* epoch."""
-    return folder / "phases" / f"{index + 1}-{kind}{'.best' if best else ''}.safetensors"
-
-
-def earlier_file(folder: Path, number: int) -> Path:
-    """Where a run keeps the checkpoint that is *number* before the last one, if it keeps more than one."""
-    return folder / f"checkpoint.{number}.safetensors"
-
-
 def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = True, keep: int = 1) -> None:
     """Writes weights and statistics, and with *training* also slots and masks.
 
@@ -76,7 +60,7 @@ def save(path: Path, arena: Arena, record: dict[str, Any], *, training: bool = T
         for slot, buffer in arena.slots.items():
             tensors |= {f"slots/{slot}/{p.name}": view(buffer, p) for p in arena.trained}
         tensors |= {f"masks/{p.name}": arena.mask(p).astype(np.uint8) for p in arena.prunable}
-    _write(path, tensors, record, between=lambda: _keep_earlier(path, keep))
+    _write(path, tensors, record, between=lambda: keeping.keep_earlier(path, keep))
 
 
 def load(path: Path, arena: Arena, program: Program, *, state: bool = False) -> dict[str, Any]:
@@ -159,7 +143,7 @@ def chosen(program: Program) -> Chosen:
     Raises:
         RunError: as :func:`load`.
     """
-    record = read_record(program.folder / FILE, program, state=True)
+    record = read_record(program.folder / keeping.CHECKPOINT, program, state=True)
     return {
         "precision": record.get("precision", "fp32"),
         "on_nan": record.get("on_nan", "stop"),
@@ -204,8 +188,8 @@ def set_aside(program: Program, tell: Callable[[str], None]) -> None:
         DamagedError: it is damaged, and there is none.
         RunError: there is no checkpoint.
     """
-    folder, path = program.folder, program.folder / FILE
-    earlier = earlier_file(folder, 1)
+    folder, path = program.folder, program.folder / keeping.CHECKPOINT
+    earlier = keeping.earlier_file(folder, 1)
     try:
         if not regular.is_there(path) and regular.is_there(earlier):
             raise _damaged(path)
@@ -216,20 +200,10 @@ def set_aside(program: Program, tell: Callable[[str], None]) -> None:
         refuse_damaged(earlier, folder)
         read_record(earlier, program, state=True)
         if regular.is_there(path):
-            path.replace(folder / DAMAGED)
-        _keep(earlier, path)
+            path.replace(folder / keeping.DAMAGED)
+        keeping.link(earlier, path)
         writing.sync_folder(folder)
-        tell(f"the last checkpoint is damaged, and is now {DAMAGED}; the run goes on from the one before")
-
-
-def remove_left(folder: Path) -> list[str]:
-    """Removes what a killed process left half-written in a run folder that is held; the names of it."""
-    places = [folder, *(p for p in [folder / "phases"] if p.is_dir() and not p.is_symlink())]
-    found = [path for place in places for pattern in (*LEFT, ".*.????????.part") for path in place.glob(pattern)]
-    for path in found:
-        with contextlib.suppress(OSError):
-            path.unlink()
-    return [path.name for path in found]
+        tell(f"the last checkpoint is damaged, and is now {keeping.DAMAGED}; the run goes on from the one before")
 
 
 def _wrong(record: Record, program: Program, *, state: bool) -> str:
@@ -240,26 +214,6 @@ def _wrong(record: Record, program: Program, *, state: bool) -> str:
     if record.position is not msgspec.UNSET and (wrong := record.position.wrong(program.recipe)):
         return wrong
     return f"{record.events} events count" if record.events is not msgspec.UNSET and record.events < 0 else ""
-
-
-def _keep_earlier(path: Path, keep: int) -> None:
-    """The file that is there becomes the first of *keep* - 1 earlier ones; there is a last one at any moment."""
-    for number in range(keep - 1, 1, -1):
-        if (younger := earlier_file(path.parent, number - 1)).exists():
-            younger.replace(earlier_file(path.parent, number))
-    if keep > 1 and path.exists():
-        _keep(path, earlier_file(path.parent, 1))
-
-
-def _keep(path: Path, other: Path) -> None:
-    """Gives the file a second name, in the place of what has it; a copy where there are no hard links."""
-    temporary = writing.beside(other)
-    try:
-        os.link(path, temporary)
-    except (OSError, NotImplementedError):  # the file system has no links, or the platform has none
-        shutil.copyfile(path, temporary)
-    temporary.replace(other)
-    temporary.unlink(missing_ok=True)  # a rename between two names of one file leaves both
 
 
 def _write(

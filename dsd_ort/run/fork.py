@@ -14,7 +14,7 @@ import msgspec
 
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
-from dsd_ort.run import checkpoint, journal
+from dsd_ort.run import checkpoint, journal, keeping
 from dsd_ort.run.lock import locked
 from dsd_ort.run.position import Position
 
@@ -47,14 +47,14 @@ def fork(run: Program, other: Program) -> bool:
     if not shared or msgspec.structs.replace(run.manifest, **own) != other.manifest:
         return False
     with locked(run.folder), locked(other.folder):
-        record = checkpoint.read_record(run.folder / checkpoint.FILE, run, state=True)
+        record = checkpoint.read_record(run.folder / keeping.CHECKPOINT, run, state=True)
         position = Position(**record["position"])
-        if (other.folder / checkpoint.FILE).exists() or not (position.phase == shared and position.begins_phase):
+        if (other.folder / keeping.CHECKPOINT).exists() or not (position.phase == shared and position.begins_phase):
             return False
         for path in _weights(run, shared):
             checkpoint.copy(path, other.folder / path.relative_to(run.folder), run, other)
         journal.copy(run.folder, other.folder, record["events"])
-        checkpoint.copy(run.folder / checkpoint.FILE, other.folder / checkpoint.FILE, run, other)
+        checkpoint.copy(run.folder / keeping.CHECKPOINT, other.folder / keeping.CHECKPOINT, run, other)
     return True
 
 
@@ -62,5 +62,5 @@ def _weights(run: Program, phases: int) -> list[Path]:
     """What is kept of the first *phases* phases; one without an epoch has no best one."""
     kinds = [phase.kind for phase in run.recipe.phase[:phases]]
     each = [(i, kind, best) for i, kind in enumerate(kinds) for best in (False, True)]
-    paths = [checkpoint.weights_file(run.folder, i, kind, best=best) for i, kind, best in each]
+    paths = [keeping.weights_file(run.folder, i, kind, best=best) for i, kind, best in each]
     return [path for path in paths if path.exists()]

@@ -15,7 +15,7 @@ from dsd_ort.file import regular, sealed
 from dsd_ort.graph.manifest import sha256
 from dsd_ort.graph.optimizer.update import OPTIMIZERS
 from dsd_ort.graph.program import GRAPHS, MANIFEST, WITHOUT, Program, open_program
-from dsd_ort.run import checkpoint, journal, lock
+from dsd_ort.run import checkpoint, journal, keeping, lock
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.journal import Event
 
@@ -112,7 +112,7 @@ class _Check:
         for name, record in self.checkpoints.items():
             step = record["position"]["step"]
             words = f"dsd-ort train {self.folder} --data DATA --resume goes on from update {step}"
-            words += "" if name == checkpoint.FILE else f", of {name}, where no later one is whole"
+            words += "" if name == keeping.CHECKPOINT else f", of {name}, where no later one is whole"
             yield self.fix + words
         for phase, best in self.phases:
             yield f"{self.fix}dsd-ort export {self.folder} -o final.onnx --phase {phase}{' --best' if best else ''}"
@@ -142,12 +142,12 @@ class _Check:
                 yield self._tried(name, "a file of the exported training graph", check, _PREPARE)
 
     def _trained(self) -> Iterator[Finding]:
-        numbers = [name for name in self.there if name.startswith("checkpoint.") and name != checkpoint.DAMAGED]
-        for name in sorted(numbers, key=lambda name: (name != checkpoint.FILE, name)):
+        numbers = [name for name in self.there if name.startswith("checkpoint.") and name != keeping.DAMAGED]
+        for name in sorted(numbers, key=lambda name: (name != keeping.CHECKPOINT, name)):
             yield self._weights(name, "the state of the training", "it is set aside where there is one before it")
         for number, phase in enumerate(self.program.recipe.phase, 1):
             for best in (False, True):
-                path = checkpoint.weights_file(self.folder, number - 1, phase.kind, best=best)
+                path = keeping.weights_file(self.folder, number - 1, phase.kind, best=best)
                 name = str(path.relative_to(self.folder))
                 if name in self.there:
                     holds = f"the weights of phase {number}{', best epoch' if best else ''}"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from dsd_ort.graph.optimizer.update import OPTIMIZERS
 from dsd_ort.graph.program import Program
-from dsd_ort.run import checkpoint
+from dsd_ort.run import keeping
 from dsd_ort.run.journal import Event
 
 UPDATES, SECONDS = 20, 10.0
@@ -46,7 +46,7 @@ def _sizes(program: Program) -> tuple[int, int, int, int]:
 
 def needs(program: Program) -> Event:
     """What is known before the first update, as a listener is told it: ``memory``, ``disk`` and ``free``, in bytes."""
-    written = [program.folder / checkpoint.FILE, *(program.folder / "phases").glob("*.safetensors")]
+    written = [program.folder / keeping.CHECKPOINT, *(program.folder / "phases").glob("*.safetensors")]
     there = sum(path.stat().st_size for path in written if path.exists())
     return {
         "event": "needs",

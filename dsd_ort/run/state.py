@@ -23,7 +23,7 @@ from dsd_ort.errors import RunError
 from dsd_ort.file import regular
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Phase, Recipe, Rise
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, keeping
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.criteria import Norms
 from dsd_ort.run.engine import Engine
@@ -75,7 +75,7 @@ class State:
         Raises:
             RunError: the run was trained before.
         """
-        path = self.program.folder / checkpoint.FILE
+        path = self.program.folder / keeping.CHECKPOINT
         if regular.is_there(path):
             raise RunError(
                 "this run has been trained already, wholly or in part",
@@ -93,7 +93,7 @@ class State:
         Raises:
             RunError: there is none, or it is another run's, or had batches of another size.
         """
-        path = self.program.folder / checkpoint.FILE
+        path = self.program.folder / keeping.CHECKPOINT
         record = checkpoint.load(path, self.arena, self.program, state=True)
         size = record.get("batch_size", self.program.recipe.batch_size)
         if size != self.recipe.batch_size:
@@ -165,12 +165,12 @@ class State:
             "update": self.engine.updates.state(),
         }
         self.journal.sync()
-        checkpoint.save(self.program.folder / checkpoint.FILE, self.arena, record, keep=self.keep)
+        checkpoint.save(self.program.folder / keeping.CHECKPOINT, self.arena, record, keep=self.keep)
 
     def save_weights(self, phase: Phase, metrics: dict[str, float], *, best: bool = False) -> None:
         """Weights and statistics of *phase*, with what they measured: at its end, or of its *best* epoch so far."""
         regular.require(self.program.folder, self.program.folder / "phases", kind=stat.S_IFDIR)
-        path = checkpoint.weights_file(self.program.folder, self.position.phase, phase.kind, best=best)
+        path = keeping.weights_file(self.program.folder, self.position.phase, phase.kind, best=best)
         if self.ranks.rank:
             return
         self.engine.download(training=False)

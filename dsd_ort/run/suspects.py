@@ -29,7 +29,7 @@ from dsd_ort.errors import RunError
 from dsd_ort.file import writing
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import WITH_LABELS, Recipe
-from dsd_ort.run import checkpoint, memory
+from dsd_ort.run import checkpoint, keeping, memory
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Execution
@@ -130,7 +130,7 @@ def weights_of(program: Program, phase: int, *, best: bool = False) -> Arena:
         RunError: see :func:`dsd_ort.run.checkpoint.load`.
     """
     arena = Arena.of(program)
-    path = checkpoint.weights_file(program.folder, phase - 1, program.recipe.phase[phase - 1].kind, best=best)
+    path = keeping.weights_file(program.folder, phase - 1, program.recipe.phase[phase - 1].kind, best=best)
     checkpoint.load(path, arena, program)
     return arena
 

@@ -20,7 +20,7 @@ from dsd_ort.api import reporting
 from dsd_ort.api.page import comparison, curves, draw, layout, weights
 from dsd_ort.api.page.layout import Facts, Figure, Page, Section, Source, Table
 from dsd_ort.errors import InstallationError, RunError, Stopped
-from dsd_ort.run import checkpoint
+from dsd_ort.run import keeping
 from dsd_ort.run.journal import FILE, Event, read
 from tests.models import cnn_data, write_cnn
 
@@ -117,7 +117,7 @@ def test_a_run_of_an_earlier_version_is_told_from_what_it_has(run: Path, tmp_pat
         for key in ("versions", "device", "precision", "threads", "data", "eval_data", "waiting"):
             line.pop(key, None)
     (old / FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    checkpoint.weights_file(old, 1, "sparse").unlink()
+    keeping.weights_file(old, 1, "sparse").unlink()
     said = text_of(dsd_ort.report(old))
     assert "not recorded: the run was begun by an earlier version" in said
     assert "No sparse phase is complete" in said and "at the ends of 2 phases are not in the folder" in said

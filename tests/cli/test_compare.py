@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import dsd_ort as package
 from dsd_ort import api
 from dsd_ort.errors import DsdError, RecipeError, RunError, Stopped
-from dsd_ort.run import checkpoint
+from dsd_ort.run import keeping
 from dsd_ort.run.journal import read
 from tests.cli.conftest import Command, snapshot
 from tests.cli.test_bad_input import refuse
@@ -49,7 +49,7 @@ def trained(folder: Path) -> dict[str, bytes]:
     return {
         name: content
         for name, content in snapshot(folder).items()
-        if Path(name).name not in ("report.json", checkpoint.FILE) and not name.startswith(".")
+        if Path(name).name not in ("report.json", keeping.CHECKPOINT) and not name.startswith(".")
     }
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import dsd_ort as package
 from dsd_ort.api.comparison.document import Document
 from dsd_ort.errors import DataError, DsdError, RecipeError, Stopped
-from dsd_ort.run import checkpoint
+from dsd_ort.run import keeping
 from dsd_ort.run.journal import read
 from tests.cli.conftest import Command, snapshot
 from tests.cli.test_bad_input import refuse
@@ -53,7 +53,7 @@ def ended_with(folder: Path) -> dict[str, bytes]:
     return {
         name: content
         for name, content in snapshot(folder).items()
-        if Path(name).name not in ("experiment.json", "experiment.csv", checkpoint.FILE)
+        if Path(name).name not in ("experiment.json", "experiment.csv", keeping.CHECKPOINT)
         and not Path(name).name.startswith(".")
     }
 

@@ -19,10 +19,10 @@ from dsd_ort.graph.program import open_program
 from dsd_ort.recipe import Recipe
 from dsd_ort.run import engine as engine_module
 from dsd_ort.run.arena import Arena, view
-from dsd_ort.run.checkpoint import FILE
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import read
+from dsd_ort.run.keeping import CHECKPOINT
 from dsd_ort.run.prune import write_masks
 from tests import cases
 from tests.models import cnn_data, write_cnn
@@ -154,7 +154,7 @@ def test_law_6_a_run_that_is_stopped_narrows_again_and_ends_with_the_same_bytes(
     dsd_ort.train(tmp_path / "whole", data, threads=1)
     while not any(event["event"] == "end" for event in read(tmp_path / "parts")):
         with contextlib.suppress(Stopped):
-            resume = (tmp_path / "parts" / FILE).exists()
+            resume = (tmp_path / "parts" / CHECKPOINT).exists()
             dsd_ort.train(tmp_path / "parts", data, threads=1, resume=resume, stop=lambda: next(stops) % 5 == 4)
     assert len(counts) > 2 and min(counts) > 0
     ends = [(tmp_path / name / "phases" / "1-sparse.safetensors").read_bytes() for name in ("whole", "parts")]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import dsd_ort
-from dsd_ort.run import checkpoint
+from dsd_ort.run import keeping
 from dsd_ort.run.journal import read
 from tests.models import cnn_data, write_cnn
 from tests.mpi.trainings import TRAININGS, prepare, train
@@ -142,7 +142,7 @@ def processes(run: Path) -> list[int]:
 
 
 def wait_for_a_checkpoint(run: Path, process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None and not (run / checkpoint.FILE).exists():
+    while process.poll() is None and not (run / keeping.CHECKPOINT).exists():
         time.sleep(0.02)
 
 
@@ -217,7 +217,7 @@ def test_bad_input_is_one_message(bench: Bench) -> None:
     assert "4 batches of 8, and there are 5 ranks" in said
     assert "with --micro-batch 4 it has 8" in said
     assert "cannot be cut into parts of 3" in refused(bench, *[bench.command(run, "--micro-batch", "3")] * 2)
-    assert not (run / checkpoint.FILE).exists()
+    assert not (run / keeping.CHECKPOINT).exists()
 
 
 def test_an_error_within_a_step_is_every_ranks(bench: Bench) -> None:

@@ -12,7 +12,7 @@ import pytest
 import dsd_ort
 from dsd_ort.errors import RunError, Stopped
 from dsd_ort.graph.program import Program, open_program
-from dsd_ort.run import borders, checkpoint
+from dsd_ort.run import borders, checkpoint, keeping
 from dsd_ort.run.borders import BINS, Layer
 from dsd_ort.run.journal import Event
 from tests.models import CNN_SHAPES, cnn_data, write_cnn
@@ -36,7 +36,7 @@ def weights(program: Program, name: str) -> list[np.ndarray]:
     """In the file and at the end of each phase, by what loads a whole phase."""
     found = [program.source().start(name)]
     for index, phase in enumerate(program.recipe.phase[: borders.complete(program)]):
-        with checkpoint.weights(checkpoint.weights_file(program.folder, index, phase.kind), program) as read:
+        with checkpoint.weights(keeping.weights_file(program.folder, index, phase.kind), program) as read:
             found.append(read(name))
     return found
 
@@ -116,13 +116,13 @@ def test_without_a_sparse_phase_there_is_no_pruning_to_show(tmp_path: Path) -> N
 
 
 def test_a_phase_whose_weights_are_gone_ends_what_is_known(run: Program) -> None:
-    checkpoint.weights_file(run.folder, 1, "sparse").unlink()
+    keeping.weights_file(run.folder, 1, "sparse").unlink()
     assert (borders.complete(run), borders.last_sparse(run)) == (1, None)
     assert all(len(layer.moved) == 1 for layer in borders.layers(run))
 
 
 def test_damaged_weights_are_named(run: Program) -> None:
-    path = checkpoint.weights_file(run.folder, 2, "dense")
+    path = keeping.weights_file(run.folder, 2, "dense")
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(RunError, match="are damaged"):
         list(borders.layers(run))

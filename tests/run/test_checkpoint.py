@@ -18,7 +18,7 @@ import dsd_ort
 from dsd_ort.errors import DamagedError, RunError
 from dsd_ort.file import sealed
 from dsd_ort.graph.program import open_program
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, keeping
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.journal import Event, read
@@ -60,33 +60,33 @@ def flip(path: Path, at: int = -5) -> None:
 def test_the_damaged_last_one_is_set_aside_and_the_one_before_ends_with_the_same_bytes(
     trained: Path, run: Path, tmp_path: Path
 ) -> None:
-    flip(run / checkpoint.FILE)
+    flip(run / keeping.CHECKPOINT)
     told: list[Event] = []
     dsd_ort.train(run, DATA, resume=True, threads=1, listener=told.append)
     notes = [event["text"] for event in told if event["event"] == "note"]
     assert any("the last checkpoint is damaged, and is now checkpoint.damaged.safetensors" in note for note in notes)
     dsd_ort.export(run, tmp_path / "final.onnx")
     assert (tmp_path / "final.onnx").read_bytes() == (trained / "final.onnx").read_bytes()
-    assert (run / checkpoint.DAMAGED).exists()
+    assert (run / keeping.DAMAGED).exists()
     assert not list(run.rglob(".*"))
 
 
 def test_a_last_one_that_is_gone_is_found_in_the_one_before(run: Path) -> None:
-    (run / checkpoint.FILE).unlink()
+    (run / keeping.CHECKPOINT).unlink()
     dsd_ort.train(run, DATA, resume=True, threads=1)
     assert dsd_ort.fsck(run).whole
 
 
 def test_where_there_is_none_before_it_the_message_says_who_knows_what_can_be_saved(run: Path) -> None:
-    checkpoint.earlier_file(run, 1).unlink()
-    flip(run / checkpoint.FILE)
-    before = (run / checkpoint.FILE).read_bytes()
+    keeping.earlier_file(run, 1).unlink()
+    flip(run / keeping.CHECKPOINT)
+    before = (run / keeping.CHECKPOINT).read_bytes()
     with pytest.raises(
         DamagedError, match="the checkpoint is damaged: the file is no longer what was written"
     ) as caught:
         dsd_ort.train(run, DATA, resume=True, threads=1)
     assert "dsd-ort fsck" in (caught.value.fix or "")
-    assert (run / checkpoint.FILE).read_bytes() == before
+    assert (run / keeping.CHECKPOINT).read_bytes() == before
 
 
 def test_damaged_weights_of_a_phase_are_not_exported(run: Path, tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_as_many_stay_as_are_wanted_the_youngest_first(trained: Path, tmp_path: 
     arena = Arena.of(program)
     for step in range(5):
         arena.weights[:] = step
-        checkpoint.save(program.folder / checkpoint.FILE, arena, {"program": program.digest}, keep=keep)
-    paths = [program.folder / checkpoint.FILE, *(checkpoint.earlier_file(program.folder, n) for n in range(1, keep))]
+        checkpoint.save(program.folder / keeping.CHECKPOINT, arena, {"program": program.digest}, keep=keep)
+    paths = [program.folder / keeping.CHECKPOINT, *(keeping.earlier_file(program.folder, n) for n in range(1, keep))]
     steps = [float(safetensors.numpy.load_file(path)["weights/fc.bias"][0]) for path in paths]
     assert steps == [4.0, 3.0, 2.0][:keep]
     assert len(list(program.folder.glob("*.safetensors"))) == keep
@@ -113,9 +113,9 @@ def test_as_many_stay_as_are_wanted_the_youngest_first(trained: Path, tmp_path: 
 def test_one_file_with_both_names_as_a_kill_leaves_it_leaves_nothing_behind(run: Path) -> None:
     program = open_program(run)
     arena = Arena.of(program)
-    checkpoint.earlier_file(run, 1).unlink()
-    os.link(run / checkpoint.FILE, checkpoint.earlier_file(run, 1))
-    checkpoint.save(run / checkpoint.FILE, arena, {"program": program.digest}, keep=2)
+    keeping.earlier_file(run, 1).unlink()
+    os.link(run / keeping.CHECKPOINT, keeping.earlier_file(run, 1))
+    checkpoint.save(run / keeping.CHECKPOINT, arena, {"program": program.digest}, keep=2)
     assert not list(run.rglob(".*"))
 
 
@@ -124,7 +124,7 @@ def test_without_hard_links_it_is_a_copy(run: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(1, "no links here")
 
     monkeypatch.setattr(os, "link", none)
-    flip(run / checkpoint.FILE)
+    flip(run / keeping.CHECKPOINT)
     dsd_ort.train(run, DATA, resume=True, threads=1)
     assert dsd_ort.fsck(run).whole
 
@@ -168,22 +168,22 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], object], str
 @pytest.mark.parametrize("case", CHANGES)
 def test_what_somebody_made_it_say_is_held_against_the_run(run: Path, case: str) -> None:
     change, words = CHANGES[case]
-    resealed(run / checkpoint.FILE, change)
+    resealed(run / keeping.CHECKPOINT, change)
     program = open_program(run)
     with pytest.raises(RunError) as caught:
-        checkpoint.load(run / checkpoint.FILE, Arena.of(program), program, state=True)
+        checkpoint.load(run / keeping.CHECKPOINT, Arena.of(program), program, state=True)
     assert words in caught.value.what
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read(run: Path, trained: Path) -> None:
-    path = run / checkpoint.FILE
+    path = run / keeping.CHECKPOINT
     with safetensors.safe_open(path, framework="numpy") as file:
         record = json.loads(file.metadata()["dsd_ort"])
     del record["on_nan"]
     safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, metadata={"dsd_ort": json.dumps(record)})
     dsd_ort.train(run, DATA, resume=True, threads=1)
     states = {each.file: each.state for each in dsd_ort.fsck(run).findings}
-    assert states[checkpoint.FILE] == "unchecked"
+    assert states[keeping.CHECKPOINT] == "unchecked"
     assert read(run)[-1]["event"] == "end"
 
 
@@ -203,7 +203,7 @@ def test_masks_take_no_memory_until_a_phase_prunes(run: Path, tmp_path: Path) ->
 
 
 def test_masks_that_nobody_made_are_saved_as_ones_and_read_as_none(run: Path) -> None:
-    program, record = open_program(run), checkpoint.read_record(run / checkpoint.FILE, open_program(run), state=True)
+    program, record = open_program(run), checkpoint.read_record(run / keeping.CHECKPOINT, open_program(run), state=True)
     unmasked, masked, again = (Arena.of(program) for _ in range(3))
     masked.masks[:] = 1
     for name, arena in (("unmasked", unmasked), ("masked", masked)):
@@ -211,6 +211,6 @@ def test_masks_that_nobody_made_are_saved_as_ones_and_read_as_none(run: Path) ->
     assert (run / "unmasked").read_bytes() == (run / "masked").read_bytes()
     checkpoint.load(run / "unmasked", again, program, state=True)
     assert again.unmasked
-    checkpoint.load(run / checkpoint.FILE, again, program, state=True)
+    checkpoint.load(run / keeping.CHECKPOINT, again, program, state=True)
     assert not again.unmasked
     assert again.density() == pytest.approx(0.6)

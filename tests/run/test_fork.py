@@ -12,7 +12,7 @@ import safetensors.numpy
 import dsd_ort
 from dsd_ort.errors import RunError
 from dsd_ort.graph.program import Program
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, keeping
 from dsd_ort.run.fork import fork, shared_phases
 from dsd_ort.run.journal import FILE, read
 from tests.models import cnn_data, write_cnn
@@ -51,8 +51,8 @@ def contents(run: Program) -> dict[str, Any]:
     """The files of a run, without the times in its checkpoint and its journal."""
     files = {str(path.relative_to(run.folder)): path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     del files[FILE]
-    if files.pop(checkpoint.FILE, None):
-        path = run.folder / checkpoint.FILE
+    if files.pop(keeping.CHECKPOINT, None):
+        path = run.folder / keeping.CHECKPOINT
         record = checkpoint.read_record(path, run)
         del record["progress"]["seconds"]
         files |= {"record": record, "state": safetensors.numpy.save(safetensors.numpy.load_file(path))}
@@ -101,7 +101,7 @@ def test_a_fork_that_is_killed_is_as_if_it_had_not_begun(
     before, copy = contents(run), checkpoint.copy
 
     def killed(path: Path, destination: Path, program: str, new: str) -> None:
-        if path.name == checkpoint.FILE:
+        if path.name == keeping.CHECKPOINT:
             raise KeyboardInterrupt
         copy(path, destination, program, new)
 
@@ -130,7 +130,7 @@ def test_only_where_the_two_part_is_there_a_fork(model: Path, tmp_path: Path, ru
     assert not fork(early, other)
     train(run, resume=True, until=3)
     assert not fork(run, other)
-    assert not (other.folder / checkpoint.FILE).exists()
+    assert not (other.folder / keeping.CHECKPOINT).exists()
 
 
 def test_another_model_is_no_fork(tmp_path: Path, runs: tuple[Program, Program]) -> None:

@@ -14,7 +14,7 @@ import safetensors.numpy
 import dsd_ort
 from dsd_ort.graph.program import open_program
 from dsd_ort.recipe import Recipe
-from dsd_ort.run import checkpoint
+from dsd_ort.run import keeping
 from dsd_ort.run.arena import Arena
 from tests import cases
 
@@ -57,7 +57,7 @@ def run(model: Path) -> Path:
 
 def test_a_frozen_parameter_is_in_no_buffer_and_in_no_checkpoint(tmp_path: Path) -> None:
     folder = run(table(tmp_path, 100))
-    files = [folder / checkpoint.FILE, *(folder / "phases").iterdir()]
+    files = [folder / keeping.CHECKPOINT, *(folder / "phases").iterdir()]
     assert len(files) == 5
     for file in files:
         assert {name for name in safetensors.numpy.load_file(file) if "table" in name} == set()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import dsd_ort
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, keeping
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.journal import Event, read
 from tests.models import cnn_data, write_cnn
@@ -151,6 +151,6 @@ def test_what_a_killed_process_leaves_half_written_is_removed(tmp_path: Path) ->
     (tmp_path / ".tmpA1b2C3").write_bytes(b"half")
     (tmp_path / ".checkpoint.safetensors.0123abcd.part").write_bytes(b"half")
     (tmp_path / ".tmp-mine").write_bytes(b"another's")
-    checkpoint.save(tmp_path / checkpoint.FILE, arena, {})
-    assert checkpoint.remove_left(tmp_path) == [".tmpA1b2C3"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-mine", checkpoint.FILE]
+    checkpoint.save(tmp_path / keeping.CHECKPOINT, arena, {})
+    assert keeping.remove_left(tmp_path) == [".tmpA1b2C3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-mine", keeping.CHECKPOINT]

@@ -12,7 +12,7 @@ import safetensors.numpy
 
 import dsd_ort
 from dsd_ort.errors import Stopped
-from dsd_ort.run import checkpoint
+from dsd_ort.run import keeping
 from dsd_ort.run.journal import Event, read
 from dsd_ort.run.position import Progress
 from tests.models import cnn_data, write_cnn
@@ -127,7 +127,7 @@ def test_a_checkpoint_of_before_is_as_its_last_epoch_was(run: Path) -> None:
     assert Progress().best_on is None
     with pytest.raises(Stopped):
         train(run, stop=stop_after(15))
-    path = run / checkpoint.FILE
+    path = run / keeping.CHECKPOINT
     with safetensors.safe_open(path, framework="numpy") as file:
         record = json.loads(file.metadata()["dsd_ort"])
     assert record["progress"].pop("best_on") == "evaluation"

@@ -12,7 +12,7 @@ import safetensors.numpy
 import dsd_ort
 from dsd_ort.errors import DivergedError, Stopped
 from dsd_ort.graph.program import open_program
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, keeping
 from dsd_ort.run.journal import Event
 from tests.models import cnn_data, write_cnn
 
@@ -39,11 +39,11 @@ def train(run: Path, precision: str | None, **options: Any) -> list[Event]:
 
 def record(run: Path) -> dict[str, Any]:
     program = open_program(run)
-    return checkpoint.read_record(run / checkpoint.FILE, program)
+    return checkpoint.read_record(run / keeping.CHECKPOINT, program)
 
 
 def tensors(run: Path) -> dict[str, np.ndarray]:
-    return safetensors.numpy.load_file(run / checkpoint.FILE)
+    return safetensors.numpy.load_file(run / keeping.CHECKPOINT)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

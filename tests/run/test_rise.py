@@ -24,11 +24,11 @@ from dsd_ort.data import open_data
 from dsd_ort.errors import DataError, RecipeError, Stopped
 from dsd_ort.graph.program import open_program
 from dsd_ort.recipe import Phase, Rise
-from dsd_ort.run.checkpoint import FILE
 from dsd_ort.run.engine import Engine
 from dsd_ort.run.examples import Examples
 from dsd_ort.run.execution import Execution
 from dsd_ort.run.journal import Journal, Silent, read
+from dsd_ort.run.keeping import CHECKPOINT
 from dsd_ort.run.phases import Trainer
 from dsd_ort.run.ranks import Team
 from dsd_ort.run.schedule import SHARES, sparsity
@@ -142,7 +142,7 @@ def test_law_3_and_6_masks_follow_and_a_run_stopped_at_any_update_ends_with_the_
                 DATA,
                 eval_data=HELD_OUT,
                 threads=1,
-                resume=(parts / FILE).exists(),
+                resume=(parts / CHECKPOINT).exists(),
                 stop=lambda: next(stops) % 5 == 4,
             )
     assert ends(tmp_path / "parts") == ends(tmp_path / "whole")
@@ -263,7 +263,7 @@ def test_wanda_of_a_stream_is_refused_before_the_first_step(model: Path, tmp_pat
     dsd_ort.prepare(model, tmp_path / "run", wanted)
     with pytest.raises(DataError, match="no numbers"):
         dsd_ort.train(tmp_path / "run", stream, threads=1)
-    assert not (tmp_path / "run" / FILE).exists()
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
 def test_wanda_of_a_weight_that_meets_nobody_knows_what_is_refused(tmp_path: Path) -> None:

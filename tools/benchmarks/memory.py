@@ -27,7 +27,7 @@ import safetensors.numpy
 
 import dsd_ort
 from dsd_ort.graph.manifest import Slice
-from dsd_ort.run import checkpoint
+from dsd_ort.run import checkpoint, keeping
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.journal import Event
 from tools.measuring import machine
@@ -119,7 +119,7 @@ def _checkpoints(folder: Path) -> dict[str, Any]:
     piece = {"name": "w", "shape": (WEIGHTS,), "offset": 0, "size": WEIGHTS, "role": "matrix", "layer": ""}
     arena = Arena([Slice(**piece, trained=True, prunable=True, successor="g")], [], ["moment1", "moment2"])
     arena.weights[:] = np.random.default_rng(0).standard_normal(WEIGHTS, np.float32)
-    path = folder / checkpoint.FILE
+    path = folder / keeping.CHECKPOINT
     ways = {
         "with a digest": lambda: checkpoint.save(path, arena, {"program": ""}),
         "without": lambda: _plain(path, arena),

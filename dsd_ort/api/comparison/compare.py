@@ -22,7 +22,7 @@ from dsd_ort.api.models import verify
 from dsd_ort.api.runs import export, phases, train
 from dsd_ort.graph.program import Program
 from dsd_ort.recipe import Recipe
-from dsd_ort.run import checkpoint
+from dsd_ort.run import keeping
 from dsd_ort.run.execution import OnNaN, Precision
 from dsd_ort.run.journal import AS_IT_CAME, Event
 from dsd_ort.run.metrics import better
@@ -112,7 +112,7 @@ def compare(
     training = partial(training, on_nan=on_nan, listener=once(listener), stop=stop)
     training = partial(training, measure_first=False)  # that is done once for both
     with held(
-        folder, (*FOLDERS.values(), report.REPORT, RECIPE), (folder / FOLDERS[report.DSD] / checkpoint.FILE).exists
+        folder, (*FOLDERS.values(), report.REPORT, RECIPE), (folder / FOLDERS[report.DSD] / keeping.CHECKPOINT).exists
     ):
         if fit:
             recipe = fitted(folder, model, recipe, data, listener, device=device, threads=threads)

@@ -14,7 +14,7 @@ from dsd_ort.api.comparison.selection import Sets
 from dsd_ort.data import Dataset
 from dsd_ort.file.payload import Floats
 from dsd_ort.graph.program import Program
-from dsd_ort.run import checkpoint, memory
+from dsd_ort.run import checkpoint, keeping, memory
 from dsd_ort.run.arena import Arena
 from dsd_ort.run.evaluate import Evaluator
 from dsd_ort.run.execution import Execution
@@ -149,4 +149,4 @@ def fit(program: Program, arena: Arena, data: Dataset, execution: Execution) -> 
 
 def _file(program: Program, phase: int, *, best: bool) -> Path:
     kind = program.recipe.phase[phase - 1].kind
-    return checkpoint.weights_file(program.folder, phase - 1, kind, best=best)
+    return keeping.weights_file(program.folder, phase - 1, kind, best=best)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from dsd_ort.errors import DivergedError
 from dsd_ort.graph.program import Program
-from dsd_ort.run import checkpoint
+from dsd_ort.run import keeping
 from dsd_ort.run.fork import fork, shared_phases
 from dsd_ort.run.journal import Event, read
 
@@ -19,7 +19,7 @@ Listener = Callable[[Event], None]
 
 
 def is_begun(run: Program) -> bool:
-    return (run.folder / checkpoint.FILE).exists()
+    return (run.folder / keeping.CHECKPOINT).exists()
 
 
 def is_complete(run: Program) -> bool:
