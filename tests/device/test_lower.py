@@ -94,6 +94,20 @@ def test_both_gradients_of_a_convolution_stay(
     assert any(name.endswith("Conv") for name in operators(lowered)) == applies
 
 
+@pytest.mark.parametrize("x", [(2, 32, 9, 7), (3, 16, 19)])
+def test_a_kernel_with_less_to_copy_is_exchanged_and_the_bias_apart(x: tuple[int, ...]) -> None:
+    rank = len(x) - 2
+    w = (8, x[1], *[3] * rank)
+    forward, backward = convolution_texts(x, w, f"pads={[1] * 2 * rank}")
+    backward = backward.replace(" dw)", " dw, float[8] db)").replace("dx, dw =", "dx, dw, db =")
+    feeds = {"x": normal(*x), "w": normal(*w)}
+    feeds["dy"] = normal(*run(model_of(forward), feeds)["y"].shape)
+    lowered, _ = assert_equal_after_lowering(backward, feeds, BLOCKS[0])
+    (left,) = (node for node in lowered.graph if node.op_type == "ConvGrad")
+    assert [output.name != "" for output in left.outputs] == [False, True]
+    assert left.inputs[0] is not None and left.inputs[0].name == "x"
+
+
 DEPTHWISE = {
     # name: shape of x, kernel, attributes, what stays with ConvGrad
     "3x3": ((2, 16, 9, 7), (3, 3), "pads=[1,1,1,1]", ""),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from dsd_ort.device.lower import volume
+from dsd_ort.device.lower import exchanged, volume
 from dsd_ort.device.lower.blocked import Layout
 from dsd_ort.device.lower.convolution import Convolution, convolution_of, flip_transpose
 from dsd_ort.device.lower.depthwise import Depthwise
@@ -43,7 +43,10 @@ def convolution_gradient(site: Site, choices: Choices) -> ir.Value | Sequence[ir
     data = _data_gradient(site, layout, conv, dy, weight) if site.node.outputs[0].name else None
     if choices.recent and (kernels := volume.kernel_gradients(site, conv)) is not None:
         return [data, *kernels]
-    return data if (kernel := _exchanged(site, conv, dy, weight)) is None else [data, kernel]
+    wanted = [output.name for output in site.node.outputs[1:]]
+    if not any(wanted[:1]) or (any(wanted[1:]) and not choices.recent) or not exchanged.suits(conv):
+        return data
+    return [data, *exchanged.kernel_gradients(site, conv, dy, site.input(1), weight, bias=any(wanted[1:]))]
 
 
 def _data_gradient(site: Site, layout: Layout, conv: Convolution, dy: ir.Value, weight: ir.Value) -> ir.Value | None:
@@ -57,22 +60,3 @@ def _data_gradient(site: Site, layout: Layout, conv: Convolution, dy: ir.Value, 
     if max(conv.kernel) > 1 and conv.group == 1 and 2 * conv.in_channels <= conv.out_channels:
         return None  # few rows of a product: ConvGrad's own way is quicker
     return site.Conv(dy, flip_transpose(site, weight, conv), **backward.attributes)
-
-
-def _exchanged(site: Site, conv: Convolution, dy: ir.Value, weight: ir.Value) -> ir.Value | None:
-    """The gradient dW with X and dY exchanged, where that leaves half as much to copy, or less.
-
-    ConvGrad copies what each place of the kernel reads of its X.  With stride 1, dWᵀ flipped is the gradient of a
-    convolution whose X is dY and whose dY is X.
-    """
-    wanted, backward = [output.name for output in site.node.outputs], conv.backward
-    if len(wanted) < 2 or not wanted[1] or any(wanted[2:]) or backward is None or conv.group > 1:
-        return None
-    if max(conv.kernel) == 1 or 2 * conv.out_channels > conv.in_channels:
-        return None
-    shape = [conv.in_channels, conv.out_channels, *conv.kernel]
-    unread, turned = site.several(
-        "com.microsoft.ConvGrad", 2, site.input(1), dy, site.Reshape(weight, shape), **backward.attributes
-    )
-    unread.name = ""
-    return flip_transpose(site, turned, backward)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from dsd_ort.device.lower import exchanged
 from dsd_ort.device.lower.convolution import Convolution
 from dsd_ort.rewrite.shapes import dims_of
 from dsd_ort.rewrite.site import Site
@@ -33,18 +34,19 @@ def kernel_gradients(site: Site, conv: Convolution) -> Sequence[ir.Value] | None
     pictures = site.Transpose(stacked, perm=[0, 3, 1, 2, 4, 5])
     flat = site.Reshape(pictures, [-1, places * conv.in_channels, *before[1:]])
     of_pictures = site.Reshape(site.Transpose(dy, perm=[0, 2, 1, 3, 4]), [-1, filters, *after[1:]])
-    per_group = conv.in_channels // conv.group
-    _, kernel, *bias = site.several(
-        "com.microsoft.ConvGrad",
-        len(outputs) + 1,
-        *(of_pictures, flat, site.Reshape(weight, [filters, per_group * places, *conv.kernel[1:]])),
-        kernel_shape=conv.kernel[1:],
-        strides=conv.strides[1:],
-        dilations=conv.dilations[1:],
-        pads=[*conv.pads[1:3], *conv.pads[4:]],
-        group=conv.group,
+    per_group = conv.in_channels // conv.group * places
+    flat_weight = site.Reshape(weight, [filters, per_group, *conv.kernel[1:]])
+    of_picture = Convolution(
+        *(filters, per_group * conv.group, conv.kernel[1:], conv.strides[1:], conv.dilations[1:]),
+        *([*conv.pads[1:3], *conv.pads[4:]], conv.group),
     )
-    return site.Reshape(kernel, [filters, per_group, *conv.kernel]), *bias
+    if exchanged.suits(of_picture):
+        found = exchanged.kernel_gradients(site, of_picture, of_pictures, flat, flat_weight, bias=len(outputs) > 1)
+    else:
+        _, *found = site.several(
+            "com.microsoft.ConvGrad", len(outputs) + 1, of_pictures, flat, flat_weight, **of_picture.attributes
+        )
+    return site.Reshape(found[0], [filters, conv.in_channels // conv.group, *conv.kernel]), *found[1:]
 
 
 def _lengths(value: ir.Value) -> list[int] | None:
