@@ -255,7 +255,7 @@ def test_only_the_final_files_are_kept(finished: Path, tmp_path: Path) -> None:
     assert found.final.read_bytes() == (finished / "final.onnx").read_bytes()
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stops=st.lists(st.integers(1, 40), min_size=1, max_size=3))
 def test_stopped_anywhere_and_called_again_it_ends_with_the_same_bytes(
     finished: Path, tmp_path_factory: pytest.TempPathFactory, stops: list[int]

@@ -16,7 +16,7 @@ import pytest
 
 from dsd_ort import runtime
 from dsd_ort.device.forms import for_session
-from dsd_ort.device.mixed import LOSS_SCALE, mix, scale_loss
+from dsd_ort.device.mixed import LOSS_SCALE, Precision, mix, scale_loss
 from dsd_ort.device.unroll import unroll
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
@@ -26,6 +26,15 @@ from tests.session import opened
 
 DISTINCT = {str(case).rpartition(" / ")[0]: case for listed in CASES for case in listed.everywhere()}
 """Each case at its last opset."""
+
+
+def in_turn(*options: tuple[Any, ...]) -> list[Any]:
+    """Every case with each of *options*, of which all but one, in turn, are slow."""
+    return [
+        pytest.param(name, *option, marks=[pytest.mark.slow] * ((number + turn) % len(options) > 0))
+        for number, name in enumerate(DISTINCT)
+        for turn, option in enumerate(options)
+    ]
 
 
 @cache
@@ -55,27 +64,26 @@ def assert_close(got: Arrays, expected: Arrays, tolerance: float) -> None:
             assert np.linalg.norm(difference) <= tolerance * (np.linalg.norm(value) + 1e-3), name
 
 
-@pytest.mark.parametrize("name", DISTINCT)
-def test_the_forms_of_cuda_compute_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "trains", "deterministic"), in_turn((True, False), (True, True), (False, False)))
+def test_the_forms_of_cuda_compute_the_same(
+    name: str, trains: bool, deterministic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     step, inputs, expected = prepared(name)
     shapes = {value.name: inputs[value.name].shape for value in step.graph.input}
-    options: list[tuple[bool, dict[str, Any]]] = [(True, {}), (True, {"deterministic": True}), (False, {})]
-    for trains, chosen in options:
-        with monkeypatch.context() as patch:
-            patch.setattr(runtime, "trains", lambda trains=trains: trains)
-            graph = ir.from_proto(step)
-            for_session(graph, "cuda", shapes, **chosen)
-        unroll(graph)
-        assert_close(outputs(graph, inputs), expected, 1e-5)
-
-
-@pytest.mark.parametrize("name", DISTINCT)
-def test_16_bits_are_close(name: str) -> None:
-    step, inputs, expected = prepared(name)
-    for precision, tolerance in (("fp16", 0.02), ("bf16", 0.1)):
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "trains", lambda: trains)
         graph = ir.from_proto(step)
-        scale_loss(graph, "L")
-        for_session(graph, "cpu")
-        mix(graph, precision)  # type: ignore[arg-type]
-        got = outputs(graph, {**inputs, LOSS_SCALE: np.array(1, np.float32)})
-        assert_close(got, expected, tolerance)
+        for_session(graph, "cuda", shapes, deterministic=deterministic)
+    unroll(graph)
+    assert_close(outputs(graph, inputs), expected, 1e-5)
+
+
+@pytest.mark.parametrize(("name", "precision", "tolerance"), in_turn(("fp16", 0.02), ("bf16", 0.1)))
+def test_16_bits_are_close(name: str, precision: Precision, tolerance: float) -> None:
+    step, inputs, expected = prepared(name)
+    graph = ir.from_proto(step)
+    scale_loss(graph, "L")
+    for_session(graph, "cpu")
+    mix(graph, precision)
+    got = outputs(graph, {**inputs, LOSS_SCALE: np.array(1, np.float32)})
+    assert_close(got, expected, tolerance)

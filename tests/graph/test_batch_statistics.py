@@ -45,8 +45,7 @@ def test_gradients_go_through_the_statistics_of_the_batch(
     assert "training mode" not in export
 
 
-@pytest.mark.parametrize("opset", [14, 17, 18])
-@pytest.mark.parametrize("sides", ["9", "9, 9", "5, 5, 5"])
+@pytest.mark.parametrize(("opset", "sides"), [(14, "9"), (17, "9, 9"), (18, "5, 5, 5")])
 @pytest.mark.parametrize("by", cases.NORMALISED)
 def test_at_every_opset_and_rank(tmp_path: Path, by: str, sides: str, opset: int) -> None:
     model = cases.batch_normalised(tmp_path / "m.onnx", by, sides=sides, opset=opset)

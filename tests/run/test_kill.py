@@ -96,8 +96,13 @@ def in_the_middle_of(phase: int) -> Callable[[list[Event]], bool]:
     return lambda events: any(e["event"] == "progress" and e["phase"] == phase and e["epoch"] == 3 for e in events)
 
 
-@pytest.mark.parametrize("checkpoint_seconds", ["0.01", "300"], ids=["mid-epoch", "epoch-end"])
-@pytest.mark.parametrize("phase", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("phase", "checkpoint_seconds"),
+    [
+        *((phase, "0.01") for phase in (1, 2, 3)),
+        *(pytest.param(phase, "300", marks=[pytest.mark.slow] * (phase != 2)) for phase in (1, 2, 3)),
+    ],
+)
 def test_a_killed_run_ends_with_the_same_bytes(bench: Bench, phase: int, checkpoint_seconds: str) -> None:
     run = bench.prepare(f"killed-{phase}-{checkpoint_seconds}")
     process = bench.start(run, "--checkpoint-seconds", checkpoint_seconds)

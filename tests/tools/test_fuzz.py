@@ -1,4 +1,4 @@
-"""Five hundred files that are almost right: each is answered or refused in one message."""
+"""Three hundred files that are almost right: each is answered or refused in one message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tools.fuzz.trial import SECONDS, Case
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 DOCS = Path(__file__).parents[2] / "docs"
 SEED = 20
-COUNTS = {"models": 300, "recipes": 100, "data": 100}
+COUNTS = {"models": 100, "recipes": 100, "data": 100}
 PARTS = [(kind, begin) for kind, count in COUNTS.items() for begin in range(0, count, 100)]
 
 
