@@ -1,6 +1,6 @@
 # make demo    the whole job on bundled data, in its own environment (.venv)
 # make test    the tests, without PyTorch
-# make stock   demo and short tests without ONNX Runtime's training build, and its numbers again without it (.venv-stock)
+# make stock   short tests, a brief demo among them, without ONNX Runtime's training build, and its numbers again without it (.venv-stock)
 # make mpi     trainings by several processes, with mpi4py and MPICH from wheels (.venv-mpi)
 # make docs    the documentation as a site, in build/site
 # make audit   what is known of flaws in the packages that dsd-ort needs, from PyPI's advisories
@@ -55,8 +55,7 @@ docs: $(VENV)/docs
 # Everything works without the training build; and where .venv has it, what it computes is computed again without it.
 stock: $(VENV)/test $(STOCK)/stock
 	@$(if $(NEWER),,echo "There is no Python 3.13 or newer here: ONNX Runtime without training is tried on $(PYTHON).")
-	rm -rf build/demo build/stock
-	$(STOCK)/bin/dsd-ort demo -o build/demo
+	rm -rf build/stock
 	$(STOCK)/bin/python -m pytest -n $(JOBS) $(SHORT)
 	@if $(VENV)/bin/python -c 'from tests.session import TRAINING_BUILD; raise SystemExit(not TRAINING_BUILD)'; then set -ex; \
 	  $(VENV)/bin/python -m tests.stock build/stock; \
