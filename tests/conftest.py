@@ -5,6 +5,8 @@ Times are never asserted, hypothesis's own deadline for an example included.
 
 from __future__ import annotations
 
+import gc
+
 import hypothesis
 import pytest
 
@@ -12,6 +14,12 @@ from tests.session import TRAINING_BUILD
 
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_collection_finish() -> None:
+    """Ten thousand tests stay: whatever collects garbage need not look at them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

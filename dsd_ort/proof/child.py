@@ -8,6 +8,7 @@ output: ``{"doing": …}`` as often as it likes, and one ``{"report": …}`` or 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -124,6 +125,7 @@ def main() -> None:
     try:
         from dsd_ort.proof import prove
 
+        gc.freeze()  # modules stay: what prove collects between its parts is engines
         answer({"report": msgspec.to_builtins(prove.run(request, lambda text: answer({"doing": text})))})
     except DsdError as error:
         answer({"error": _table(error)})

@@ -12,13 +12,13 @@ In: a model as bytes, and a device.  Out: a session, or what to install.  Of the
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import platform
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -71,15 +71,20 @@ def training_build() -> str | None:
 
 def distributions(names: Iterable[str] | None = None) -> list[str]:
     """The installed distributions that provide the package ``onnxruntime``, sorted."""
-    if names is None:
-        names = (d.metadata["Name"] or "" for d in importlib.metadata.distributions())
-    normal = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+    normal = {re.sub(r"[-_.]+", "-", name).lower() for name in (_installed() if names is None else names)}
     extensions = ("onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools")
     return sorted(
         n
         for n in normal
         if (n == "onnxruntime" or n.startswith(("onnxruntime-", "ort-nightly"))) and n not in extensions
     )
+
+
+def _installed() -> Iterator[str]:
+    """All distributions, by the folders of their metadata: to parse these takes as long as to prepare a small model."""
+    for entry in sys.path:
+        for folder in Path(entry).glob("*.*-info"):
+            yield folder.stem.partition("-")[0]
 
 
 def require_runtime(installed: list[str] | None = None, version: str | None = None) -> None:
