@@ -46,7 +46,7 @@ WANTED = (
     Wanted("fashion-cnn-16", (0.3,), 5),
     Wanted("fashion-residual-8", (0, 0.1, 0.3, 0.5), 5),
     Wanted("fashion-residual-16", (0.3,), 5),
-    Wanted("cifar10-residual-16", (0, 0.2), 5),
+    Wanted("cifar10-residual-8", (0, 0.2), 5),
     Wanted("cifar10-resnet20", (0, 0.2), 16, where=", on a GPU"),
 )
 SHORT = (
