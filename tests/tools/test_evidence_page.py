@@ -104,6 +104,15 @@ def test_a_task_is_measured_with_its_controls_and_its_suspects(tmp_path: Path, m
     assert 0.85 < arm["area"] < 1 and arm["truly wrong"] > 0.7 * arm["suspects"] > 100
     assert arm["fits"] == pytest.approx(1 - arm["suspects"] / 1030, abs=1e-4)
     assert not list(tmp_path.iterdir())
+    # A row that lacks a sparsity gets what it would have had.
+    fewer = {name: arm for name, arm in found["arms"].items() if not name.endswith("-0.5")}
+    rows = Rows(tmp_path / "rows.json", wrong_labels.WRONG_LABELS.names)
+    rows.add(found | {"arms": fewer})
+    monkeypatch.setattr(wrong_labels, "WRONG_LABELS", rows)
+    whole = wrong_labels.completed(about, tmp_path, 1)
+    assert [*whole["arms"]] == [*found["arms"]] and not task.left(whole)
+    for name, arm in found["arms"].items():
+        assert {**whole["arms"][name], "seconds": 0} == {**arm, "seconds": 0}
 
 
 @pytest.mark.slow

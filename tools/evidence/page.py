@@ -15,6 +15,7 @@ import numpy as np
 from tools.evidence import sparse
 from tools.evidence.rows import EXPORTED, FOLDS, SPARSE, WRONG_LABELS, Row
 from tools.evidence.summary import DECAY, DENSE, DROPPED, DSD, EARLY, Group, difference, groups, lower, word
+from tools.evidence.tasks import TASKS
 
 PAGE = Path("docs/evidence.md")
 RECIPES = Path("docs/evidence_default_recipe.json")
@@ -226,8 +227,8 @@ def cost(swept: Iterable[Group], folds: Iterable[Row]) -> str:
 
 
 def missing(swept: Iterable[Group], folds: Iterable[Row], exported: Iterable[Row]) -> Iterator[str]:
-    """The commands that go on, and for how many seeds."""
-    there = {(g.task, g.noise, g.share): len(g.rows) for g in swept}
+    """The commands that go on, and for how many seeds; also of those that lack a sparsity."""
+    there = {(g.task, g.noise, g.share): sum(not TASKS[g.task].left(row) for row in g.rows) for g in swept}
     for task, shares, seeds, noise, where in WANTED:
         left = {share: seeds - there.get((task, noise, share), 0) for share in shares}
         if some := [f"{share:g}" for share, count in left.items() if count > 0]:

@@ -29,12 +29,15 @@ class Rows(NamedTuple):
     def key(self, row: Row) -> tuple[Any, ...]:
         return tuple(row[name] for name in self.names)
 
-    def measure(self, wanted: Iterable[Row], one: Callable[[Row], Row]) -> None:
+    def measure(
+        self, wanted: Iterable[Row], one: Callable[[Row], Row], is_whole: Callable[[Row], bool] = lambda row: True
+    ) -> None:
         """Measures what is *wanted* and not there yet, one by one, says how long that takes, and keeps each at once.
 
-        ``one`` gives what was measured, to which the columns are added; ``minutes`` is how long it took.
+        ``one`` gives what was measured, to which the columns are added; ``minutes`` is how long it took.  What is there
+        and not *whole* is measured too, and ``one`` sees to it.
         """
-        known = {self.key(row) for row in self.read()}
+        known = {self.key(row) for row in self.read() if is_whole(row)}
         missing = [row for row in wanted if self.key(row) not in known]
         for number, row in enumerate(missing):
             print(self._estimate(missing[number:]), flush=True)

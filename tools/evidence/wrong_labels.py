@@ -37,12 +37,14 @@ from dsd_ort.statistics import precision_at, roc_area
 from tools.evidence import networks
 from tools.evidence.pictures import NOISES, Labelled, labelled
 from tools.evidence.rows import WRONG_LABELS, Row
+from tools.evidence.summary import sparsity
 from tools.evidence.tasks import TASKS
 from tools.measuring.machine import cpu
 
 SMALL = 512
 """Pictures of a trial."""
 ARMS = ("dense-only", "early-stopping", "weight-decay", "dsd", "drop-suspects")
+PRUNED = ("dsd", "drop-suspects")
 
 
 def main() -> None:
@@ -67,11 +69,40 @@ def main() -> None:
         for about in wanted:
             print(json.dumps(about | measure(about, arguments.folder / "small", arguments.threads, small=True)))
         return
-    WRONG_LABELS.measure(wanted, lambda row: measure(row, arguments.folder, arguments.threads))
+    WRONG_LABELS.measure(
+        wanted,
+        lambda row: completed(row, arguments.folder, arguments.threads),
+        is_whole=lambda row: row["auto"] or not TASKS[row["task"]].left(row),
+    )
 
 
-def measure(about: Row, folder: Path, threads: int, *, small: bool = False) -> Row:
-    """All arms with one seed; errors on the test pictures in percent.  *small* is only a trial."""
+def completed(about: Row, folder: Path, threads: int) -> Row:
+    """All arms with one seed, or of those that are there already the sparsities that they lack, beside them."""
+    there = [row for row in WRONG_LABELS.read() if WRONG_LABELS.key(row) == WRONG_LABELS.key(about)]
+    if not there:
+        return measure(about, folder, threads)
+    (row,) = there
+    found = measure(about, folder, threads, only=TASKS[about["task"]].left(row))
+    arms = row["arms"] | found["arms"]
+    return row | {
+        "arms": {name: arms[name] for name in sorted(arms, key=_place)},
+        "diverged": [*row["diverged"], *found["diverged"]],
+        "minutes": round(row["minutes"] + found["minutes"], 1),
+    }
+
+
+def measure(
+    about: Row, folder: Path, threads: int, *, only: tuple[float, ...] | None = None, small: bool = False
+) -> Row:
+    """All arms with one seed; errors on the test pictures in percent.
+
+    Args:
+        about: task, noise, share and seed.
+        folder: of what is not done yet.
+        threads: of ONNX Runtime.
+        only: DSD at these sparsities and no other arm.
+        small: only a trial.
+    """
     task, seed, began = TASKS[about["task"]], about["seed"], time.perf_counter()
     folder = folder / "-".join(
         f"{about[name]:g}" if name == "share" else str(about[name]) for name in WRONG_LABELS.names
@@ -88,8 +119,8 @@ def measure(about: Row, folder: Path, threads: int, *, small: bool = False) -> R
             task.recipe(seed),
             data.train,
             data.test,
-            sparsities="auto" if about["auto"] else task.sparsities,
-            kinds=ARMS,
+            sparsities="auto" if about["auto"] else only or task.sparsities,
+            kinds=PRUNED if only else ARMS,
             select_data=data.select,
             threads=threads,
             listener=listener,
@@ -136,6 +167,12 @@ def labels_of(run: Path, data: Labelled, threads: int) -> Row:
         found["area"] = round(roc_area(scored.loss, wrong), 4)
         found["precision"] = round(precision_at(scored.loss, wrong, int(wrong.sum())), 4)
     return found
+
+
+def _place(arm: str) -> tuple[int, float]:
+    """In a row."""
+    kind = next(kind for kind in ARMS if arm.startswith(kind))
+    return ARMS.index(kind), sparsity(arm) if kind in PRUNED else 0.0
 
 
 def _error(metrics: dict[str, float]) -> float:
