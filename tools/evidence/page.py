@@ -58,6 +58,8 @@ SHORT = (
     ("fashion-mlp-512", "Fashion-MNIST, MLP", 0),
     ("fashion-mlp-512", "Fashion-MNIST, MLP", 0.3),
     ("fashion-mlp-512", "Fashion-MNIST, MLP", 0.5),
+    ("cifar10-residual-8", "CIFAR-10, ResNet-14", 0),
+    ("cifar10-residual-8", "CIFAR-10, ResNet-14", 0.2),
 )
 """Of the README."""
 FOLDS_WANTED, EXPORTED_WANTED = 5, 5
@@ -228,13 +230,17 @@ def cost(swept: Iterable[Group], folds: Iterable[Row]) -> str:
 
 def missing(swept: Iterable[Group], folds: Iterable[Row], exported: Iterable[Row]) -> Iterator[str]:
     """The commands that go on, and for how many seeds; also of those that lack a sparsity."""
+    swept = list(swept)
     there = {(g.task, g.noise, g.share): sum(not TASKS[g.task].left(row) for row in g.rows) for g in swept}
+    begun = {(g.task, g.noise, g.share): len(g.rows) for g in swept}
     for task, shares, seeds, noise, where in WANTED:
         left = {share: seeds - there.get((task, noise, share), 0) for share in shares}
         if some := [f"{share:g}" for share, count in left.items() if count > 0]:
             other = "" if noise == "drawn" else f" --noise {noise}"
             command = f"python -m tools.evidence.wrong_labels {task} --share {','.join(some)} --seeds {seeds}{other}"
-            yield f"- `{command}`: {sum(max(0, count) for count in left.values())} seeds{where}"
+            partly = sum(begun.get(key, 0) - there.get(key, 0) for key in ((task, noise, share) for share in shares))
+            lacking = f", {partly} of which lack some sparsities" if partly else ""
+            yield f"- `{command}`: {sum(max(0, count) for count in left.values())} seeds{lacking}{where}"
     counts = {task: len(rows) for (task,), rows in _by(folds, "task")}
     for task in METRICS:
         if (left_ := FOLDS_WANTED - counts.get(task, 0)) > 0:
