@@ -66,7 +66,7 @@ def one(prepared: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=[2, 3, 4])
+@pytest.fixture(scope="module", params=[2, 3, pytest.param(4, marks=pytest.mark.slow)])
 def several(request: pytest.FixtureRequest, prepared: Path, one: Path) -> Path:
     folder = prepared.with_name(f"ranks{request.param}")
     shutil.copytree(prepared, folder)
@@ -162,7 +162,7 @@ def kill_and_resume(bench: Bench, seed: int) -> None:
     assert digest(run) == bench.digest
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_rank_ends_all_and_any_number_go_on_to_the_same_bytes(bench: Bench, seed: int) -> None:
     kill_and_resume(bench, seed)
 
