@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
-from dsd_ort.file import writing
+from dsd_ort.file import copying, writing
 
 CHECKPOINT = "checkpoint.safetensors"
 DAMAGED = "checkpoint.damaged.safetensors"
@@ -40,7 +39,7 @@ def link(path: Path, other: Path) -> None:
     try:
         os.link(path, temporary)
     except (OSError, NotImplementedError):  # the file system has no links, or the platform has none
-        shutil.copyfile(path, temporary)
+        copying.copy(path, temporary)
     temporary.replace(other)
     temporary.unlink(missing_ok=True)  # a rename between two names of one file leaves both
 

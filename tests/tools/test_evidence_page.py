@@ -111,6 +111,8 @@ def test_a_task_is_measured_with_its_controls_and_its_suspects(tmp_path: Path, m
     monkeypatch.setattr(wrong_labels, "WRONG_LABELS", rows)
     whole = wrong_labels.completed(about, tmp_path, 1)
     assert [*whole["arms"]] == [*found["arms"]] and not task.left(whole)
+    assert task.left(found | {"arms": fewer}) == (0.5,)
+    assert not task.left(found | {"arms": fewer, "diverged": ["dsd-0.5"]}), "it would diverge again"
     for name, arm in found["arms"].items():
         assert {**whole["arms"][name], "seconds": 0} == {**arm, "seconds": 0}
 

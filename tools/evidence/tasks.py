@@ -38,8 +38,9 @@ class Task(NamedTuple):
     batch: int = 128
 
     def left(self, row: Row) -> tuple[float, ...]:
-        """The sparsities that *row* has not measured."""
-        return tuple(each for each in self.sparsities if f"dsd-{each:g}" not in row["arms"])
+        """The sparsities that *row* has not measured; a training that diverged is measured."""
+        tried = {*row["arms"], *row["diverged"]}
+        return tuple(each for each in self.sparsities if f"dsd-{each:g}" not in tried)
 
     def recipe(self, seed: int) -> dsd_ort.Recipe:
         """Dense, sparse, dense."""
