@@ -5,6 +5,7 @@
 # make docs    the documentation as a site, in build/site
 # make audit   what is known of flaws in the packages that dsd-ort needs, from PyPI's advisories
 # make check   lint, types, layers, docs, tests, stock, mpi, and the oracle tests against PyTorch in theirs (.venv-oracle)
+# make environments   what these need, installed; with -j 2 side by side
 #
 # PYTHON=python3.12 make demo    chooses the interpreter, 3.10 or newer; otherwise the first that runs is taken.
 
@@ -27,7 +28,7 @@ PIP = -m pip --disable-pip-version-check --quiet --no-input
 # Modules are compiled when they are imported first: most never are.
 INSTALL = $(PIP) install --no-compile
 
-.PHONY: demo test check lint types layers docs stock mpi oracle audit lock clean
+.PHONY: demo test check lint types layers docs stock mpi oracle environments audit lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/runtime
@@ -67,6 +68,8 @@ mpi: $(MPI)/mpi
 
 oracle: $(ORACLE)/oracle
 	$(ORACLE)/bin/python -m pytest -n $(JOBS) -m "oracle and not slow" tests/oracle
+
+environments: $(VENV)/docs $(STOCK)/stock $(MPI)/mpi $(ORACLE)/oracle
 
 # One stamp file an environment and set of packages: a changed lock file installs again.
 $(VENV)/runtime $(VENV)/test $(VENV)/dev $(VENV)/docs: $(VENV)/%: requirements/%.txt pyproject.toml
