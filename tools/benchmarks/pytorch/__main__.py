@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="only the memory of steps: the machine may be busy")
     parser.add_argument("--json", type=Path, default=JSON)
     parser.add_argument("--page", action="store_true", help="only write docs/performance.md")
-    parser.add_argument("--profile", action="store_true", help="only our step's time by operator")
+    parser.add_argument(
+        "--profile", action="store_true", help="only our step's time by operator, by ONNX Runtime's own profile"
+    )
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.networks if name not in NETWORKS]:
         parser.error(f"no such network: {', '.join(unknown)}")
@@ -45,18 +47,15 @@ def main() -> None:
         return
     chosen = arguments.networks or list(NETWORKS)
     sizes = [(name, size) for name in chosen for size in arguments.batches or NETWORKS[name].batches]
-    if arguments.profile:
-        from tools.benchmarks.pytorch.profile import profile
-
-        for name, size in sizes:
-            profile(name, size, arguments.threads)
-        return
     sides = tuple(side for side in SIDES if side == "ours" or side in arguments.sides)
     wanted = [Wanted(name, size, sides, arguments.rounds, arguments.threads, arguments.clock) for name, size in sizes]
     if arguments.missing:
         wanted = [item for item in wanted if _measured(arguments.json, item) < arguments.runs]
     if arguments.memory:
         _measure_memory(wanted)
+        return
+    if arguments.profile:
+        _profile(wanted)
         return
     for item, row in zip(wanted, _rows(wanted), strict=True):
         print(_line(item, row), flush=True)
@@ -82,6 +81,22 @@ def _measure_memory(wanted: list[Wanted]) -> None:
         row = {"network": item.network, "batch": item.batch, "gigabytes": found, "cpu": cpu(), "when": when}
         rows = {(old["network"], old["batch"], old["cpu"]): old for old in [*_there(page.MEMORY), row]}
         page.MEMORY.write_text(json.dumps([*rows.values()], indent=1) + "\n")
+
+
+def _profile(wanted: list[Wanted]) -> None:
+    """Where our step's time goes; what was seen before of the same is replaced."""
+    from tools.benchmarks.pytorch.profile import lines, profile
+
+    for item in wanted:
+        found = _child(profile, item)
+        if isinstance(found, Died):
+            print(f"{item.network} {item.batch}: the process ended: {found.how}")
+            continue
+        print(lines(found), flush=True)
+        row = {key: value for key, value in found.items() if key != "nodes"}
+        row |= {"cpu": cpu(), "when": time.strftime("%Y-%m-%d %H:%M")}
+        rows = {(old["network"], old["batch"], old["cpu"]): old for old in [*_there(page.PROFILE), row]}
+        page.PROFILE.write_text(json.dumps([*rows.values()], indent=1) + "\n")
 
 
 def _rows(wanted: list[Wanted]) -> Iterator[dict[str, Any]]:

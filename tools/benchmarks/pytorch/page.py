@@ -12,7 +12,17 @@ from typing import Any, NamedTuple
 PAGE = Path("docs/performance.md")
 WORDS = Path(__file__).with_name("page.md")
 FORMS, MEMORY = Path("docs/bench_forms.json"), Path("docs/bench_step_memory.json")
-LAYERS = Path("docs/bench_layers.json")
+LAYERS, PROFILE = Path("docs/bench_layers.json"), Path("docs/bench_profile.json")
+FAMILIES = {
+    "products": "Conv FusedConv NhwcFusedConv ConvGrad ConvTranspose Gemm FusedGemm MatMul FusedMatMul Einsum",
+    "norms and softmax": "BatchNormInternal BatchNormalization BatchNormalizationGrad LayerNormalization "
+    "LayerNormalizationGrad SimplifiedLayerNormalization Softmax SoftmaxGrad_13 LogSoftmax LogSoftmaxGrad_13 LRN",
+    "pools": "MaxPool MaxPoolGrad AveragePool AveragePoolGrad GlobalAveragePool",
+    "sums": "ReduceSum ReduceMean ReduceSumSquare ReduceMax ReduceL2 Sum ReduceSumTraining",
+    "moved": "Transpose Concat Split Slice Gather GatherND GatherElements ScatterND ScatterElements Reshape Expand Pad "
+    "ReorderInput ReorderOutput Squeeze Unsqueeze Identity Shape Tile ConcatTraining SplitTraining Flatten",
+}
+"""Operators of a step by what they do; all others are taken entry by entry."""
 PEERS = {"eager": "PyTorch", "compiled": "torch.compile", "ort": "ONNX Runtime's API"}
 SIDES = ("ours", "cheap", "eager")
 """Whose memory is measured."""
@@ -52,7 +62,22 @@ def page(rows: Sequence[Row]) -> str:
     tables = "\n\n".join(_of_processor(cpu, found) for cpu, found in by_processor(rows).items())
     words = WORDS.read_text("utf-8").replace("{tables}", tables).replace("{gain}", _gain())
     words = words.replace("{memory}", _memory(json.loads(MEMORY.read_text("utf-8"))))
+    words = words.replace("{profile}", _profiles(json.loads(PROFILE.read_text("utf-8"))))
     return words.replace("{layers}", _layers(json.loads(LAYERS.read_text("utf-8"))))
+
+
+def _profiles(rows: Sequence[Row]) -> str:
+    """A line a network: its nodes, and the share of the step that each family takes."""
+    family = {kind: name for name, kinds in FAMILIES.items() for kind in kinds.split()}
+    names = [*FAMILIES, "entry by entry"]
+    lines = [f"| network | batch | nodes run | {' | '.join(names)} |", f"|---|{'---:|' * (2 + len(names))}"]
+    for row in rows:
+        spent = dict.fromkeys(names, 0.0)
+        for kind, milliseconds in row["operators"].items():
+            spent[family.get(kind, names[-1])] += milliseconds
+        shares = (f"{part / sum(spent.values()):.0%}" for part in spent.values())
+        lines.append(f"| {row['network']} | {row['batch']} | {sum(row['counts'].values())} | {' | '.join(shares)} |")
+    return "\n".join(lines)
 
 
 def _layers(rows: Sequence[Row]) -> str:

@@ -13,14 +13,15 @@ import onnxruntime
 
 from dsd_ort import runtime
 from tools.benchmarks.pytorch import networks, sides
+from tools.benchmarks.pytorch.measured import Wanted
 
 STEPS = 5
 OPERATORS, NODES = 14, 12
-"""How many lines of each."""
+"""How many lines of each are printed."""
 
 
-def profile(name: str, size: int, threads: int) -> None:
-    """Prints milliseconds of a step by operator, and the nodes that take most."""
+def profile(item: Wanted) -> dict[str, Any]:
+    """Milliseconds of a step by operator and by node, the longest first; the update is not among them."""
     options = runtime.session_options
     sessions, numbers = list[Any](), count()
 
@@ -32,7 +33,7 @@ def profile(name: str, size: int, threads: int) -> None:
 
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        sides.prepare(name, networks.write(name, folder / "model.onnx"), folder / "run")
+        sides.prepare(item.network, networks.write(item.network, folder / "model.onnx"), folder / "run")
         runtime.session_options = profiled
         session = onnxruntime.InferenceSession
 
@@ -43,24 +44,44 @@ def profile(name: str, size: int, threads: int) -> None:
 
         onnxruntime.InferenceSession = Kept
         try:
-            step = sides.ours(folder / "run", networks.NETWORKS[name].batch(size), threads)
+            step = sides.ours(folder / "run", networks.NETWORKS[item.network].batch(item.batch), item.threads)
             for _ in range(STEPS + 1):
                 step()
         finally:
             runtime.session_options, onnxruntime.InferenceSession = options, session
-        events = [event for one in sessions for event in json.loads(Path(one.end_profiling()).read_text())]
-    operators, nodes, counts = Counter[str](), Counter[str](), Counter[str]()
+        profiles = [_nodes(json.loads(Path(one.end_profiling()).read_text())) for one in sessions]
+    events = max(profiles, key=lambda events: len({event["name"] for event in events}))  # the others make updates
+    operators, counts, nodes = Counter[str](), Counter[str](), Counter[str]()
     for event in events:
-        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
-            kind, shapes = event["args"]["op_name"], json.dumps(event["args"].get("input_type_shape"))
-            operators[kind] += event["dur"]
-            counts[kind] += 1
-            nodes[f"{kind} {event['name'].removesuffix('_kernel_time')[-40:]} {shapes[:150]}"] += event["dur"]
-    steps = STEPS + 1
-    print(
-        f"{name}, batch {size}: {sum(operators.values()) / steps / 1e3:.2f} ms in {sum(counts.values()) // steps} nodes"
-    )
-    for kind, micro in operators.most_common(OPERATORS):
-        print(f"  {micro / steps / 1e3:9.2f} ms  {counts[kind] / steps:6.1f}×  {kind}")
-    for node, micro in nodes.most_common(NODES):
-        print(f"    {micro / steps / 1e3:9.2f} ms  {node}")
+        kind, shapes = event["args"]["op_name"], json.dumps(event["args"].get("input_type_shape"))
+        milliseconds = event["dur"] / (STEPS + 1) / 1e3
+        operators[kind] += milliseconds
+        counts[kind] += 1
+        nodes[f"{kind} {event['name'].removesuffix(KERNEL)[-40:]} {shapes[:150]}"] += milliseconds
+    return {
+        "network": item.network,
+        "batch": item.batch,
+        "threads": item.threads,
+        "operators": {kind: round(spent, 4) for kind, spent in operators.most_common()},
+        "counts": {kind: number // (STEPS + 1) for kind, number in counts.items()},
+        "nodes": dict(nodes.most_common(NODES)),
+    }
+
+
+KERNEL, BODIES = "_kernel_time", ("Scan", "Loop", "If")
+
+
+def _nodes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All nodes but those with bodies, whose nodes are there themselves."""
+    found = [event for event in events if event["cat"] == "Node" and event["name"].endswith(KERNEL)]
+    return [event for event in found if event["args"]["op_name"] not in BODIES]
+
+
+def lines(row: dict[str, Any]) -> str:
+    """What is printed of a profile."""
+    operators, counts = row["operators"], row["counts"]
+    total = f"{sum(operators.values()):.2f} ms in {sum(counts.values())} nodes"
+    said = [f"{row['network']}, batch {row['batch']}: {total}"]
+    said += [f"  {ms:9.2f} ms  {counts[kind]:4}×  {kind}" for kind, ms in [*operators.items()][:OPERATORS]]
+    said += [f"    {ms:9.2f} ms  {node}" for node, ms in row["nodes"].items()]
+    return "\n".join(said)
