@@ -67,7 +67,7 @@ mpi: $(MPI)/mpi
 	$(MPI)/bin/python -m pytest -m "mpi and not slow" tests/mpi
 
 oracle: $(ORACLE)/oracle
-	$(ORACLE)/bin/python -m pytest -n $(JOBS) -m "oracle and not slow" tests/oracle
+	$(ORACLE)/bin/python -m pytest -n $(JOBS) --dist worksteal -m "oracle and not slow" tests/oracle
 
 environments: $(VENV)/docs $(STOCK)/stock $(MPI)/mpi $(ORACLE)/oracle
 

@@ -187,7 +187,8 @@ def starting_point(name: str, case: Case, path: Path) -> tuple[nn.Module, Arrays
     return network, weights
 
 
-@pytest.mark.parametrize("name", CASES)
+# ResNet-50 takes as long as four others, and ResNet-18 has all of it but the bottlenecks.
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "resnet50")) for n in CASES])
 def test_dense_sparse_dense_ends_where_pytorch_ends(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     rng = np.random.default_rng(3)
