@@ -24,10 +24,10 @@ from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.inference import to_inference
 from dsd_ort.graph.legalize import legalize, precision, to_supported
 from dsd_ort.graph.manifest import Manifest
+from dsd_ort.graph.new_program import refuse_existing, write_program
 from dsd_ort.graph.program import Program
 from dsd_ort.graph.recompute import recompute
 from dsd_ort.graph.remarks import remarks
-from dsd_ort.graph.written import refuse_existing, write_program
 from dsd_ort.model import artifacts, inputs
 from dsd_ort.model import source as source_files
 from dsd_ort.model.source import Source

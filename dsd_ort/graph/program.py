@@ -12,7 +12,7 @@
     RUN/artifacts/           where the source is a training graph of ONNX Runtime's: a copy of its files
 
 Graphs hold no weights: every parameter is an input of its own name, so they stay small whatever the model's size.
-It is read here, and written by :mod:`dsd_ort.graph.written`.
+It is read here, and written by :mod:`dsd_ort.graph.new_program`.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Program:
 
 
 def open_program(folder: str | Path) -> Program:
-    """Opens what :func:`dsd_ort.graph.written.write_program` wrote.
+    """Opens what :func:`dsd_ort.graph.new_program.write_program` wrote.
 
     Raises:
         RunError: no run folder, or one of another version of the format.

@@ -22,9 +22,9 @@ from dsd_ort.graph.default_loss import fitted
 from dsd_ort.graph.inference import is_training, to_inference
 from dsd_ort.graph.legalize import to_supported
 from dsd_ort.graph.manifest import Manifest
+from dsd_ort.graph.new_program import write_program
 from dsd_ort.graph.prepare import Evaluation, assemble, build, build_exported, differentiated
 from dsd_ort.graph.program import Program
-from dsd_ort.graph.written import write_program
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
 from dsd_ort.model.source import Source

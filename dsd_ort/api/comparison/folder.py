@@ -13,9 +13,9 @@ import msgspec
 from dsd_ort.api.comparison.report import DENSE_ONLY, DSD, REPORT
 from dsd_ort.api.rates import fit_rates
 from dsd_ort.errors import DsdError, RunError
+from dsd_ort.graph.new_program import write_again
 from dsd_ort.graph.prepare import listed, prepare
 from dsd_ort.graph.program import MANIFEST, Program, open_program
-from dsd_ort.graph.written import write_again
 from dsd_ort.model import artifacts, usage
 from dsd_ort.model import source as source_files
 from dsd_ort.recipe import Recipe, to_toml

@@ -18,6 +18,8 @@ from tools.benchmarks.pytorch.measured import Wanted
 STEPS = 5
 OPERATORS, NODES = 14, 12
 """How many lines of each are printed."""
+KERNEL, BODIES = "_kernel_time", ("Scan", "Loop", "If")
+"""How the profile's event of a node that ran is called, and nodes whose time is that of others inside."""
 
 
 def profile(item: Wanted) -> dict[str, Any]:
@@ -66,9 +68,6 @@ def profile(item: Wanted) -> dict[str, Any]:
         "counts": {kind: number // (STEPS + 1) for kind, number in counts.items()},
         "nodes": dict(nodes.most_common(NODES)),
     }
-
-
-KERNEL, BODIES = "_kernel_time", ("Scan", "Loop", "If")
 
 
 def _nodes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A Program's folder (:mod:`dsd_ort.graph.program`), written: it appears complete or not at all."""
+"""A new run folder of a :class:`~dsd_ort.graph.program.Program`: it appears complete or not at all."""
 
 from __future__ import annotations
 
