@@ -19,6 +19,7 @@ from typing import NoReturn
 import click
 
 from dsd_ort.cli.say import say, say_error
+from dsd_ort.cli.stop import STOPPED, leave, listen
 from dsd_ort.errors import DefectError, DsdError, defect
 from dsd_ort.launcher import is_first
 
@@ -30,22 +31,26 @@ the time of an inspection."""
 def main(command: click.Command | None = None, name: str = "dsd-ort") -> NoReturn:
     """Runs the command line, or another *command* called *name*, and ends the process with its exit status."""
     gc.set_threshold(_OBJECTS, 10, 10)
-    from dsd_ort.cli.commands import cli
-
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without × and → still gets the rest
-    with contextlib.suppress(ValueError):  # a thread that is not the main one sets no handlers
-        # So that it cleans up, as Ctrl-C does; what is ignored, as SIGHUP under nohup, stays so.
-        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, signal.default_int_handler)
-    sys.exit(_status(command or cli, name))
-
-
-def _status(command: click.Command, name: str) -> int:
     try:
-        return command.main(prog_name=name, standalone_mode=False) or 0
+        listen(signal.default_int_handler)  # so that it cleans up, as Ctrl-C does
+        try:
+            status = _status(command, name)
+        finally:
+            listen(leave)  # what comes behind the end of the verb finds nothing to clean up
+    except KeyboardInterrupt:  # a second one, where the first one had ended the verb
+        listen(leave)
+        status = STOPPED
+    sys.exit(status)
+
+
+def _status(command: click.Command | None, name: str) -> int:
+    try:
+        from dsd_ort.cli.commands import cli
+
+        return (command or cli).main(prog_name=name, standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -53,7 +58,7 @@ def _status(command: click.Command, name: str) -> int:
         with contextlib.suppress(OSError):  # of a terminal that is gone
             if is_first():  # of the ranks, which all have the same to say
                 say("dsd-ort: stopped", err=True)
-        return 130
+        return STOPPED
     except Exception as error:
         told = _told(error)
         if is_first() or isinstance(told, DefectError):  # which one rank alone may have

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from dsd_ort import cli
+from dsd_ort.cli.stop import SIGNALS
 from tests.models import cnn_data, write_cnn
 
 RECIPE = """
@@ -43,9 +45,11 @@ def dsd_ort(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["dsd-ort", *map(str, arguments)])
         capfd.readouterr()
+        before = {number: signal.getsignal(number) for number in SIGNALS}
         with pytest.raises(SystemExit) as ended:
             cli.main()
-            raise SystemExit(0)
+        for number, handler in before.items():  # a process that goes on, as this one, is not left at a second signal
+            signal.signal(number, handler)
         status = ended.value.code
         out, err = capfd.readouterr()
         return Answer(status if isinstance(status, int) else 0 if status is None else 1, out, err)

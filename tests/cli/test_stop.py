@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -48,3 +50,20 @@ def test_a_terminal_that_is_gone_does_not_keep_it_from_saving(monkeypatch: pytes
         os.kill(os.getpid(), signal.SIGHUP)
         monkeypatch.undo()
         assert stop()
+
+
+AT_EXIT = "atexit.register(os.kill, os.getpid(), {number})"
+BEHIND_THE_VERB = "cli._status = lambda *_: os.kill(os.getpid(), {number})"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("moment", [AT_EXIT, BEHIND_THE_VERB])
+def test_a_second_one_behind_the_end_of_the_verb_is_no_traceback(moment: str, number: signal.Signals) -> None:
+    verb = "def verb(): raise KeyboardInterrupt"
+    program = f"import atexit, os, click; from dsd_ort import cli\n{verb}\n{moment.format(number=int(number))}\n"
+    program += "cli.main(click.Command('verb', callback=verb), 'verb')"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", program]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 130
+    assert answer.stderr.strip() == ("dsd-ort: stopped" if moment is AT_EXIT else "")

@@ -98,7 +98,7 @@ def _child(arguments: list[str], write: int, most: int | None) -> None:
             main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
-        with contextlib.suppress(OSError, KeyboardInterrupt):  # a second signal may come behind the end of the verb
+        with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
     except BaseException:
