@@ -13,7 +13,7 @@ import msgspec
 from dsd_ort import api
 from dsd_ort.api.comparison import arms
 from dsd_ort.api.numbers import format_metrics
-from dsd_ort.cli import tables
+from dsd_ort.cli import columns, tables
 from dsd_ort.cli.completion import of_paths
 from dsd_ort.cli.options import FILE, as_json, data_option, is_default, recipe_options, training_options
 from dsd_ort.cli.progress import reporter
@@ -196,11 +196,11 @@ def run(
 
 def show(comparison: api.Comparison, title: str) -> None:
     """The table of both trainings, the verdict, and what the final model measures."""
-    columns, cells = tables.phase_columns([msgspec.to_builtins(row) for row in comparison.rows])
+    measured, cells = tables.phase_columns([msgspec.to_builtins(row) for row in comparison.rows])
     names = [[row.training, f"{row.phase} {row.kind}" if row.phase else ""] for row in comparison.rows]
     rows = [[*name, *row] for name, row in zip(names, cells, strict=True)]
     say()
-    tables.show(title, {"training": "left", "phase": "left", **columns}, rows)
+    columns.show(title, {"training": "left", "phase": "left", **measured}, rows)
     tables.show_verdict(comparison.verdict, comparison.final)
     say(f"{comparison.final.name} in plain inference: {format_metrics(comparison.metrics)}")
     if comparison.worse:

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from dsd_ort import api
+from dsd_ort.cli.columns import show
 from dsd_ort.cli.options import FILE, as_json
 from dsd_ort.cli.say import say
-from dsd_ort.cli.tables import show
 
 
 @click.command()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dsd_ort.cli.columns import show
 from dsd_ort.cli.say import say, say_error
-from dsd_ort.cli.tables import show, show_notes
+from dsd_ort.cli.tables import show_notes
 from dsd_ort.errors import merged
 from dsd_ort.recipe import Optimizer
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dsd_ort import api
-from dsd_ort.cli import inspection, tables
+from dsd_ort.cli import checking, inspection, tables
 from dsd_ort.cli.completion import of_recipes
 from dsd_ort.cli.options import (
     FILE,
@@ -112,7 +112,7 @@ def check(
     if json_:
         click.echo(json.dumps(report.to_dict(), indent=1))
     else:
-        tables.show_report(report, verbose=verbose)
+        checking.show_report(report, verbose=verbose)
     sys.exit(0 if report.ok else 1)
 
 

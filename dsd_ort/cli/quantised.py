@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from dsd_ort import api
-from dsd_ort.cli import tables
+from dsd_ort.cli.columns import show
 from dsd_ort.cli.options import FILE, as_json
 from dsd_ort.cli.say import say
 
@@ -34,5 +34,5 @@ def dequantize(model: Path, output: Path, json_: bool) -> None:
         click.echo(json.dumps(found.to_dict(), indent=1))
         return
     rows = [[old, new, str(count)] for (old, new), count in sorted(found.became.items())]
-    tables.show(f"{model.name}: what became of its quantised operators", COLUMNS, rows)
+    show(f"{model.name}: what became of its quantised operators", COLUMNS, rows)
     say(f"{output} has {len(found.weights)} weights in floating point; dsd-ort check {output} proves that it trains")

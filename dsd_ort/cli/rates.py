@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dsd_ort import api
-from dsd_ort.cli import tables
+from dsd_ort.cli.columns import show
 from dsd_ort.cli.options import FILE, as_json, data_option, device_option, recipe_options, threads_option
 from dsd_ort.cli.progress import doing
 from dsd_ort.cli.say import say
@@ -48,7 +48,7 @@ def fit_rates(model: Path, recipe: Recipe, data: str, *, json_: bool, **options:
     for rate, loss in curve.points:
         shown = f"{loss:.4g}" if math.isfinite(loss) else "not finite"
         rows.append([f"{rate:g}", shown, "chosen" if rate == found.rate else ""])
-    tables.show(f"{model.name}: loss after a few updates", COLUMNS, rows, stderr=True)
+    show(f"{model.name}: loss after a few updates", COLUMNS, rows, stderr=True)
     say(found.why, err=True)
     say(f"# {model.name}: {found.why}")
     click.echo(to_toml(found.recipe), nl=False)

@@ -7,7 +7,7 @@ import json
 
 import click
 
-from dsd_ort.cli import tables
+from dsd_ort.cli.columns import show
 from dsd_ort.cli.completion import of_recipes
 from dsd_ort.cli.options import as_json
 from dsd_ort.errors import RecipeError, nearest
@@ -31,7 +31,7 @@ def recipes(name: str | None, json_: bool) -> None:
         if json_:
             click.echo(json.dumps(about, indent=1, ensure_ascii=False))
         else:
-            tables.show("", {"recipe": "left", "what it is": "left"}, [list(row) for row in about.items()])
+            show("", {"recipe": "left", "what it is": "left"}, [list(row) for row in about.items()])
         return
     if name not in texts:
         fix = nearest(name, texts) or "the built-in ones are " + ", ".join(texts)

@@ -14,7 +14,7 @@ import click
 from dsd_ort import api
 from dsd_ort.api import Scan
 from dsd_ort.api.numbers import format_metrics, format_value, heading
-from dsd_ort.cli import tables
+from dsd_ort.cli.columns import show
 from dsd_ort.cli.heatmap import heatmap
 from dsd_ort.cli.options import (
     FILE,
@@ -118,7 +118,7 @@ def _show(found: Scan) -> None:
     title = (
         f"{Path(found.model).name}: {heading(found.monitor)}{unit} with one layer pruned, {found.examples:,} examples"
     )
-    tables.show(title, columns, rows)
+    show(title, columns, rows)
     say(f"as it came: {format_metrics(found.came)}")
     if together is not None:
         say(f"{_percent(together.total)} of all, by layer as in the last column: {format_metrics(together.metrics)}")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dsd_ort import api
-from dsd_ort.cli import tables
+from dsd_ort.cli.columns import show
 from dsd_ort.cli.options import FILE, as_json, data_option, device_option, threads_option
 from dsd_ort.cli.progress import doing
 from dsd_ort.cli.say import say
@@ -70,7 +70,7 @@ def _show(found: api.Suspects, run: Path, data: str, output: Path | None) -> Non
         for suspect in found.found[:SHOWN]
     ]
     share = f"{len(found.found):,} of {found.examples:,} examples"
-    tables.show(f"{share} are not believed by the network of sparse phase {found.phase}", COLUMNS, rows)
+    show(f"{share} are not believed by the network of sparse phase {found.phase}", COLUMNS, rows)
     if len(found.found) > SHOWN:
         say(f"… and {len(found.found) - SHOWN:,} more" + (f": {output}" if output else "; -o lists all"))
     say("note: hard and rare examples are not believed either: look before you leave them out")

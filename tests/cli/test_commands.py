@@ -18,7 +18,7 @@ import onnx
 import pytest
 
 import dsd_ort as package
-from dsd_ort.cli import tables
+from dsd_ort.cli.columns import show
 from dsd_ort.cli.commands import COMMANDS, cli
 from dsd_ort.run.journal import read
 from tests.cli.conftest import Command
@@ -189,7 +189,7 @@ def test_options_that_do_not_go_together_are_wrong_usage(
 
 
 def test_names_with_brackets_and_colons_are_shown_as_they_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show("title", {"name": "left"}, [["[bold]w[0]"], ["a:fire:b"]])
+    show("title", {"name": "left"}, [["[bold]w[0]"], ["a:fire:b"]])
     out = capsys.readouterr().out
     assert "[bold]w[0]" in out
     assert "a:fire:b" in out

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsd_ort import api
-from dsd_ort.cli import tables
+from dsd_ort.cli.columns import show
 from dsd_ort.errors import DsdError, ModelError
 from dsd_ort.notes import plain
 from tests.cli.conftest import Command
@@ -49,7 +49,7 @@ def test_an_error_has_a_line_a_part_whatever_it_quotes(what: str, where: str, fi
 
 
 def test_a_table_shows_names_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show(EVIL, {"name": "left"}, [[EVIL]])
+    show(EVIL, {"name": "left"}, [[EVIL]])
     said = capsys.readouterr().out
     assert "\x1b" not in said and "\u202e" not in said
     assert said.count("[bold]x[/bold]") == 2

@@ -13,6 +13,7 @@ PAGE = Path("docs/performance.md")
 WORDS = Path(__file__).with_name("page.md")
 FORMS, MEMORY = Path("docs/bench_forms.json"), Path("docs/bench_step_memory.json")
 LAYERS, PROFILE = Path("docs/bench_layers.json"), Path("docs/bench_profile.json")
+PRODUCTS = Path("docs/bench_products.json")
 FAMILIES = {
     "products": "Conv FusedConv NhwcFusedConv ConvGrad ConvTranspose Gemm FusedGemm MatMul FusedMatMul Einsum",
     "norms and softmax": "BatchNormInternal BatchNormalization BatchNormalizationGrad LayerNormalization "
@@ -30,6 +31,7 @@ SINCE = dict.fromkeys(("neuraltalk", "decoder"), "2026-11-30 13:30")
 """When a network got a form that changed its step by more than measurements differ.  What was measured of it before
 stays in the JSON."""
 GOAL, MEDIAN_GOAL = 0.9, 0.75
+BUSY = ", processor time on a busy machine"
 Row = dict[str, Any]
 
 
@@ -63,6 +65,7 @@ def page(rows: Sequence[Row]) -> str:
     words = WORDS.read_text("utf-8").replace("{tables}", tables).replace("{gain}", _gain())
     words = words.replace("{memory}", _memory(json.loads(MEMORY.read_text("utf-8"))))
     words = words.replace("{profile}", _profiles(json.loads(PROFILE.read_text("utf-8"))))
+    words = words.replace("{products}", _products(json.loads(PRODUCTS.read_text("utf-8"))))
     return words.replace("{layers}", _layers(json.loads(LAYERS.read_text("utf-8"))))
 
 
@@ -78,6 +81,22 @@ def _profiles(rows: Sequence[Row]) -> str:
         shares = (f"{part / sum(spent.values()):.0%}" for part in spent.values())
         lines.append(f"| {row['network']} | {row['batch']} | {sum(row['counts'].values())} | {' | '.join(shares)} |")
     return "\n".join(lines)
+
+
+def _products(rows: Sequence[Row]) -> str:
+    """A line a size and form, with two columns a processor: our speed beside PyTorch's, and the ratio of times."""
+    processors = list(dict.fromkeys(row["cpu"] for row in rows))
+    heads = [head for cpu in processors for head in (f"{cpu}: GFLOP/s, PyTorch's", "ratio")]
+    lines = [f"| of | product | {' | '.join(heads)} |", f"|---|---|{'---:|' * len(heads)}"]
+    found = {(row["size"], row["form"], row["cpu"]): row for row in rows}
+    for size, form in dict.fromkeys((row["size"], row["form"]) for row in rows):
+        cells = [_product(found.get((size, form, cpu))) for cpu in processors]
+        lines.append(f"| {size} | {form} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _product(row: Row | None) -> str:
+    return f"{row['gflops']:.0f}, {row['torch_gflops']:.0f} | {row['ratio']:.2f}" if row else " | "
 
 
 def _layers(rows: Sequence[Row]) -> str:
@@ -118,14 +137,14 @@ def by_processor(rows: Iterable[Row]) -> dict[str, list[Cell]]:
         if row["clock"] == "wall" and row["when"] < SINCE.get(row["network"], ""):
             continue
         threads = "one thread" if row["threads"] == 1 else f"{row['threads']} threads"
-        clock = "" if row["clock"] == "wall" else ", processor time on a busy machine"
+        clock = "" if row["clock"] == "wall" else BUSY
         found[f"{row['cpu']}, {threads}{clock}"][row["network"], row["batch"]].append(row)
     return {cpu: [Cell(*key, tuple(same)) for key, same in cells.items()] for cpu, cells in found.items()}
 
 
 def summary(cells: Sequence[Cell]) -> str:
     """What the table says against PyTorch eager, in a sentence."""
-    medians = [statistics.median(cell.ratios("eager")) for cell in cells]
+    medians = _medians(cells)
     slower = [f"{c.network} at {c.batch}" for c, m in zip(cells, medians, strict=True) if m > GOAL]
     within = f"{len(medians) - len(slower)} of {len(medians)} at most {GOAL}"
     above = f"; above: {', '.join(slower)}" if slower else ""
@@ -136,14 +155,24 @@ def summary(cells: Sequence[Cell]) -> str:
 
 
 def short(rows: Sequence[Row]) -> str:
-    """What the README says: the first table, in half a sentence."""
-    cells = next(iter(by_processor(rows).values()))
-    medians = [statistics.median(cell.ratios("eager")) for cell in cells]
-    networks, batches = {cell.network for cell in cells}, [cell.batch for cell in cells]
-    return (
-        f"{statistics.median(medians):.2f} of PyTorch eager's time in the median of {len(networks)} networks at "
-        f"batches of {min(batches)} to {max(batches)}, from {min(medians):.2f} to {max(medians):.2f}"
+    """What the README says: the first table, in half a sentence, and the medians of other processors by the clock."""
+    (first, cells), *others = (
+        (processor.replace("(R)", ""), cells)
+        for processor, cells in by_processor(rows).items()
+        if not processor.endswith(BUSY)
     )
+    medians = _medians(cells)
+    networks, batches = {cell.network for cell in cells}, [cell.batch for cell in cells]
+    said = (
+        f"{statistics.median(medians):.2f} of PyTorch eager's time in the median of {len(networks)} networks at "
+        f"batches of {min(batches)} to {max(batches)}, from {min(medians):.2f} to {max(medians):.2f} ({first}"
+    )
+    rest = (f"; {statistics.median(_medians(other)):.2f} on {processor}" for processor, other in others)
+    return f"{said}{''.join(rest)})"
+
+
+def _medians(cells: Iterable[Cell]) -> list[float]:
+    return [statistics.median(cell.ratios("eager")) for cell in cells]
 
 
 def _of_processor(cpu: str, cells: Sequence[Cell]) -> str:

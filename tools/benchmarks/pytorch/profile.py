@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,10 @@ KERNEL, BODIES = "_kernel_time", ("Scan", "Loop", "If")
 
 
 def profile(item: Wanted) -> dict[str, Any]:
-    """Milliseconds of a step by operator and by node, the longest first; the update is not among them."""
+    """Milliseconds of a step by operator and by node, the longest first; the update is not among them.
+
+    The first step, in which memory is touched for the first time, does not count.
+    """
     options = runtime.session_options
     sessions, numbers = list[Any](), count()
 
@@ -56,7 +59,7 @@ def profile(item: Wanted) -> dict[str, Any]:
     operators, counts, nodes = Counter[str](), Counter[str](), Counter[str]()
     for event in events:
         kind, shapes = event["args"]["op_name"], json.dumps(event["args"].get("input_type_shape"))
-        milliseconds = event["dur"] / (STEPS + 1) / 1e3
+        milliseconds = event["dur"] / STEPS / 1e3
         operators[kind] += milliseconds
         counts[kind] += 1
         nodes[f"{kind} {event['name'].removesuffix(KERNEL)[-40:]} {shapes[:150]}"] += milliseconds
@@ -65,15 +68,18 @@ def profile(item: Wanted) -> dict[str, Any]:
         "batch": item.batch,
         "threads": item.threads,
         "operators": {kind: round(spent, 4) for kind, spent in operators.most_common()},
-        "counts": {kind: number // (STEPS + 1) for kind, number in counts.items()},
+        "counts": {kind: number // STEPS for kind, number in counts.items()},
         "nodes": dict(nodes.most_common(NODES)),
     }
 
 
 def _nodes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All nodes but those with bodies, whose nodes are there themselves."""
-    found = [event for event in events if event["cat"] == "Node" and event["name"].endswith(KERNEL)]
-    return [event for event in found if event["args"]["op_name"] not in BODIES]
+    """What ran behind the first step: all nodes but those with bodies, whose nodes are there themselves."""
+    found = defaultdict[str, list[dict[str, Any]]](list)
+    for event in sorted(events, key=lambda event: int(event["ts"])):
+        if event["cat"] == "Node" and event["name"].endswith(KERNEL) and event["args"]["op_name"] not in BODIES:
+            found[event["name"]].append(event)
+    return [event for runs in found.values() for event in runs[len(runs) // (STEPS + 1) :]]
 
 
 def lines(row: dict[str, Any]) -> str:
