@@ -1,6 +1,7 @@
 """How fast it is, and with how much memory; each command commits its result.  Two sides take turns, medians count.
 
     .venv-oracle/bin/python -m tools.benchmarks.pytorch     a training step of every network, against PyTorch
+    .venv-oracle/bin/python -m tools.benchmarks.products    matrix products alone, against PyTorch's
     .venv-oracle/bin/python -m tools.benchmarks.recurrent   recurrent layers, against PyTorch's modules
     .venv-oracle/bin/python -m tools.benchmarks.ctc         CTC's loss and gradient, against PyTorch's
     .venv-oracle/bin/python -m tools.benchmarks.pipeline    pictures a second, against DataLoader and Pillow alone

@@ -80,7 +80,7 @@ def _profiles(rows: Sequence[Row]) -> str:
             spent[family.get(kind, names[-1])] += milliseconds
         shares = (f"{part / sum(spent.values()):.0%}" for part in spent.values())
         lines.append(f"| {row['network']} | {row['batch']} | {sum(row['counts'].values())} | {' | '.join(shares)} |")
-    return "\n".join(lines)
+    return "\n".join([", ".join(sorted({row["cpu"] for row in rows})) + ":", "", *lines])
 
 
 def _products(rows: Sequence[Row]) -> str:
@@ -168,7 +168,7 @@ def short(rows: Sequence[Row]) -> str:
         f"batches of {min(batches)} to {max(batches)}, from {min(medians):.2f} to {max(medians):.2f} ({first}"
     )
     rest = (f"; {statistics.median(_medians(other)):.2f} on {processor}" for processor, other in others)
-    return f"{said}{''.join(rest)})"
+    return f"{said}{''.join(rest)}"
 
 
 def _medians(cells: Iterable[Cell]) -> list[float]:
