@@ -4,6 +4,7 @@
 
 Each time is that of a process of its own, from its start on, imports included: the clock's, and the processor's
 seconds of all its threads, which other work on the machine changes little; medians count, and the least is beside them.
+Rows of other processors that are in the JSON stay.
 ``first step begins`` is when the first batch could be computed, with weights read and the first checkpoint on disk;
 ``first step`` is when its update is done, by ``batch`` pictures of 224 × 224, the opening of sessions included.
 """
@@ -55,7 +56,9 @@ def main() -> None:
     if arguments.json:
         machine = {"cpu": cpu(), "cores": psutil.cpu_count(), "onnxruntime": onnxruntime.__version__}
         load = {"load": round(os.getloadavg()[1], 1)}
-        arguments.json.write_text(json.dumps([row | machine | load for row in rows], indent=1) + "\n")
+        there = json.loads(arguments.json.read_text()) if arguments.json.exists() else []
+        others = [row for row in there if row["cpu"] != machine["cpu"]]
+        arguments.json.write_text(json.dumps([*others, *(row | machine | load for row in rows)], indent=1) + "\n")
 
 
 def measured(folder: Path, rounds: int) -> list[dict[str, Any]]:
