@@ -211,11 +211,8 @@ def default_recipe(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def cost(swept: Iterable[Group], folds: Iterable[Row]) -> str:
-    """How much longer the same epochs take under the mask, where there are seeds enough: one may have had to wait.
-
-    A row that says ``held`` is of a process that was stopped now and then, for other measurements.
-    """
-    ratios = [g.seconds() for g in swept if len(g.rows) >= ENOUGH]
+    """How much longer the same epochs take under the mask, where there are seeds enough: one may have had to wait."""
+    ratios = [g.seconds() for g in swept if len(g.timed) >= ENOUGH]
     ratios += [
         float(np.median([row["arms"][DSD]["seconds"] / row["arms"][DENSE]["seconds"] for row in rows]))
         for _, rows in _by((row for row in folds if not row.get("held")), "task")

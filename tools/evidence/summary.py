@@ -65,11 +65,16 @@ class Group:
         """The sparsity that chooses best, seed by seed."""
         return [sparsity(chosen(row, arm)) for row in self.rows]
 
+    @property
+    def timed(self) -> tuple[Row, ...]:
+        """The rows whose seconds count: one that says ``held`` was stopped now and then, for other measurements."""
+        return tuple(row for row in self.rows if not row.get("held"))
+
     def seconds(self) -> float:
-        """How long DSD takes, of dense only: the median over seeds and sparsities."""
+        """How long DSD takes, of dense only: the median over the seeds that are timed, and sparsities."""
         return float(
-            np.median([row["arms"][f"dsd-{name}"]["seconds"] for row in self.rows for name in self.sparsities])
-            / np.median([row["arms"][DENSE]["seconds"] for row in self.rows])
+            np.median([row["arms"][f"dsd-{name}"]["seconds"] for row in self.timed for name in self.sparsities])
+            / np.median([row["arms"][DENSE]["seconds"] for row in self.timed])
         )
 
     def best(self) -> str:
