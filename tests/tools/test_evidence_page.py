@@ -49,6 +49,18 @@ def test_the_sparsity_is_chosen_by_labels_as_wrong_as_the_others_and_not_by_righ
     assert word(found) == "better"
 
 
+def test_a_row_that_was_held_tells_nothing_of_time() -> None:
+    def timed(seed: int, seconds: float) -> Row:
+        made = row(seed, 20.0, {"dsd-0.5": (10.0, 40.0)})
+        made["arms"][DENSE]["seconds"], made["arms"]["dsd-0.5"]["seconds"] = 10.0, seconds
+        return made
+
+    rows = [*(timed(seed, 11.0) for seed in range(3)), *(timed(seed, 90.0) | {"held": True} for seed in range(3, 8))]
+    [group] = groups(rows)
+    assert group.seconds() == 1.1 and len(group.errors(DSD)) == 8
+    assert "1.10 times" in page.cost([group], [])
+
+
 def test_what_is_wrong_is_known_and_what_chooses_is_as_wrong() -> None:
     right = pictures.labelled("digits", "drawn", 0, 3)
     assert np.array_equal(right.train["label"], right.truth)

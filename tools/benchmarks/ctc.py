@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from dsd_ort import runtime
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.loss import attach
 from dsd_ort.recipe import Loss
-from tools.benchmarks.turns import CLOCKS, ratio, take_turns
+from tools.benchmarks.turns import CLOCKS, command_line, ratio, take_turns
 from tools.measuring.machine import cpu
 
 SIZES = ((200, 8, 50, 30), (1000, 4, 100, 40), (400, 32, 60, 30), (150, 16, 20, 1000))
@@ -33,12 +32,7 @@ SIZES = ((200, 8, 50, 30), (1000, 4, 100, 40), (400, 32, 60, 30), (150, 16, 20, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=11, help="turns of each side that count")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__).parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []
     for sizes in SIZES:

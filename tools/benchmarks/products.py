@@ -16,7 +16,6 @@ import json
 import math
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +23,8 @@ import onnx.parser
 import torch
 
 from dsd_ort import runtime
-from tools.benchmarks.turns import CLOCKS, ratio, take_turns
-from tools.measuring.machine import cpu
+from tools.benchmarks.turns import CLOCKS, command_line, ratio, take_turns
+from tools.measuring.machine import cpu, rows_of_others
 
 SIZES = {
     "ViT-B/16, 8 pictures": (1576, 768, 3072),
@@ -55,16 +54,10 @@ FORMS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=11, help="turns of each side that count")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__).parse_args()
     torch.set_num_threads(arguments.threads)
-    there = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else []
     machine = {"clock": arguments.clock, "threads": arguments.threads, "cpu": cpu(), "torch": torch.__version__}
-    rows = [row for row in there if row["cpu"] != machine["cpu"]]
+    rows = rows_of_others(arguments.json) if arguments.json else []
     for size, form in itertools.product(SIZES, FORMS):
         rows.append({"size": size, "form": form, **measure(SIZES[size], FORMS[form], arguments), **machine})
         found = rows[-1]

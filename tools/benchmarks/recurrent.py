@@ -15,7 +15,6 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from dsd_ort import runtime
 from dsd_ort.device.lower import lower
 from dsd_ort.graph.differentiate import differentiate
 from dsd_ort.graph.legalize import legalize
-from tools.benchmarks.turns import CLOCKS, ratio, take_turns
+from tools.benchmarks.turns import CLOCKS, command_line, ratio, take_turns
 from tools.measuring.machine import cpu, peak_memory, reset_peak
 
 KINDS = {
@@ -44,16 +43,12 @@ PARAMETERS = ["x", "W", "R", "B"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--steps", type=int, default=100, help="length of the sequences")
     parser.add_argument("--batch", type=int, default=16, help="number of sequences")
     parser.add_argument("--units", type=int, default=512, help="of the layer and of its input")
     parser.add_argument("--directions", type=int, default=1, choices=[1, 2])
-    parser.add_argument("--rounds", type=int, default=11, help="turns of each side that count")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []

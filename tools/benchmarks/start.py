@@ -31,7 +31,7 @@ import psutil
 
 import dsd_ort
 from graphs import NETWORKS
-from tools.measuring.machine import cpu
+from tools.measuring.machine import cpu, rows_of_others
 
 NETWORK, BATCH = "resnet50", 8
 
@@ -56,9 +56,8 @@ def main() -> None:
     if arguments.json:
         machine = {"cpu": cpu(), "cores": psutil.cpu_count(), "onnxruntime": onnxruntime.__version__}
         load = {"load": round(os.getloadavg()[1], 1)}
-        there = json.loads(arguments.json.read_text()) if arguments.json.exists() else []
-        others = [row for row in there if row["cpu"] != machine["cpu"]]
-        arguments.json.write_text(json.dumps([*others, *(row | machine | load for row in rows)], indent=1) + "\n")
+        rows = [*rows_of_others(arguments.json), *(row | machine | load for row in rows)]
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def measured(folder: Path, rounds: int) -> list[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 WARM_UP = 2
@@ -35,6 +37,16 @@ def take_turns(
             if turn >= WARM_UP:
                 times.append(clock() - began)
     return seconds
+
+
+def command_line(text: str | None) -> argparse.ArgumentParser:
+    """The options of a benchmark that is described by *text*: rounds, threads, clock, and where rows go."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=11, help="turns of each side that count")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    return parser
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> float:

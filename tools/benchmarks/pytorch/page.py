@@ -31,7 +31,8 @@ SINCE = dict.fromkeys(("neuraltalk", "decoder"), "2026-11-30 13:30")
 """When a network got a form that changed its step by more than measurements differ.  What was measured of it before
 stays in the JSON."""
 GOAL, MEDIAN_GOAL = 0.9, 0.75
-BUSY = ", processor time on a busy machine"
+RUNS = 3
+"""What a number in the README is a median of, at least."""
 Row = dict[str, Any]
 
 
@@ -137,7 +138,7 @@ def by_processor(rows: Iterable[Row]) -> dict[str, list[Cell]]:
         if row["clock"] == "wall" and row["when"] < SINCE.get(row["network"], ""):
             continue
         threads = "one thread" if row["threads"] == 1 else f"{row['threads']} threads"
-        clock = "" if row["clock"] == "wall" else BUSY
+        clock = "" if row["clock"] == "wall" else ", processor time on a busy machine"
         found[f"{row['cpu']}, {threads}{clock}"][row["network"], row["batch"]].append(row)
     return {cpu: [Cell(*key, tuple(same)) for key, same in cells.items()] for cpu, cells in found.items()}
 
@@ -155,20 +156,16 @@ def summary(cells: Sequence[Cell]) -> str:
 
 
 def short(rows: Sequence[Row]) -> str:
-    """What the README says: the first table, in half a sentence, and the medians of other processors by the clock."""
-    (first, cells), *others = (
-        (processor.replace("(R)", ""), cells)
-        for processor, cells in by_processor(rows).items()
-        if not processor.endswith(BUSY)
-    )
+    """What the README says, in half a sentence: what the first processor has measured often enough."""
+    processor, found = next(iter(by_processor(rows).items()))
+    cells = [cell for cell in found if len(cell.ratios("eager")) >= RUNS]
     medians = _medians(cells)
     networks, batches = {cell.network for cell in cells}, [cell.batch for cell in cells]
-    said = (
+    return (
         f"{statistics.median(medians):.2f} of PyTorch eager's time in the median of {len(networks)} networks at "
-        f"batches of {min(batches)} to {max(batches)}, from {min(medians):.2f} to {max(medians):.2f} ({first}"
+        f"batches of {min(batches)} to {max(batches)}, from {min(medians):.2f} to {max(medians):.2f} ({processor}, "
+        f"{RUNS} runs or more)"
     )
-    rest = (f"; {statistics.median(_medians(other)):.2f} on {processor}" for processor, other in others)
-    return f"{said}{''.join(rest)}"
 
 
 def _medians(cells: Iterable[Cell]) -> list[float]:

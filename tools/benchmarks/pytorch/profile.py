@@ -54,7 +54,7 @@ def profile(item: Wanted) -> dict[str, Any]:
                 step()
         finally:
             runtime.session_options, onnxruntime.InferenceSession = options, session
-        profiles = [_nodes(json.loads(Path(one.end_profiling()).read_text())) for one in sessions]
+        profiles = [behind_the_first_step(json.loads(Path(one.end_profiling()).read_text())) for one in sessions]
     events = max(profiles, key=lambda events: len({event["name"] for event in events}))  # the others make updates
     operators, counts, nodes = Counter[str](), Counter[str](), Counter[str]()
     for event in events:
@@ -73,7 +73,7 @@ def profile(item: Wanted) -> dict[str, Any]:
     }
 
 
-def _nodes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def behind_the_first_step(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What ran behind the first step: all nodes but those with bodies, whose nodes are there themselves."""
     found = defaultdict[str, list[dict[str, Any]]](list)
     for event in sorted(events, key=lambda event: int(event["ts"])):
