@@ -27,6 +27,8 @@ SHORT = $(addprefix tests/,cli data recipe runtime ship test_readme.py run/test_
 PIP = -m pip --disable-pip-version-check --quiet --no-input
 # Modules are compiled when they are imported first: most never are.
 INSTALL = $(PIP) install --no-compile
+# And kept: hundreds of the tests' processes would compile them all again, 1.5 seconds each, where containers forbid it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check lint types layers docs stock mpi oracle environments audit lock clean
 .DELETE_ON_ERROR:
