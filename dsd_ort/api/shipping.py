@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from dsd_ort.errors import DsdError
-from dsd_ort.graph.prepare import evaluation
+from dsd_ort.graph.evaluation import evaluation
 from dsd_ort.graph.program import Program, open_program
 from dsd_ort.model import source as source_files
 from dsd_ort.model.source import Source

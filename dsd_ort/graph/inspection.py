@@ -14,6 +14,7 @@ from dsd_ort.file.payload import Floats
 from dsd_ort.graph import chosen_parameters, exported, prepare
 from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.default_loss import fitted
+from dsd_ort.graph.evaluation import evaluation
 from dsd_ort.model import artifacts, usage
 from dsd_ort.model import source as source_files
 from dsd_ort.model.artifacts import Artifacts
@@ -164,7 +165,7 @@ def inspect(path: str | Path, recipe: Recipe, *, loss: LossName | None = None, o
             known = start.notes
             training = prepare.differentiated(source, recipe, start.clone())
             notes, trained = (*usage.note(path, own_loss=bool(loss or output)), *training.notes), training.gradients
-            measured = prepare.evaluation(source, recipe, start)
+            measured = evaluation(source, recipe, start)
             notes += tuple(note for note in measured.notes if note.kind == "recipe")
         except (UnsupportedError, RecipeError) as error:
             if output is not None and fits is None and isinstance(error, RecipeError):

@@ -5,9 +5,8 @@ source → adapt → fold → legalize → loss → differentiate → recompute 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -15,27 +14,24 @@ import onnx
 import onnx_ir as ir
 
 from dsd_ort import runtime
-from dsd_ort.errors import ModelError, RecipeError, UnsupportedError
-from dsd_ort.fields import Field
+from dsd_ort.errors import RecipeError, UnsupportedError
 from dsd_ort.graph import chosen_parameters, ends, exported, input_norms, layout, masks, patterns
 from dsd_ort.graph import loss as losses
 from dsd_ort.graph.adapt import Adapted, adapted
 from dsd_ort.graph.differentiate import differentiate
-from dsd_ort.graph.inference import to_inference
-from dsd_ort.graph.legalize import legalize, precision, to_supported
+from dsd_ort.graph.evaluation import Evaluation, evaluation
+from dsd_ort.graph.legalize import legalize
 from dsd_ort.graph.manifest import Manifest
 from dsd_ort.graph.new_program import refuse_existing, write_program
 from dsd_ort.graph.program import Program
 from dsd_ort.graph.recompute import recompute
 from dsd_ort.graph.remarks import remarks
-from dsd_ort.model import artifacts, inputs
+from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files
 from dsd_ort.model.source import Source
 from dsd_ort.notes import Note
 from dsd_ort.recipe import Loss, Recipe
-from dsd_ort.rewrite import autograd
 from dsd_ort.rewrite.fold import fold
-from dsd_ort.rewrite.shapes import dims_of
 
 
 def prepare(model: str | Path, run: str | Path, recipe: Recipe) -> Program:
@@ -102,8 +98,8 @@ def build_exported(
     metrics = recipe.metrics if label.classes is not None else recipe.metrics or ("loss",)
     training = Training(graph.model, gradients, graph.statistics, graph.loss, graph.notes)
     outputs = dict.fromkeys(measured.outputs, label.name)
-    evaluation = Evaluation(measured.graph, measured.inputs, graph.labels, outputs, measured.loss)
-    return assemble(source, msgspec.structs.replace(recipe, loss=loss, metrics=metrics), training, evaluation)
+    shipped = Evaluation(measured.graph, measured.inputs, graph.labels, outputs, measured.loss)
+    return assemble(source, msgspec.structs.replace(recipe, loss=loss, metrics=metrics), training, shipped)
 
 
 def _refuse_kept(source: Source) -> None:
@@ -215,102 +211,3 @@ def _keep_outputs(model: ir.Model, names: set[str]) -> None:
     for node in reversed(model.graph):  # onnx_ir's own pass also drops outputs that gradients read
         if not any(output.uses() or output.is_graph_output() for output in node.outputs):
             model.graph.remove(node, safe=True)
-
-
-class Evaluation(NamedTuple):
-    """The shipping graph with its weights as inputs and the loss behind it."""
-
-    graph: onnx.ModelProto
-    inputs: list[Field]
-    labels: list[Field]
-    outputs: dict[str, str]
-    """Output that a loss reads → that loss's label."""
-    loss: str
-    notes: tuple[Note, ...] = ()
-    lengths: str | None = None
-    """The input or output that holds the lengths of what the first loss reads."""
-    axes: Mapping[str, int] = MappingProxyType({})
-    """Input or output → the axis of the batch in the file, where that is not the first."""
-    held: int | None = None
-    """The batch size that the file holds, where it says that it takes any."""
-
-
-def evaluation(source: Source, recipe: Recipe, start: Adapted | None = None) -> Evaluation:
-    """What measures *source*'s weights: its own nodes, lowered only where this ONNX Runtime is too old for them.
-
-    Args:
-        source: the model.
-        recipe: its losses, and what it fixes of the model's inputs.
-        start: what :func:`adapted` gives, where it is there already; its model is changed.
-
-    Raises:
-        RecipeError: the recipe's losses do not fit the model.
-    """
-    start = adapted(source, recipe) if start is None else start
-    model = to_supported(start.model)
-    to_inference(model)
-    notes = (*losses.notes(model, recipe.losses), *_shared_numbers(model, source), *_make_runnable(model, source))
-    outputs = {losses.output_of(model, loss): loss.label for loss in recipe.losses}
-    fields = data_inputs(model, source)
-    attached = losses.attach(model, recipe.losses)
-    autograd.inline(model)
-    _check_alphabet(recipe, attached.labels)
-    lengths = recipe.losses[0].lengths
-    graph = ir.to_proto(model)
-    return Evaluation(graph, fields, attached.labels, outputs, attached.loss, notes, lengths, start.axes, start.held)
-
-
-def _shared_numbers(model: ir.Model, source: Source) -> Iterator[Note]:
-    """What there is to do about inputs that are one number for a batch."""
-    own = {p.name for p in (*source.parameters, *source.statistics)}
-    for value in inputs.shared_numbers(value for value in model.graph.inputs if value.name not in own):
-        words = f"input {value.name!r} is one number for a batch: data has it, or the recipe: {inputs.line(value)}"
-        yield Note(kind="recipe", words=words)
-
-
-def _check_alphabet(recipe: Recipe, labels: Sequence[Field]) -> None:
-    """An alphabet has the text of each class of ctc's."""
-    alphabet = recipe.data.alphabet
-    for field in labels:
-        if field.blank is not None and alphabet and len(alphabet) != field.classes:
-            raise RecipeError(
-                f"data.alphabet has {len(alphabet)} entries, and the model {field.classes} classes",
-                where=f"recipe, data.alphabet, and label {field.name!r}",
-                fix="give an entry for every class, the blank's included, from class 0 on",
-            )
-
-
-def _make_runnable(model: ir.Model, source: Source) -> tuple[Note, ...]:
-    """Rounds weights as they are when they ship; computes in float32 where the CPU cannot otherwise.  The notes."""
-    types = precision.other_types(model)
-    notes: tuple[Note, ...] = ()
-    if types:
-        try:
-            runtime.session(ir.to_proto(model))
-        except ModelError as error:
-            precision.to_float32(model)
-            words = f"evaluated in float32, as {' and '.join(types)} does not run on the CPU: {error.what}"
-            notes = (Note(kind="evaluation", words=words),)
-    weights = {p.name: ir.DataType[p.dtype.upper()] for p in (*source.parameters, *source.statistics)}
-    precision.round_inputs(model, {name: dtype for name, dtype in weights.items() if dtype.bitwidth == 16})
-    return notes
-
-
-def data_inputs(model: ir.Model, source: Source) -> list[Field]:
-    """The inputs of a training copy that data must feed: all but parameters and statistics.
-
-    Raises:
-        UnsupportedError: an input that is no tensor.
-    """
-    own = {p.name for p in (*source.parameters, *source.statistics)}
-    return [_field(value) for value in model.graph.inputs if value.name not in own]
-
-
-def _field(value: ir.Value) -> Field:
-    shape = dims_of(value)
-    if not isinstance(value.type, ir.TensorType) or value.dtype is None or shape is None:
-        raise UnsupportedError(
-            f"the input {value.name!r} is no tensor of a known rank",
-            fix="export the model with inputs that are tensors with types and shapes",
-        )
-    return Field(str(value.name), value.dtype.numpy().name, shape)

@@ -13,9 +13,9 @@ import onnx_ir as ir
 
 from dsd_ort import runtime
 from dsd_ort.errors import ModelError
+from dsd_ort.graph.evaluation import Evaluation
 from dsd_ort.graph.inference import write_inference_form
 from dsd_ort.graph.legalize import precision, to_supported
-from dsd_ort.graph.prepare import Evaluation
 from dsd_ort.model.source import Source
 from dsd_ort.proof import made_up
 from dsd_ort.proof.report import Line

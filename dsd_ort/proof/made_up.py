@@ -16,7 +16,7 @@ from dsd_ort.data import Batches, open_data
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field
 from dsd_ort.graph import signature
-from dsd_ort.graph.prepare import Evaluation
+from dsd_ort.graph.evaluation import Evaluation
 from dsd_ort.model.source import Source
 from dsd_ort.recipe import Loss, Recipe
 from dsd_ort.rewrite.flow import cut_to

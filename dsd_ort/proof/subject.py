@@ -19,11 +19,12 @@ import onnx.numpy_helper
 from dsd_ort.errors import RecipeError
 from dsd_ort.graph.adapt import adapted
 from dsd_ort.graph.default_loss import fitted
+from dsd_ort.graph.evaluation import Evaluation
 from dsd_ort.graph.inference import is_training, to_inference
 from dsd_ort.graph.legalize import to_supported
 from dsd_ort.graph.manifest import Manifest
 from dsd_ort.graph.new_program import write_program
-from dsd_ort.graph.prepare import Evaluation, assemble, build, build_exported, differentiated
+from dsd_ort.graph.prepare import assemble, build, build_exported, differentiated
 from dsd_ort.graph.program import Program
 from dsd_ort.model import artifacts
 from dsd_ort.model import source as source_files

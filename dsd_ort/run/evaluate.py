@@ -15,8 +15,8 @@ import onnx_ir as ir
 from dsd_ort.data import Batches, Dataset, check_batch_size, prefetch
 from dsd_ort.errors import DataError
 from dsd_ort.fields import Field
+from dsd_ort.graph.evaluation import evaluation
 from dsd_ort.graph.loss import value_read
-from dsd_ort.graph.prepare import evaluation
 from dsd_ort.graph.program import Program
 from dsd_ort.model.source import Source
 from dsd_ort.recipe import Loss, Recipe

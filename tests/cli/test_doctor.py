@@ -14,7 +14,7 @@ import pytest
 
 import dsd_ort as package
 from dsd_ort import runtime
-from dsd_ort.runtime import cuda, devices
+from dsd_ort.runtime import cuda, devices, installed
 from tests.cli.conftest import Command
 
 
@@ -42,7 +42,7 @@ def test_json_says_the_same_as_the_verb(dsd_ort: Command) -> None:
 def test_without_onnx_runtime_it_says_what_to_install_with_status_1(
     dsd_ort: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "distributions", lambda: [])
+    monkeypatch.setattr(installed, "distributions", lambda: [])
     answer = dsd_ort("doctor")
     assert answer.status == 1
     assert "to prepare and train: ONNX Runtime is not installed\n  pip install onnxruntime" in answer.out

@@ -25,8 +25,8 @@ from dsd_ort import api, runtime
 from dsd_ort.errors import DsdError, NativeError
 from dsd_ort.graph import loss as losses
 from dsd_ort.graph.default_loss import fitting_loss
+from dsd_ort.graph.evaluation import evaluation
 from dsd_ort.graph.manifest import Slice
-from dsd_ort.graph.prepare import evaluation
 from dsd_ort.graph.training_copy import training_copy
 from dsd_ort.model import source as source_files
 from dsd_ort.proof import gradients, made_up, reference

@@ -1,7 +1,7 @@
 """One floating-point type for training: what is float16, bfloat16 or double becomes float32.
 
 What ships stays in the file's types: its weights are rounded to them when they are exported, and the evaluate graph,
-which is the source itself, computes in them (:func:`dsd_ort.graph.prepare.evaluation`), from weights that are rounded
+which is the source itself, computes in them (:mod:`dsd_ort.graph.evaluation`), from weights that are rounded
 as they ship; only doubles that training did not touch are measured as their float32.  Training computes in float32
 throughout, from float32 weights: it is the same function but for rounding, with the gradients of that function.  This
 is what mixed-precision training calls master weights, without the mixing.  So
