@@ -110,13 +110,16 @@ def test_of_several_threads_none_loses_what_another_adds() -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_an_index_that_is_too_large_stays_an_error() -> None:
-    model = model_of("""agraph (float[6] x, int64[2, 1] i, float[2] u) => (float[6] y)
-        { y = ScatterND<reduction="add">(x, i, u) }""")
+@pytest.mark.parametrize(("shape", "wrong"), [((6,), (6,)), ((6,), (-7,)), ((4, 3), (1, 3)), ((4, 3), (2, -4))])
+def test_an_index_that_is_out_of_range_stays_an_error(shape: tuple[int, ...], wrong: tuple[int, ...]) -> None:
+    """Also along an inner axis, where it would be a place in the next row."""
+    model = model_of(f"""agraph (float{of(shape)} x, int64[2, {len(shape)}] i, float[2] u) => (float{of(shape)} y)
+        {{ y = ScatterND<reduction="add">(x, i, u) }}""")
     lower(model)
-    feeds = {"x": np.zeros(6, np.float32), "i": np.array([[1], [6]]), "u": np.ones(2, np.float32)}
+    feeds = {"x": np.zeros(shape, np.float32), "u": np.ones(2, np.float32)}
+    run(model, feeds | {"i": np.array([(0,) * len(shape), tuple(n - 1 for n in shape)])})
     with pytest.raises(Exception, match="out of"):
-        run(model, feeds)
+        run(model, feeds | {"i": np.array([(0,) * len(shape), wrong])})
 
 
 def test_what_replaces_stays_as_it_is() -> None:

@@ -45,10 +45,10 @@ def scatter_nd(site: Site, choices: Choices) -> ir.Value | None:
         return None
     shape, rank = site.Shape(x), len(dims)
     place: ir.Value | int = 0
-    for axis in range(depth):  # i₀, i₀·n₁ + i₁, …, each from behind where it is negative
-        count = site.Slice(shape, [axis], [axis + 1])
+    for axis in range(depth):  # i₀, i₀·n₁ + i₁, …
+        count = site.Gather(shape, axis)
         along = site.Reshape(site.Gather(indices, axis, axis=-1), [-1])
-        along = site.Where(site.Less(along, 0), site.Add(along, count), along)  # what is too large stays an error
+        along = site.Gather(site.Range(0, count, 1), along)  # from behind where it is negative; too large is an error
         place = site.Add(site.Mul(place, count), along) if axis else along
     behind: list[Operand] = [*_part(site, shape, depth, rank)] or [[1]]
     table, rows = (site.Reshape(value, site.Concat([-1], *behind, axis=0)) for value in (x, updates))
