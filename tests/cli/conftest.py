@@ -82,6 +82,6 @@ def trained(prepared: Path, dsd_ort: Command) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """All files below *folder*, apart from a run's journal, which records attempts, and what Python keeps of modules."""
+    """All files below *folder* but a run's journal, which records attempts, and what Python keeps of modules."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != "journal.jsonl")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if "__pycache__" not in path.parts}

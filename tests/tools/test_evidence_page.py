@@ -61,6 +61,19 @@ def test_a_row_that_was_held_tells_nothing_of_time() -> None:
     assert "1.10 times" in page.cost([group], [])
 
 
+def test_beside_pytorch_stand_the_same_seeds() -> None:
+    def made(seed: int, dense: float, dsd: float) -> Row:
+        found = row(seed, dense, {"dsd-0.9": (dsd, 0.0)})
+        found["arms"]["dsd-0.9"]["fits"] = 0.71
+        return found
+
+    own = [made(seed, dense, 12.0) for seed, dense in ((0, 20.0), (1, 30.0), (2, 99.0))]
+    theirs = [made(seed, dense, 11.0) for seed, dense in ((0, 21.0), (1, 27.0), (3, 99.0))]
+    *_, dense_only, pruned = page.in_pytorch(theirs, groups(own))
+    assert dense_only.startswith("| t | 30 % | 2 | dense only | 25.0 | 24.0 | +1.0 | too few |")
+    assert pruned.startswith("| t | 30 % | 2 | DSD 90 % | 12.0 | 11.0 | +1.0 ") and pruned.endswith("| 71 | 71 |")
+
+
 def test_what_is_wrong_is_known_and_what_chooses_is_as_wrong() -> None:
     right = pictures.labelled("digits", "drawn", 0, 3)
     assert np.array_equal(right.train["label"], right.truth)

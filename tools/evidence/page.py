@@ -6,50 +6,22 @@ python -m tools.evidence.page
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tools.evidence import sparse
-from tools.evidence.rows import EXPORTED, FOLDS, SPARSE, WRONG_LABELS, Row
-from tools.evidence.summary import DECAY, DENSE, DROPPED, DSD, EARLY, Group, difference, groups, lower, word
-from tools.evidence.tasks import TASKS
+from tools.evidence.rows import EXPORTED, FOLDS, IN_PYTORCH, SPARSE, WRONG_LABELS, Row
+from tools.evidence.summary import DECAY, DENSE, DROPPED, DSD, EARLY, Group, by, difference, groups, lower, word
+from tools.evidence.wanted import FOLDS_WANTED, METRICS, missing
 
 PAGE = Path("docs/evidence.md")
 RECIPES = Path("docs/evidence_default_recipe.json")
 SUSPECTS = Path("docs/evidence_suspects.json")
 CLEANLAB = Path("docs/evidence_cleanlab.json")
 NOISE = {"drawn": "drawn anew", "neighbour": "the next class"}
-METRICS = {"captions": ("perplexity", 1), "speech": ("cer", 100)}
-"""What is measured on folds, and times what it is shown."""
-
-
-class Wanted(NamedTuple):
-    """What belongs on the page: all shares of wrong labels with one size of each kind of network, else 30 %."""
-
-    task: str
-    shares: tuple[float, ...]
-    seeds: int
-    noise: str = "drawn"
-    where: str = ""
-
-
-WANTED = (
-    Wanted("digits-mlp-256", (0, 0.1, 0.3, 0.5), 10),
-    Wanted("digits-cnn-24", (0, 0.1, 0.3, 0.5), 5),
-    Wanted("fashion-mlp-512", (0, 0.1, 0.3, 0.5), 10),
-    Wanted("fashion-mlp-512", (0.1, 0.3), 5, "neighbour"),
-    Wanted("fashion-mlp-128", (0.3,), 5),
-    Wanted("fashion-mlp-1024", (0.3,), 5),
-    Wanted("fashion-cnn-4", (0, 0.1, 0.3, 0.5), 5),
-    Wanted("fashion-cnn-16", (0.3,), 5),
-    Wanted("fashion-residual-8", (0, 0.1, 0.3, 0.5), 5),
-    Wanted("fashion-residual-16", (0.3,), 5),
-    Wanted("cifar10-residual-8", (0, 0.2), 5),
-    Wanted("cifar10-resnet20", (0, 0.2), 16, where=", on a GPU"),
-)
 SHORT = (
     ("digits-mlp-256", "digits, MLP", 0),
     ("digits-mlp-256", "digits, MLP", 0.3),
@@ -62,7 +34,6 @@ SHORT = (
     ("cifar10-residual-8", "CIFAR-10, ResNet-14", 0.2),
 )
 """Of the README."""
-FOLDS_WANTED, EXPORTED_WANTED = 5, 5
 ENOUGH = 3
 """Seeds of which a median says something of time."""
 
@@ -79,6 +50,7 @@ def page() -> str:
     words = Path(__file__).with_name("page.md").read_text("utf-8")
     return words.format(
         all_tasks=_lines(all_tasks(swept, folds)),
+        in_pytorch=_lines(in_pytorch(IN_PYTORCH.read(), swept)),
         brought=_lines(brought(exported)),
         by_sparsity=_lines(by_sparsity(swept)),
         detector=_lines(detector(swept)),
@@ -103,7 +75,7 @@ def all_tasks(swept: Iterable[Group], folds: Iterable[Row]) -> Iterator[str]:
         errors = [f"{g.mean(arm):.1f}" for arm in (DENSE, EARLY, DECAY, DSD, DROPPED)]
         said = [said for pair in ((DSD, DENSE), (DROPPED, EARLY)) for said in _said(g.against(*pair), 1)]
         yield _row(g.task, _noise(g), len(g.rows), *errors, *said)
-    for (task,), rows in _by(folds, "task"):
+    for (task,), rows in by(folds, "task"):
         metric, scale = METRICS[task]
         values = {arm: [scale * row["arms"][arm][metric] for row in rows] for arm in (DENSE, EARLY, DSD)}
         dense, early, dsd = (f"{np.mean(of):.2f}" for of in values.values())
@@ -112,11 +84,32 @@ def all_tasks(swept: Iterable[Group], folds: Iterable[Row]) -> Iterator[str]:
         yield _row(f"{task}: {metric}", "none", count, dense, early, "", dsd, "", *said, "", "")
 
 
+def in_pytorch(rows: Iterable[Row], swept: Iterable[Group]) -> Iterator[str]:
+    """The same seeds, trained by PyTorch."""
+    yield from _head(
+        *("task", "wrong labels", "seeds", "", "test error: dsd-ort", "PyTorch", "dsd-ort less PyTorch", ""),
+        *("fits: dsd-ort", "PyTorch"),
+    )
+    own = {(g.task, g.share, row["seed"]): row["arms"] for g in swept if g.noise == "drawn" for row in g.rows}
+    for (task, share), of in by(rows, "task", "share"):
+        both = [(own[key], row["arms"]) for row in of if (key := (task, share, row["seed"])) in own]
+        for arm in both[0][1] if both else ():
+            sides = [[arms[arm] for arms in side] for side in zip(*both, strict=True)]
+            ours, theirs = ([found["error"] for found in side] for side in sides)
+            if arm == DENSE:
+                way, fits = "dense only", ["", ""]
+            else:
+                way = f"DSD {_percent(arm.removeprefix('dsd-'))}"
+                fits = [f"{100 * np.mean([found['fits'] for found in side]):.0f}" for side in sides]
+            errors = (f"{np.mean(side):.1f}" for side in (ours, theirs))
+            yield _row(task, f"{100 * share:g} %", len(ours), way, *errors, *_said(lower(ours, theirs), 1), *fits)
+
+
 def brought(rows: Iterable[Row]) -> Iterator[str]:
     """Models that PyTorch trained."""
     columns = ("as it came", "dense only", "stopped early", "DSD", "suspects dropped", "shipped")
     yield from _head("network", "wrong labels", "seeds", *columns, "shipped less as it came", "", "what was shipped")
-    for (task, share), of in _by(rows, "task", "share"):
+    for (task, share), of in by(rows, "task", "share"):
         came, ships = ([row[name] for row in of] for name in ("as it came", "error"))
         arms = [[_arm(row, kind) for row in of] for kind in (DENSE, EARLY, DSD, DROPPED)]
         means = [f"{np.mean(values):.1f}" for values in (came, *arms, ships)]
@@ -164,7 +157,7 @@ def from_a_file(rows: Sequence[Row]) -> Iterator[str]:
 def beside_cleanlab(rows: Iterable[Row]) -> Iterator[str]:
     """Means over seeds."""
     yield from _head("wrong labels", "way", "epochs", "cost in epochs", "area", "the list's precision", "recall")
-    for (share, way, epochs), of in _by(rows, "share", "way", "epochs"):
+    for (share, way, epochs), of in by(rows, "share", "way", "epochs"):
         means = (f"{np.mean([row[key] for row in of]):.3f}" for key in ("area", "precision", "recall"))
         yield _row(f"{100 * share:g} %", way, epochs, f"{of[0]['cost']:g}", *means)
 
@@ -201,7 +194,7 @@ def found_by_auto(auto: Iterable[Group], swept: Iterable[Group]) -> Iterator[str
 def default_recipe(rows: Iterable[Row]) -> Iterator[str]:
     """What the recipe without a recipe does."""
     yield from _head("task", "seeds", "as it came", "default", "less as it came", "", "less dense only", "")
-    for (task,), of in _by(rows, "task"):
+    for (task,), of in by(rows, "task"):
         came, fitted = ([row[arm]["loss"] for row in of] for arm in ("as it came", "fitted"))
         dense = [row["dense only"]["loss"] for row in of if "dense only" in row]
         less = _said(lower(fitted, dense), 4) if len(dense) == len(of) else ("not measured", "")
@@ -215,7 +208,7 @@ def cost(swept: Iterable[Group], folds: Iterable[Row]) -> str:
     ratios = [g.seconds() for g in swept if len(g.timed) >= ENOUGH]
     ratios += [
         float(np.median([row["arms"][DSD]["seconds"] / row["arms"][DENSE]["seconds"] for row in rows]))
-        for _, rows in _by((row for row in folds if not row.get("held")), "task")
+        for _, rows in by((row for row in folds if not row.get("held")), "task")
         if len(rows) >= ENOUGH
     ]
     middle, spread = f"{np.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"
@@ -223,30 +216,6 @@ def cost(swept: Iterable[Group], folds: Iterable[Row]) -> str:
         f"DSD has as many steps as dense only. Its training took {middle} times as long in the median over "
         f"{len(ratios)} tasks,\n{spread}, one thread on a machine with other work."
     )
-
-
-def missing(swept: Iterable[Group], folds: Iterable[Row], exported: Iterable[Row]) -> Iterator[str]:
-    """The commands that go on, and for how many seeds; also of those that lack a sparsity."""
-    swept = list(swept)
-    there = {(g.task, g.noise, g.share): sum(not TASKS[g.task].left(row) for row in g.rows) for g in swept}
-    begun = {(g.task, g.noise, g.share): len(g.rows) for g in swept}
-    for task, shares, seeds, noise, where in WANTED:
-        left = {share: seeds - there.get((task, noise, share), 0) for share in shares}
-        if some := [f"{share:g}" for share, count in left.items() if count > 0]:
-            other = "" if noise == "drawn" else f" --noise {noise}"
-            command = f"python -m tools.evidence.wrong_labels {task} --share {','.join(some)} --seeds {seeds}{other}"
-            partly = sum(begun.get(key, 0) - there.get(key, 0) for key in ((task, noise, share) for share in shares))
-            lacking = f", {partly} of which lack some sparsities" if partly else ""
-            yield f"- `{command}`: {sum(max(0, count) for count in left.values())} seeds{lacking}{where}"
-    counts = {task: len(rows) for (task,), rows in _by(folds, "task")}
-    for task in METRICS:
-        if (left_ := FOLDS_WANTED - counts.get(task, 0)) > 0:
-            yield f"- `python -m tools.evidence.folds {task}`: {left_} folds"
-    brought_ = {key: len(rows) for key, rows in _by(exported, "task", "share")}
-    for task, share in ((task, share) for task in ("example", "mlp") for share in (0, 0.3)):
-        if (left_ := EXPORTED_WANTED - brought_.get((task, share), 0)) > 0:
-            command = f"python -m tools.evidence.exported {task} --share {share:g} --seeds {EXPORTED_WANTED}"
-            yield f"- `{command}`: {left_} seeds"
 
 
 def _arm(row: Row, kind: str) -> float:
@@ -264,13 +233,6 @@ def _noise(g: Group) -> str:
 
 def _percent(sparsity: str) -> str:
     return f"{100 * float(sparsity):g} %"
-
-
-def _by(rows: Iterable[Row], *names: str) -> list[tuple[tuple[Any, ...], list[Row]]]:
-    found: dict[tuple[Hashable, ...], list[Row]] = {}
-    for row in rows:
-        found.setdefault(tuple(row[name] for name in names), []).append(row)
-    return list(found.items())
 
 
 def _lines(lines: Iterable[str]) -> str:

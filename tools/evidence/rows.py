@@ -73,3 +73,4 @@ WRONG_LABELS = Rows(Path("docs/evidence_wrong_labels.json"), ("task", "noise", "
 FOLDS = Rows(Path("docs/evidence_folds.json"), ("task", "fold"))
 EXPORTED = Rows(Path("docs/evidence_exported.json"), ("task", "share", "seed"))
 SPARSE = Rows(Path("docs/evidence_sparse.json"), ("task", "share", "seed"))
+IN_PYTORCH = Rows(Path("docs/evidence_in_pytorch.json"), ("task", "share", "seed"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -101,3 +102,11 @@ def groups(rows: Iterable[Row]) -> Iterator[Group]:
     for row in rows:
         found.setdefault((row["task"], row["noise"], row["share"], row["auto"]), []).append(row)
     return (Group(*key, tuple(of)) for key, of in found.items())
+
+
+def by(rows: Iterable[Row], *names: str) -> list[tuple[tuple[Any, ...], list[Row]]]:
+    """Rows with the same entries under *names* together, in the order of the file."""
+    found: dict[tuple[Hashable, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    return list(found.items())
