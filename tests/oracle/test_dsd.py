@@ -45,6 +45,9 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[[nn.Module], torch.optim.Op
     ),
 }
 
+RARE = {("resnet", "nesterov"), ("resnet", "adamw")}
+"""LeNet has these in each run."""
+
 
 def phases_of(which: str, optimizer: str) -> list[tuple[float | None, float]]:
     """Sparsity or None, and learning rate, of each phase."""
@@ -145,9 +148,9 @@ def test_lenet_ends_where_pytorch_ends(lenet: tuple[nn.Module, Path], optimizer:
     assert difference(start, theirs.state, parts(start)[0]) > 1e-2, "training moved little: the test says little"
 
 
-@pytest.mark.parametrize(
-    "optimizer", ["sgd", *(pytest.param(n, marks=pytest.mark.slow) for n in ("nesterov", "adamw"))]
-)
+# In each run, ResNet-18 goes through the phases in tests/oracle/test_paper_networks.py.
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_resnet_differs_from_pytorch_as_pytorch_does_from_itself(
     resnet: tuple[nn.Module, Path], optimizer: str, tmp_path: Path
 ) -> None:
@@ -164,8 +167,14 @@ def test_resnet_differs_from_pytorch_as_pytorch_does_from_itself(
     assert agreement(ours.masks, one.masks) >= 0.9999
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("which", ["lenet", "resnet"])
+@pytest.mark.parametrize(
+    ("which", "optimizer"),
+    [
+        pytest.param(which, name, marks=[pytest.mark.slow] * ((which, name) in RARE))
+        for which in RATES
+        for name in OPTIMIZERS
+    ],
+)
 def test_a_single_step_from_equal_weights_is_equal(
     which: str, optimizer: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

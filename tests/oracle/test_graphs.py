@@ -24,7 +24,8 @@ TOLERANCE = 1e-5
 CONFIGURATIONS = {11: "A", 13: "B", 16: "D", 19: "E"}
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet18", "resnet50"])
+# Small VGGs are below; to draw the large one's 138 million weights takes half a minute.
+@pytest.mark.parametrize("name", [pytest.param("vgg16", marks=pytest.mark.slow), "resnet18", "resnet50"])
 def test_a_network_has_the_weights_of_torchvisions_in_its_order_and_its_logits(name: str) -> None:
     with torch.device("meta"):  # where nothing is drawn
         theirs = getattr(torchvision_models(), name)(weights=None)
