@@ -12,7 +12,8 @@ import dsd_ort
 from tests.cli.test_commands import commands
 from tests.models import cnn_data, write_cnn
 from tools.evidence import page
-from tools.evidence.rows import EXPORTED
+from tools.evidence.rows import EXPORTED, IN_PYTORCH, WRONG_LABELS
+from tools.evidence.summary import groups
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -67,6 +68,13 @@ def test_its_errors_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch
     assert told is not None and (float(told[1]), float(told[2])) == (round(came, 1), round(shipped, 1))
     seeds = min(len(g.rows) for g in page.of_short())
     assert f"means over {seeds} seeds and more" in README
+
+
+def test_pytorch_ends_at_the_same_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert "ends at [the same errors](docs/evidence.md#the-same-in-pytorch)" in README
+    beside = [*page.in_pytorch(IN_PYTORCH.read(), groups(WRONG_LABELS.read()))][2:]
+    assert len(beside) > 10 and all("no difference seen" in line for line in beside)
 
 
 def test_no_other_error_is_told_than_those() -> None:

@@ -90,7 +90,8 @@ def in_pytorch(rows: Iterable[Row], swept: Iterable[Group]) -> Iterator[str]:
         *("task", "wrong labels", "seeds", "", "test error: dsd-ort", "PyTorch", "dsd-ort less PyTorch", ""),
         *("fits: dsd-ort", "PyTorch"),
     )
-    own = {(g.task, g.share, row["seed"]): row["arms"] for g in swept if g.noise == "drawn" for row in g.rows}
+    sweeps = [g for g in swept if g.noise == "drawn" and not g.auto]
+    own = {(g.task, g.share, row["seed"]): row["arms"] for g in sweeps for row in g.rows}
     for (task, share), of in by(rows, "task", "share"):
         both = [(own[key], row["arms"]) for row in of if (key := (task, share, row["seed"])) in own]
         for arm in both[0][1] if both else ():
