@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from tools.evidence.pictures import SETS, Arrays, labelled
-from tools.evidence.rows import EXPORTED, Row
+from tools.evidence.rows import EXPORTED, Row, seeds_of
 from tools.measuring.machine import cpu
 
 BATCH = 64
@@ -126,12 +126,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("build/exported"), help="what is not done yet")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = [
-        {"task": task, "share": float(share), "seed": seed}
-        for seed in range(arguments.seeds)
-        for task in arguments.task
-        for share in arguments.share.split(",")
-    ]
+    wanted = seeds_of(arguments.task, arguments.share, arguments.seeds)
     EXPORTED.measure(wanted, lambda row: measure(row, arguments.folder))
 
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from tests.oracle import reference
 from tools.evidence.pictures import SETS, Arrays, labelled
-from tools.evidence.rows import IN_PYTORCH, Row
+from tools.evidence.rows import IN_PYTORCH, Row, seeds_of
 from tools.evidence.tasks import TASKS, Task
 from tools.measuring.machine import cpu
 
@@ -167,12 +167,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = [
-        {"task": task, "share": float(share), "seed": seed}
-        for seed in range(arguments.seeds)
-        for task in arguments.task
-        for share in arguments.share.split(",")
-    ]
+    wanted = seeds_of(arguments.task, arguments.share, arguments.seeds)
     IN_PYTORCH.measure(wanted, lambda row: measure(row, TASKS[row["task"]]))
 
 

@@ -69,6 +69,16 @@ class Rows(NamedTuple):
         return f"{len(missing)} to go: {text}"
 
 
+def seeds_of(tasks: Iterable[str], shares: str, seeds: int) -> list[Row]:
+    """What is to be measured: the first seed of each task and of each of the *shares*, ``"0,0.3"``, then the second."""
+    return [
+        {"task": task, "share": float(share), "seed": seed}
+        for seed in range(seeds)
+        for task in tasks
+        for share in shares.split(",")
+    ]
+
+
 WRONG_LABELS = Rows(Path("docs/evidence_wrong_labels.json"), ("task", "noise", "share", "seed", "auto"))
 FOLDS = Rows(Path("docs/evidence_folds.json"), ("task", "fold"))
 EXPORTED = Rows(Path("docs/evidence_exported.json"), ("task", "share", "seed"))

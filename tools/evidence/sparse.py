@@ -25,7 +25,7 @@ import dsd_ort
 from dsd_ort.api.comparison.arms import arms
 from dsd_ort.cli.progress import reporter
 from tools.evidence.pictures import Labelled, labelled
-from tools.evidence.rows import SPARSE, Row
+from tools.evidence.rows import SPARSE, Row, seeds_of
 from tools.evidence.summary import difference, lower, word
 from tools.evidence.tasks import TASKS
 from tools.measuring.machine import cpu
@@ -49,13 +49,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("build/evidence-sparse"), help="what is not done yet")
     arguments = parser.parse_args()
-    shares = [float(share) for share in arguments.share.split(",")]
-    wanted = [
-        {"task": task, "share": share, "seed": seed}
-        for seed in range(arguments.seeds)
-        for task in arguments.task
-        for share in shares
-    ]
+    wanted = seeds_of(arguments.task, arguments.share, arguments.seeds)
     SPARSE.measure(wanted, lambda row: measure(row, arguments.folder, arguments.threads))
 
 
