@@ -21,12 +21,14 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from tools.evidence import in_pytorch
 from tools.evidence.pictures import SETS, Arrays, labelled
 from tools.evidence.rows import EXPORTED, Row, seeds_of
 from tools.measuring.machine import cpu
@@ -43,14 +45,7 @@ def example() -> nn.Module:
     )
 
 
-def mlp() -> nn.Module:
-    """``f32[N, 1, 28, 28] → f32[N, 10]``."""
-    return nn.Sequential(
-        *(nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
-    )
-
-
-NETWORKS = {"example": example, "mlp": mlp}
+NETWORKS = {"example": example, "mlp": partial(in_pytorch.mlp, SETS["fashion"].shape, 512)}
 
 
 def trained(name: str, data: Arrays, seed: int) -> nn.Module:
